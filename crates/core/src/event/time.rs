@@ -22,9 +22,9 @@ pub enum TimestampError {
 }
 
 impl Timestamp {
-    /// 9999-12-30T22:00:00.999999Z, the latest that can be written in every
+    /// 9999-12-30T21:59:59.999999Z, about the latest that can be written in every
     /// time zone with a year of four digits.
-    pub const MAX: Self = Self(NonZeroU64::new(253_402_207_200_999_999).unwrap());
+    pub const MAX: Self = Self(NonZeroU64::new(253_402_207_199_999_999).unwrap());
 
     /// `None` for 0 and after [`MAX`](Self::MAX).
     #[inline]
