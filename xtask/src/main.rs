@@ -1,0 +1,47 @@
+//! Developer tasks of swarmbus, run as `cargo xtask <task>`.
+//!
+//! `test` is the one command that sets a machine up and runs every check of
+//! every language; `tidy` holds the repository's rules as code; `bench` prints
+//! the comparison with the rivals.
+
+mod bench;
+mod test;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::workspace::Workspace;
+
+/// Developer tasks of swarmbus.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Set the machine up, then run every test in every language.
+    Test(test::Args),
+    /// Check the repository's rules: layering, purity, documents, links.
+    Tidy,
+    /// Measure swarmbus and its rivals in one run.
+    Bench(bench::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = Workspace::find().and_then(|workspace| match cli.task {
+        Task::Test(args) => test::run(&workspace, &args),
+        Task::Tidy => tidy::run(&workspace).map(|()| ExitCode::SUCCESS),
+        Task::Bench(args) => bench::run(&workspace, &args).map(|()| ExitCode::SUCCESS),
+    });
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

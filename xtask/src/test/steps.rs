@@ -1,0 +1,58 @@
+//! The steps that are one or two calls of cargo. Their output is streamed, so
+//! that a log shows cargo's own `test result` lines.
+
+use anyhow::{Result, ensure};
+
+use crate::workspace::Workspace;
+
+pub(super) fn fmt(workspace: &Workspace) -> Result<()> {
+    workspace.cargo(&["fmt", "--all", "--check"]).run()?;
+    Ok(())
+}
+
+pub(super) fn clippy(workspace: &Workspace) -> Result<()> {
+    let args = "clippy --workspace --all-targets --all-features -- -D warnings";
+    workspace.cargo(&words(args)).run()?;
+    Ok(())
+}
+
+pub(super) fn test(workspace: &Workspace) -> Result<()> {
+    // One red test must not hide what the other crates say.
+    workspace.cargo(&words("test --workspace --all-features --no-fail-fast")).run()?;
+    Ok(())
+}
+
+pub(super) fn doc(workspace: &Workspace) -> Result<()> {
+    workspace
+        .cargo(&words("doc --workspace --all-features --no-deps"))
+        .env("RUSTDOCFLAGS", "-D warnings")
+        .run()?;
+    Ok(())
+}
+
+/// Loom replaces the atomics and locks of core under `cfg(loom)` and tries
+/// every interleaving.
+pub(super) fn loom(workspace: &Workspace) -> Result<()> {
+    let cargo = |args: &str| {
+        workspace
+            .cargo(&words(args))
+            .env("RUSTFLAGS", "--cfg loom")
+            // Other flags would rebuild everything that the steps before made.
+            .env("CARGO_TARGET_DIR", workspace.target.join("loom"))
+            // The search must run fast, but nobody ships this build: fat LTO
+            // would only make it late.
+            .env("CARGO_PROFILE_RELEASE_LTO", "off")
+            .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
+            .env("CARGO_PROFILE_RELEASE_DEBUG", "false")
+    };
+    let tests = "test --package swarmbus-core --release --lib loom";
+    // A filter that matches nothing passes; a moved module must not go unseen.
+    let list = cargo(&format!("{tests} -- --list")).read()?;
+    ensure!(list.lines().any(|line| line.ends_with(": test")), "core has no test named *loom*");
+    cargo(tests).run()?;
+    Ok(())
+}
+
+fn words(line: &str) -> Vec<&str> {
+    line.split_whitespace().collect()
+}
