@@ -138,6 +138,11 @@ impl Backoff {
         })
     }
 
+    /// No delay is longer, whatever the attempt and the jitter.
+    pub(crate) const fn longest(&self) -> Duration {
+        Duration::from_nanos(if self.first == 0 { 0 } else { self.cap })
+    }
+
     const fn new(growth: Growth, first: Duration) -> Self {
         let first = saturating_nanos(first);
         let cap = if first > DEFAULT_CAP { first } else { DEFAULT_CAP };

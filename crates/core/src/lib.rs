@@ -32,6 +32,7 @@ pub mod event;
 pub mod moment;
 pub mod overflow;
 pub mod router;
+mod sync;
 
 pub use event::{Content, Event, EventId, EventType, Payload, Priority, Str, Target, Timestamp};
 pub use moment::{Clock, Moment};
