@@ -2,8 +2,8 @@
 //!
 //! A rule is a function from the [`Tree`] to what breaks it. To add one, write
 //! the function beside its relatives, give it a line in [`RULES`] with the
-//! reason a reader needs when it strikes, and test it on a good and a bad
-//! [`Tree::of`] files.
+//! reason that a reader needs when it strikes, and test it on invented files,
+//! good ones and bad ones (`Tree::of`).
 
 mod adr;
 mod commands;

@@ -9,7 +9,7 @@ use super::tree::{File, Finding, Tree};
 // Joined, so that this file keeps the rules it states.
 static MARKER: LazyLock<Regex> = LazyLock::new(|| regex(concat!(r"\b(?:FIX", r"ME|XX", r"X)\b")));
 
-/// Home folders, this project's own checkouts, and drive letters. A word or a
+/// Home and work folders, and drive letters. A word or a
 /// `~` or `}` in front means that the path is relative to something.
 static MACHINE_PATH: LazyLock<Regex> = LazyLock::new(|| {
     regex(concat!(
