@@ -164,6 +164,13 @@ impl<T> Router<T> {
         self.patterns.get(&id)
     }
 
+    /// All values, in the order of insertion.
+    pub fn into_values(mut self) -> impl Iterator<Item = T> {
+        let mut ids: Vec<_> = self.patterns.keys().copied().collect();
+        ids.sort_unstable();
+        ids.into_iter().filter_map(move |id| self.remove(id))
+    }
+
     /// How many subscriptions there are.
     pub fn len(&self) -> usize {
         self.patterns.len()
