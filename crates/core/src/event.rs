@@ -60,16 +60,16 @@ pub struct Event {
 
 /// The fields that most events do not have.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Extra {
-    id: Option<EventId>,
-    target: Option<Target>,
-    session: Option<Str>,
-    correlation_id: Option<EventId>,
-    causation_id: Option<EventId>,
-    traceparent: Option<Str>,
-    deadline: Option<Timestamp>,
-    hops: Vec<Str>,
-    attributes: Vec<(Str, Str)>,
+pub(crate) struct Extra {
+    pub(crate) id: Option<EventId>,
+    pub(crate) target: Option<Target>,
+    pub(crate) session: Option<Str>,
+    pub(crate) correlation_id: Option<EventId>,
+    pub(crate) causation_id: Option<EventId>,
+    pub(crate) traceparent: Option<Str>,
+    pub(crate) deadline: Option<Timestamp>,
+    pub(crate) hops: Vec<Str>,
+    pub(crate) attributes: Vec<(Str, Str)>,
 }
 
 impl Event {
@@ -346,9 +346,31 @@ impl Event {
         payload::decode(self.content, &self.payload)
     }
 
+    /// The number given to [`stamp`](Self::stamp); 0 for none. There is none
+    /// without a timestamp.
     #[inline]
-    fn extra(&self) -> Option<&Extra> {
+    pub(crate) fn nonce(&self) -> u64 {
+        self.nonce
+    }
+
+    #[inline]
+    pub(crate) fn extra(&self) -> Option<&Extra> {
         self.extra.as_deref()
+    }
+
+    /// What a decoder puts back: the stamp as it was, and the rare fields in
+    /// one allocation. Attributes must be sorted, without a name twice.
+    #[must_use]
+    pub(crate) fn restored(
+        mut self,
+        timestamp: Option<Timestamp>,
+        nonce: u64,
+        extra: Extra,
+    ) -> Self {
+        self.timestamp = timestamp;
+        self.nonce = nonce;
+        self.extra = (extra != Extra::default()).then(|| Arc::new(extra));
+        self
     }
 
     fn set(mut self, change: impl FnOnce(&mut Extra)) -> Self {

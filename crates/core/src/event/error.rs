@@ -50,6 +50,15 @@ impl AttributeError {
         "type",
     ];
 
+    /// Reserved names that an event from elsewhere may bring along: swarmbus
+    /// gives them no meaning, but passes them on.
+    const FOREIGN: &[&str] = &["dataschema", "subject"];
+
+    /// The rules for a name that a decoder found.
+    pub(crate) fn check_carried(name: &str) -> Result<(), Self> {
+        if Self::FOREIGN.contains(&name) { Ok(()) } else { Self::check(name) }
+    }
+
     pub(crate) fn check(name: &str) -> Result<(), Self> {
         let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
         if name.is_empty() || name.len() > 20 || !name.bytes().all(legal) {
