@@ -42,6 +42,13 @@ pub struct Config {
 }
 
 impl Config {
+    /// The same settings with another [`seed`](Builder::seed).
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
     /// Starts from the defaults.
     pub fn builder() -> Builder {
         Builder(Self::default())

@@ -1,0 +1,263 @@
+//! Building a bus: every setting with its default.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    num::NonZeroUsize,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use swarmbus_core::{breaker, overflow::Overflow, router::RouteCache};
+use tokio::runtime::Handle;
+
+use crate::{
+    bus::{Bus, Inner, Watermarks},
+    clock::{BusClock, Stamper},
+    error::BuildError,
+    handler::BusId,
+    ledger::{Books, CellIndex},
+    metrics::{Meter, SAMPLE_EVERY},
+    middleware::{CommandMiddleware, EventMiddleware, Middleware},
+    pipeline::{breaker::Breakers, dead_letter::DeadLetters},
+    queue::{Shard, Sizes},
+    runner::{Pool, Runner},
+    worker::work,
+};
+
+/// The settings of a [`Bus`] in the making.
+#[must_use = "a builder does nothing until build() is called"]
+pub struct BusBuilder {
+    name: String,
+    workers: usize,
+    capacity: usize,
+    high_water: f64,
+    low_water: f64,
+    overflow: Overflow,
+    dead_letters: usize,
+    max_handlers: usize,
+    route_cache: NonZeroUsize,
+    breaker: breaker::Config,
+    sample_every: u32,
+    tracing: bool,
+    middleware: Middleware,
+    watermarks: Watermarks,
+}
+
+/// The limits that outlive the builder.
+pub(crate) struct Limits {
+    pub(crate) handlers: usize,
+    pub(crate) breaker: breaker::Config,
+}
+
+impl BusBuilder {
+    pub(crate) fn new() -> Self {
+        Self {
+            name: "bus".to_owned(),
+            workers: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            capacity: 10_000,
+            high_water: 0.8,
+            low_water: 0.5,
+            overflow: Overflow::Reject,
+            dead_letters: 1_000,
+            max_handlers: 100_000,
+            route_cache: RouteCache::<()>::DEFAULT_CAPACITY,
+            breaker: breaker::Config::default(),
+            sample_every: SAMPLE_EVERY,
+            tracing: false,
+            middleware: Middleware::default(),
+            watermarks: Watermarks::default(),
+        }
+    }
+
+    /// The value of the label `bus` in metrics. Default: `bus`.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// How many tasks empty the queue, each for its share of the sources.
+    /// Default: one for each processor. More if handlers wait a lot: a source
+    /// waits for the handlers of the sources it shares a worker with.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// How many events may wait, split evenly over the workers. Default:
+    /// 10,000. Handlers that publish may use a quarter more.
+    pub fn capacity(mut self, events: usize) -> Self {
+        self.capacity = events;
+        self
+    }
+
+    /// The shares of the capacity at which backpressure begins and ends.
+    /// Default: 0.8 and 0.5.
+    pub fn water_marks(mut self, high: f64, low: f64) -> Self {
+        (self.high_water, self.low_water) = (high, low);
+        self
+    }
+
+    /// Called when backpressure begins: by the publisher that filled the
+    /// queue to its high-water mark, so keep it short. A panic is ignored.
+    pub fn on_high_water(mut self, call: impl Fn() + Send + Sync + 'static) -> Self {
+        self.watermarks.high = Some(Box::new(call));
+        self
+    }
+
+    /// Called when backpressure ends, by a worker.
+    pub fn on_low_water(mut self, call: impl Fn() + Send + Sync + 'static) -> Self {
+        self.watermarks.low = Some(Box::new(call));
+        self
+    }
+
+    /// What happens to an event that finds the queue full. Default:
+    /// [`Overflow::Reject`]: `publish` waits, `try_publish` gives it back.
+    pub fn overflow(mut self, policy: Overflow) -> Self {
+        self.overflow = policy;
+        self
+    }
+
+    /// How many dead letters are kept; the oldest goes first. Default: 1,000.
+    pub fn dead_letter_capacity(mut self, letters: usize) -> Self {
+        self.dead_letters = letters;
+        self
+    }
+
+    /// How many handlers there may be, of events and of commands each.
+    /// Default: 100,000.
+    pub fn max_handlers(mut self, handlers: usize) -> Self {
+        self.max_handlers = handlers;
+        self
+    }
+
+    /// How many event types each worker keeps the route of. Default: 10,000.
+    pub fn route_cache(mut self, types: NonZeroUsize) -> Self {
+        self.route_cache = types;
+        self
+    }
+
+    /// Settings of every breaker whose handler does not set its own.
+    pub fn breaker(mut self, config: breaker::Config) -> Self {
+        self.breaker = config;
+        self
+    }
+
+    /// One event in how many has its times measured; 0 for none. Default:
+    /// [`SAMPLE_EVERY`], 64.
+    pub fn sample_every(mut self, events: u32) -> Self {
+        self.sample_every = events;
+        self
+    }
+
+    /// Whether every handler call has a `tracing` span. Default: no, as it
+    /// costs more than the rest of the bus. Changes of state are logged in
+    /// any case.
+    pub fn tracing(mut self, spans: bool) -> Self {
+        self.tracing = spans;
+        self
+    }
+
+    /// Adds middleware for events, after what was added before.
+    pub fn event_middleware(mut self, middleware: impl EventMiddleware) -> Self {
+        self.middleware.events.push(Arc::new(middleware));
+        self
+    }
+
+    /// Adds middleware for commands, inside of what was added before.
+    pub fn command_middleware(mut self, middleware: impl CommandMiddleware) -> Self {
+        self.middleware.commands.push(Arc::new(middleware));
+        self
+    }
+
+    /// Builds the bus and starts its workers on the current tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// See [`BuildError`].
+    pub fn build(self) -> Result<Bus, BuildError> {
+        let sizes = self.sizes()?;
+        let runtime = Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
+        let clock = BusClock::new();
+        // One secret of this process seeds what must not be guessed.
+        let secrets = RandomState::new();
+        let seed = |n: usize| secrets.hash_one(n);
+        let shards = (0..self.workers)
+            .map(|shard| Shard::new(sizes, self.overflow, &clock, seed(shard)))
+            .collect();
+        let pool_size = std::thread::available_parallelism().map_or(2, NonZeroUsize::get).min(32);
+        let pool = Pool::new(self.workers, pool_size, self.route_cache);
+        let meter = Arc::new(Meter::new(&self.name, self.sample_every));
+        let inner = Arc::new(Inner {
+            // Never 0, which stands for no bus.
+            id: BusId(seed(usize::MAX) | 1),
+            shards,
+            by_source: ahash::RandomState::new(),
+            routes: Default::default(),
+            books: Arc::new(Books::new(self.workers + pool_size + 1)),
+            pool,
+            watched: self.tracing || !self.middleware.events.is_empty(),
+            tracing: self.tracing,
+            middleware: self.middleware,
+            breakers: Breakers::new(Arc::clone(&meter), self.max_handlers, seed(usize::MAX - 1)),
+            meter,
+            dead_letters: DeadLetters::new(self.dead_letters),
+            commands: Default::default(),
+            sessions: Default::default(),
+            limits: Limits { handlers: self.max_handlers, breaker: self.breaker },
+            watermarks: self.watermarks,
+            pressed: Default::default(),
+            serial: Default::default(),
+            stamper: Mutex::new(Stamper::new(&clock, seed(usize::MAX - 2))),
+            clock,
+            closed: Default::default(),
+            idle: Default::default(),
+            tasks: Default::default(),
+            left_over: Default::default(),
+        });
+        let workers = (0..self.workers).map(|index| {
+            let runner = Runner::new(CellIndex { index, shared: false }, self.route_cache);
+            runtime.spawn(work(Arc::clone(&inner), index, runner))
+        });
+        inner.tasks.lock().extend(workers);
+        runtime.spawn(report(Arc::downgrade(&inner)));
+        Ok(Bus::from_inner(inner))
+    }
+
+    fn sizes(&self) -> Result<Sizes, BuildError> {
+        let setting = |setting, must| BuildError::Setting { setting, must };
+        if !(1..=1_024).contains(&self.workers) {
+            return Err(setting("workers", "1 to 1,024"));
+        }
+        if !(self.workers..=1 << 30).contains(&self.capacity) {
+            return Err(setting("capacity", "at least one event for each worker, at most 2^30"));
+        }
+        let marks = 0.0 <= self.low_water && self.low_water < self.high_water;
+        if !(marks && self.high_water <= 1.0) {
+            return Err(setting("water_marks", "0 ≤ low < high ≤ 1"));
+        }
+        let capacity = self.capacity.div_ceil(self.workers);
+        let share = |of: f64| (capacity as f64 * of) as usize;
+        let high = share(self.high_water).max(1);
+        Ok(Sizes {
+            capacity: NonZeroUsize::new(capacity).unwrap_or(NonZeroUsize::MIN),
+            reserve: capacity.div_ceil(4),
+            high,
+            low: share(self.low_water).min(high - 1),
+        })
+    }
+}
+
+/// Carries the ledger's totals to the metrics recorder for as long as the bus
+/// lives.
+async fn report(inner: Weak<Inner>) {
+    let mut every = tokio::time::interval(Duration::from_secs(1));
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        match inner.upgrade() {
+            Some(inner) => inner.meter.report(&inner),
+            None => return,
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Commands: events that exactly one handler answers.
+
+use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc};
+
+use ahash::RandomState;
+use parking_lot::RwLock;
+use swarmbus_core::{Event, EventType, Payload, Str};
+
+use crate::{
+    handler::{BusId, HandlerError, in_handler},
+    pipeline::breaker::NamedBreaker,
+};
+
+type Reply = Result<Payload, Box<HandlerError>>;
+type BoxFuture = Pin<Box<dyn Future<Output = Reply> + Send>>;
+
+/// A command's handler, made callable without knowing it.
+pub(crate) struct CommandFn(Box<dyn Fn(Event) -> BoxFuture + Send + Sync>);
+
+impl CommandFn {
+    pub(crate) fn new<F, Fut, P, E>(f: F) -> Self
+    where
+        F: Fn(Event) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<P, E>> + Send + 'static,
+        P: Into<Payload>,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        Self(Box::new(move |command| {
+            let future = f(command);
+            Box::pin(async move {
+                match future.await {
+                    Ok(reply) => Ok(reply.into()),
+                    Err(error) => Err(Box::new(HandlerError::Failed(error.into()))),
+                }
+            })
+        }))
+    }
+
+    /// Calls the handler; a panic is a failure.
+    pub(crate) async fn call(&self, command: Event, bus: BusId) -> Reply {
+        let mut future = None;
+        in_handler(bus, || {
+            future = Some((self.0)(command));
+            Ok(())
+        })?;
+        let Some(mut future) = future else { return Ok(().into()) };
+        std::future::poll_fn(move |cx| {
+            let mut polled = std::task::Poll::Pending;
+            let caught = in_handler(bus, || {
+                polled = future.as_mut().poll(cx);
+                Ok(())
+            });
+            match caught {
+                Ok(()) => polled,
+                Err(panicked) => std::task::Poll::Ready(Err(panicked)),
+            }
+        })
+        .await
+    }
+}
+
+/// A registered command handler.
+pub(crate) struct CommandHandler {
+    pub(crate) function: CommandFn,
+    pub(crate) breaker: Option<Arc<NamedBreaker>>,
+}
+
+/// Who answers what, in which scope: a session, or `None` for the bus.
+#[derive(Default)]
+pub(crate) struct Commands(RwLock<HashMap<Scoped, Arc<CommandHandler>, RandomState>>);
+
+type Scoped = (Option<Str>, EventType);
+
+impl Commands {
+    /// Adds a handler unless its place is taken or there are `limit`.
+    pub(crate) fn insert(
+        &self,
+        scoped: Scoped,
+        handler: Arc<CommandHandler>,
+        limit: usize,
+    ) -> Inserted {
+        let mut table = self.0.write();
+        if table.len() >= limit {
+            return Inserted::TooMany;
+        }
+        match table.entry(scoped) {
+            std::collections::hash_map::Entry::Occupied(_) => Inserted::Taken,
+            std::collections::hash_map::Entry::Vacant(place) => {
+                place.insert(handler);
+                Inserted::Yes
+            }
+        }
+    }
+
+    /// Takes a handler out, if it is still this one.
+    pub(crate) fn remove(&self, scoped: &Scoped, handler: &Arc<CommandHandler>) {
+        let mut table = self.0.write();
+        if table.get(scoped).is_some_and(|there| Arc::ptr_eq(there, handler)) {
+            let removed = table.remove(scoped);
+            // The closure's own destructor must not run under the lock.
+            drop(table);
+            drop(removed);
+        }
+    }
+
+    /// Takes out all of one session, or everything. The caller drops what
+    /// comes back outside of any lock.
+    pub(crate) fn remove_all(&self, session: Option<&str>) -> Vec<Arc<CommandHandler>> {
+        let mut table = self.0.write();
+        match session {
+            Some(session) => table
+                .extract_if(|(scope, _), _| scope.as_deref() == Some(session))
+                .map(|(_, handler)| handler)
+                .collect(),
+            None => table.drain().map(|(_, handler)| handler).collect(),
+        }
+    }
+
+    /// The session's handler if it has one, else the bus's.
+    pub(crate) fn find(&self, session: Option<&str>, ty: &EventType) -> Option<Arc<CommandHandler>> {
+        let table = self.0.read();
+        let in_session = session
+            .and_then(|session| table.get(&(Some(Str::from(session)), ty.clone())));
+        in_session.or_else(|| table.get(&(None, ty.clone()))).cloned()
+    }
+}
+
+/// What came of adding a command handler.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Inserted {
+    Yes,
+    Taken,
+    TooMany,
+}

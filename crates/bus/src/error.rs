@@ -1,0 +1,191 @@
+//! What can go wrong: one enum for each operation.
+
+use std::time::Duration;
+
+use swarmbus_core::{
+    Event, EventType, event::EventTypeError, overflow::Reason, router::PatternError,
+};
+
+use crate::handler::HandlerError;
+
+/// Why an event was not published. It is handed back in
+/// [`PublishError::event`].
+#[derive(Debug, thiserror::Error)]
+#[error("{} was not published: {cause}", event.ty())]
+pub struct PublishError {
+    /// The event, as it was given (middleware may have changed it).
+    pub event: Box<Event>,
+    /// What stood in the way.
+    pub cause: PublishCause,
+}
+
+/// What stood in the way of a publish.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishCause {
+    /// The queue is full. From `publish` this comes only to a handler of the
+    /// same bus, which may not wait and has used up the reserve.
+    #[error("the queue is full")]
+    Full,
+    /// Everything that waits is at least as urgent as this event, and the
+    /// queue is full ([`Overflow::DropLowestPriority`](crate::Overflow)).
+    #[error("the queue is full of events that are at least as urgent")]
+    Outranked,
+    /// The rate is limited because of an overload
+    /// ([`Overflow::AdaptiveRate`](crate::Overflow)). `publish` waits instead,
+    /// except in a handler.
+    #[error("the rate is limited while the overload lasts, try again in {retry_after:?}")]
+    RateLimited {
+        /// When the event would be taken if nobody else asked before.
+        retry_after: Duration,
+    },
+    /// The bus is shutting down.
+    #[error("the bus is closed")]
+    Closed,
+    /// Middleware refused it.
+    #[error("refused by middleware: {0}")]
+    Refused(String),
+}
+
+impl From<Reason> for PublishCause {
+    fn from(reason: Reason) -> Self {
+        match reason {
+            Reason::Outranked => Self::Outranked,
+            Reason::RateLimited { retry_after } => Self::RateLimited { retry_after },
+            // `Full`, and what a later version may add.
+            _ => Self::Full,
+        }
+    }
+}
+
+/// Why a batch was not published whole. What was not accepted is still in the
+/// vector.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{accepted} events were published, then: {cause}")]
+pub struct BatchError {
+    /// How many events from the front were accepted.
+    pub accepted: usize,
+    /// What stood in the way of the next one.
+    pub cause: PublishCause,
+}
+
+/// Why an event was not dispatched.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DispatchError {
+    /// The bus is shutting down.
+    #[error("the bus is closed")]
+    Closed,
+    /// Middleware refused it.
+    #[error("refused by middleware: {0}")]
+    Refused(String),
+    /// Handlers dispatch to each other without end.
+    #[error("handlers dispatch inside each other more than {limit} deep")]
+    TooDeep {
+        /// How deep they may.
+        limit: u32,
+    },
+}
+
+/// Why a subscription was not made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SubscribeError {
+    /// The pattern is not one.
+    #[error("{pattern:?}: {source}")]
+    Pattern {
+        /// What was given.
+        pattern: String,
+        /// What is wrong with it.
+        source: PatternError,
+    },
+    /// The bus has as many handlers as it may.
+    #[error("the bus has {limit} handlers, which is its limit")]
+    TooMany {
+        /// [`BusBuilder::max_handlers`](crate::BusBuilder::max_handlers).
+        limit: usize,
+    },
+    /// The bus has as many named services as it may.
+    #[error("the bus has breakers for {limit} services, which is its limit")]
+    TooManyServices {
+        /// [`BusBuilder::max_handlers`](crate::BusBuilder::max_handlers).
+        limit: usize,
+    },
+    /// The command has a handler in this scope already.
+    #[error("the command {command:?} has a handler in this scope already")]
+    Taken {
+        /// The command's type.
+        command: EventType,
+    },
+    /// The command's type is not one.
+    #[error("{command:?}: {source}")]
+    Command {
+        /// What was given.
+        command: String,
+        /// What is wrong with it.
+        source: EventTypeError,
+    },
+    /// The session has ended, or the bus is shutting down.
+    #[error("the session or the bus has ended")]
+    Ended,
+}
+
+/// Why a command has no reply.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// Neither the session nor the bus handles this command.
+    #[error("nobody handles the command {command:?}")]
+    NoHandler {
+        /// The command's type.
+        command: EventType,
+    },
+    /// The handler's breaker is open.
+    #[error("the breaker of {command:?} is open, try again in {retry_after:?}")]
+    Rejected {
+        /// The command's type.
+        command: EventType,
+        /// When the breaker lets the next call through.
+        retry_after: Duration,
+    },
+    /// The handler failed or panicked.
+    #[error("the command {command:?} failed: {source}")]
+    Failed {
+        /// The command's type.
+        command: EventType,
+        /// How.
+        source: HandlerError,
+    },
+    /// Middleware refused it.
+    #[error("refused by middleware: {0}")]
+    Refused(String),
+    /// Its deadline has passed.
+    #[error("the deadline of the command has passed")]
+    Expired,
+    /// The bus is shutting down.
+    #[error("the bus is closed")]
+    Closed,
+    /// Handlers execute commands inside each other without end.
+    #[error("handlers call each other more than {limit} deep")]
+    TooDeep {
+        /// How deep they may.
+        limit: u32,
+    },
+}
+
+/// Why a bus could not be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The workers are tokio tasks.
+    #[error("a bus is built inside a tokio runtime: call build() from an async function")]
+    NoRuntime,
+    /// A number that makes no sense.
+    #[error("{setting} must be {must}")]
+    Setting {
+        /// Its name.
+        setting: &'static str,
+        /// What it must be.
+        must: &'static str,
+    },
+}

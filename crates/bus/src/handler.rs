@@ -1,0 +1,239 @@
+//! Handlers: the closures of the program, made callable without knowing them.
+
+use std::{
+    any::Any,
+    cell::Cell,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
+use swarmbus_core::{Event, event::PayloadError};
+use tokio_util::sync::ReusableBoxFuture;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a handler did not handle an event.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandlerError {
+    /// The handler returned an error.
+    #[error("{0}")]
+    Failed(#[source] BoxError),
+    /// The handler panicked; the bus caught it.
+    #[error("panicked: {0}")]
+    Panicked(String),
+    /// The payload does not fit the type that the handler asks for.
+    #[error(transparent)]
+    Payload(#[from] PayloadError),
+}
+
+/// What a call of a handler comes to. Boxed so that success is one word.
+pub(crate) type HandlerResult = Result<(), Box<HandlerError>>;
+
+/// What a handler may return: nothing, or a `Result` whose error is any error
+/// type or a string.
+pub trait IntoHandlerResult {
+    /// The error, if it failed.
+    fn into_handler_result(self) -> Result<(), Box<HandlerError>>;
+}
+
+impl IntoHandlerResult for () {
+    #[inline]
+    fn into_handler_result(self) -> HandlerResult {
+        Ok(())
+    }
+}
+
+impl<E: Into<BoxError>> IntoHandlerResult for Result<(), E> {
+    #[inline]
+    fn into_handler_result(self) -> HandlerResult {
+        self.map_err(|error| Box::new(HandlerError::Failed(error.into())))
+    }
+}
+
+/// A handler of either kind.
+pub(crate) enum Handler {
+    /// Runs to its end in the thread that calls.
+    Sync(Box<dyn Fn(&Event) -> HandlerResult + Send + Sync>),
+    /// Gives a future.
+    Async(Box<dyn StartFuture>),
+}
+
+impl Handler {
+    pub(crate) fn sync<F, R>(f: F) -> Self
+    where
+        F: Fn(&Event) -> R + Send + Sync + 'static,
+        R: IntoHandlerResult,
+    {
+        Self::Sync(Box::new(move |event| f(event).into_handler_result()))
+    }
+
+    pub(crate) fn sync_typed<T, F, R>(f: F) -> Self
+    where
+        T: DeserializeOwned,
+        F: Fn(T) -> R + Send + Sync + 'static,
+        R: IntoHandlerResult,
+    {
+        Self::Sync(Box::new(move |event| {
+            let value = event.decode().map_err(|error| Box::new(error.into()))?;
+            f(value).into_handler_result()
+        }))
+    }
+
+    pub(crate) fn future<F, Fut>(f: F) -> Self
+    where
+        F: Fn(Event) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output: IntoHandlerResult> + Send + 'static,
+    {
+        Self::Async(Box::new(Starter(move |event| {
+            let future = f(event);
+            async move { future.await.into_handler_result() }
+        })))
+    }
+
+    pub(crate) fn future_typed<T, F, Fut>(f: F) -> Self
+    where
+        T: DeserializeOwned + Send,
+        F: Fn(T) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output: IntoHandlerResult> + Send + 'static,
+    {
+        Self::Async(Box::new(Starter(move |event: Event| {
+            let started = event.decode().map(&f);
+            async move {
+                match started {
+                    Ok(future) => future.await.into_handler_result(),
+                    Err(error) => Err(Box::new(error.into())),
+                }
+            }
+        })))
+    }
+}
+
+/// A future of a handler, in an allocation that the next one uses again.
+pub(crate) type FutureSlot = Option<ReusableBoxFuture<'static, HandlerResult>>;
+
+/// One slot for each runner that may call the handler.
+#[derive(Default)]
+pub(crate) struct FutureSlots(Box<[Mutex<FutureSlot>]>);
+
+impl FutureSlots {
+    pub(crate) fn new(runners: usize) -> Self {
+        Self((0..runners).map(|_| Mutex::default()).collect())
+    }
+
+    /// Calls an async handler to its end.
+    ///
+    /// Cancel safe: dropping the future drops the handler's.
+    pub(crate) async fn call(
+        &self,
+        runner: usize,
+        handler: &dyn StartFuture,
+        event: Event,
+        bus: BusId,
+    ) -> HandlerResult {
+        // Taken out, not locked: a nested call through the same runner finds
+        // the slot empty and allocates.
+        let mut slot = self.0[runner].lock().take();
+        in_handler(bus, || handler.start(event, &mut slot))?;
+        let Some(future) = slot.as_mut() else { return Ok(()) };
+        let result = Guarded { future, bus }.await;
+        *self.0[runner].lock() = slot;
+        result
+    }
+}
+
+/// Makes a future of an event, in a slot.
+pub(crate) trait StartFuture: Send + Sync {
+    fn start(&self, event: Event, slot: &mut FutureSlot) -> HandlerResult;
+}
+
+struct Starter<F>(F);
+
+impl<F, Fut> StartFuture for Starter<F>
+where
+    F: Fn(Event) -> Fut + Send + Sync,
+    Fut: Future<Output = HandlerResult> + Send + 'static,
+{
+    fn start(&self, event: Event, slot: &mut FutureSlot) -> HandlerResult {
+        let future = (self.0)(event);
+        match slot {
+            Some(slot) => slot.set(future),
+            None => *slot = Some(ReusableBoxFuture::new(future)),
+        }
+        Ok(())
+    }
+}
+
+/// Polls a handler's future so that a panic is a failure and publishing from
+/// within is noticed.
+struct Guarded<'a> {
+    future: &'a mut ReusableBoxFuture<'static, HandlerResult>,
+    bus: BusId,
+}
+
+impl Future for Guarded<'_> {
+    type Output = HandlerResult;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<HandlerResult> {
+        let this = &mut *self;
+        let mut polled = Poll::Pending;
+        let caught = in_handler(this.bus, || {
+            polled = this.future.poll(cx);
+            Ok(())
+        });
+        match caught {
+            Ok(()) => polled,
+            Err(panicked) => Poll::Ready(Err(panicked)),
+        }
+    }
+}
+
+/// Tells buses apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BusId(pub(crate) u64);
+
+thread_local! {
+    /// The bus whose handler this thread is running, 0 for none.
+    static HANDLING: Cell<u64> = const { Cell::new(0) };
+    /// How many handlers are running inside each other.
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Whether the caller is a handler of this bus. A handler must not wait for
+/// room in the queue that it is meant to empty.
+#[inline]
+pub(crate) fn is_handling(bus: BusId) -> bool {
+    HANDLING.get() == bus.0
+}
+
+/// How many handlers the current call is nested in.
+#[inline]
+pub(crate) fn nesting() -> u32 {
+    DEPTH.get()
+}
+
+/// Runs a piece of a handler: a panic becomes its failure.
+#[inline]
+pub(crate) fn in_handler(bus: BusId, f: impl FnOnce() -> HandlerResult) -> HandlerResult {
+    let outer = HANDLING.replace(bus.0);
+    DEPTH.set(DEPTH.get() + 1);
+    let caught = catch_unwind(AssertUnwindSafe(f));
+    DEPTH.set(DEPTH.get() - 1);
+    HANDLING.set(outer);
+    caught.unwrap_or_else(|panic| Err(Box::new(HandlerError::Panicked(panic_text(&*panic)))))
+}
+
+/// The message of a panic, which is nearly always a string.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    if let Some(text) = panic.downcast_ref::<&str>() {
+        (*text).to_owned()
+    } else if let Some(text) = panic.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "a value that is not text".to_owned()
+    }
+}

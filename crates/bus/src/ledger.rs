@@ -1,0 +1,349 @@
+//! The ledger: every event that the bus accepted, and what became of it.
+//!
+//! Three counts are kept by three different places and must agree once the
+//! bus is idle: events accepted (by the queue, or by `dispatch`), events
+//! resolved and matches made (by whoever ran them), and outcomes (by each
+//! handler). An event that is lost between them is a difference, not a
+//! silence.
+//!
+//! Every counter has a cell per runner and each cell is written by one thread
+//! at a time, so that counting costs a plain add and shares no cache line.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use crossbeam_utils::CachePadded;
+use parking_lot::Mutex;
+use serde::Serialize;
+
+/// What became of one event for one handler that it matched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The handler returned success.
+    Delivered,
+    /// A filter of the handler did not want it.
+    Filtered,
+    /// The handler's circuit breaker is open.
+    RejectedByBreaker,
+    /// It was the oldest in a full queue ([`Overflow::DropOldest`](crate::Overflow)).
+    DroppedOldest,
+    /// It was the least urgent in a full queue
+    /// ([`Overflow::DropLowestPriority`](crate::Overflow)).
+    DroppedLowest,
+    /// Its deadline passed before the handler's turn came.
+    Expired,
+    /// The handler failed and the event is, or was, in the dead letter queue.
+    DeadLettered,
+    /// The handler failed and keeps no dead letters.
+    Failed,
+    /// The call was cancelled: by a shutdown that ran out of time, or by
+    /// dropping a `dispatch`.
+    Cancelled,
+}
+
+impl Outcome {
+    const ALL: [Self; 9] = [
+        Self::Delivered,
+        Self::Filtered,
+        Self::RejectedByBreaker,
+        Self::DroppedOldest,
+        Self::DroppedLowest,
+        Self::Expired,
+        Self::DeadLettered,
+        Self::Failed,
+        Self::Cancelled,
+    ];
+}
+
+/// How often each [`Outcome`] came about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Outcomes {
+    /// [`Outcome::Delivered`]
+    pub delivered: u64,
+    /// [`Outcome::Filtered`]
+    pub filtered: u64,
+    /// [`Outcome::RejectedByBreaker`]
+    pub rejected_by_breaker: u64,
+    /// [`Outcome::DroppedOldest`]
+    pub dropped_oldest: u64,
+    /// [`Outcome::DroppedLowest`]
+    pub dropped_lowest: u64,
+    /// [`Outcome::Expired`]
+    pub expired: u64,
+    /// [`Outcome::DeadLettered`]
+    pub dead_lettered: u64,
+    /// [`Outcome::Failed`]
+    pub failed: u64,
+    /// [`Outcome::Cancelled`]
+    pub cancelled: u64,
+}
+
+impl Outcomes {
+    /// All outcomes together.
+    pub fn total(&self) -> u64 {
+        Outcome::ALL.iter().map(|outcome| self.get(*outcome)).sum()
+    }
+
+    /// How often `outcome` came about.
+    pub fn get(&self, outcome: Outcome) -> u64 {
+        let mut copy = *self;
+        *copy.slot(outcome)
+    }
+
+    fn slot(&mut self, outcome: Outcome) -> &mut u64 {
+        match outcome {
+            Outcome::Delivered => &mut self.delivered,
+            Outcome::Filtered => &mut self.filtered,
+            Outcome::RejectedByBreaker => &mut self.rejected_by_breaker,
+            Outcome::DroppedOldest => &mut self.dropped_oldest,
+            Outcome::DroppedLowest => &mut self.dropped_lowest,
+            Outcome::Expired => &mut self.expired,
+            Outcome::DeadLettered => &mut self.dead_lettered,
+            Outcome::Failed => &mut self.failed,
+            Outcome::Cancelled => &mut self.cancelled,
+        }
+    }
+
+    fn add(&mut self, cells: &Cells) {
+        for outcome in Outcome::ALL {
+            *self.slot(outcome) += cells.outcomes[outcome as usize].load(Relaxed);
+        }
+    }
+}
+
+/// Everything the bus accepted, and what became of it.
+///
+/// Read while events move, the numbers are from slightly different moments;
+/// after a [`drain`](crate::Bus::drain) they are exact.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Ledger {
+    /// Events accepted by `publish` and its kin, or by `dispatch`.
+    pub published: u64,
+    /// Events handed back to the publisher with an error. Not part of
+    /// `published`.
+    pub refused: u64,
+    /// Events that reached routing, an overflow policy or their deadline.
+    pub resolved: u64,
+    /// Resolved events that no handler matched.
+    pub unmatched: u64,
+    /// Pairs of a resolved event and a handler that it matched.
+    pub matches: u64,
+    /// What became of the matches.
+    pub outcomes: Outcomes,
+    /// The same per handler, living handlers only.
+    pub handlers: Vec<HandlerLedger>,
+}
+
+/// One handler's share of a [`Ledger`].
+#[derive(Clone, Debug, Serialize)]
+pub struct HandlerLedger {
+    /// The handler's name.
+    pub name: String,
+    /// The pattern it subscribed to.
+    pub pattern: String,
+    /// What became of its matches.
+    pub outcomes: Outcomes,
+}
+
+impl Ledger {
+    /// Accepted events that are still queued or being handled.
+    pub fn pending(&self) -> u64 {
+        self.published.saturating_sub(self.resolved)
+    }
+
+    /// Whether every accepted event is resolved and every match has exactly
+    /// one outcome.
+    pub fn balances(&self) -> bool {
+        self.published == self.resolved && self.matches == self.outcomes.total()
+    }
+}
+
+impl fmt::Display for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "published {} = resolved {} + pending {}; matches {} = outcomes {}",
+            self.published,
+            self.resolved,
+            self.pending(),
+            self.matches,
+            self.outcomes.total()
+        )?;
+        for outcome in Outcome::ALL {
+            let count = self.outcomes.get(outcome);
+            if count > 0 {
+                write!(f, ", {outcome:?} {count}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whose cell to count in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CellIndex {
+    pub(crate) index: usize,
+    /// Others may count in this cell at the same time.
+    pub(crate) shared: bool,
+}
+
+impl CellIndex {
+    #[inline]
+    fn add(self, cell: &AtomicU64, n: u64) {
+        if self.shared {
+            cell.fetch_add(n, Relaxed);
+        } else {
+            // One writer: no locked instruction is needed.
+            cell.store(cell.load(Relaxed) + n, Relaxed);
+        }
+    }
+}
+
+/// One runner's counts for one handler: two cache lines at most.
+#[derive(Debug, Default)]
+struct Cells {
+    outcomes: [AtomicU64; Outcome::ALL.len()],
+}
+
+/// One handler's counts.
+#[derive(Debug)]
+pub(crate) struct HandlerCounts {
+    name: String,
+    pattern: String,
+    cells: Box<[CachePadded<Cells>]>,
+}
+
+impl HandlerCounts {
+    #[inline]
+    pub(crate) fn count(&self, at: CellIndex, outcome: Outcome) {
+        at.add(&self.cells[at.index].outcomes[outcome as usize], 1);
+    }
+
+    pub(crate) fn outcomes(&self) -> Outcomes {
+        let mut sum = Outcomes::default();
+        for cells in &self.cells {
+            sum.add(cells);
+        }
+        sum
+    }
+}
+
+/// One runner's counts of events, whoever handles them.
+#[derive(Debug, Default)]
+pub(crate) struct RunnerCounts {
+    dispatched: AtomicU64,
+    resolved: AtomicU64,
+    unmatched: AtomicU64,
+    matches: AtomicU64,
+}
+
+/// Where the counts of one bus live.
+#[derive(Debug)]
+pub(crate) struct Books {
+    runners: Box<[CachePadded<RunnerCounts>]>,
+    refused: CachePadded<AtomicU64>,
+    handlers: Mutex<Handlers>,
+}
+
+#[derive(Debug, Default)]
+struct Handlers {
+    living: Vec<Arc<HandlerCounts>>,
+    /// The sum of those that ended.
+    ended: Outcomes,
+}
+
+impl Books {
+    pub(crate) fn new(runners: usize) -> Self {
+        Self {
+            runners: (0..runners).map(|_| CachePadded::default()).collect(),
+            refused: CachePadded::default(),
+            handlers: Mutex::default(),
+        }
+    }
+
+    /// How many cells each handler counts in.
+    pub(crate) fn runners(&self) -> usize {
+        self.runners.len()
+    }
+
+    pub(crate) fn open(&self, name: String, pattern: String) -> Arc<HandlerCounts> {
+        let cells = self.runners.iter().map(|_| CachePadded::default()).collect();
+        let counts = Arc::new(HandlerCounts { name, pattern, cells });
+        self.handlers.lock().living.push(Arc::clone(&counts));
+        counts
+    }
+
+    /// Moves a handler's counts to the sum of those that ended. Only when
+    /// nobody can count in it any more.
+    pub(crate) fn close(&self, counts: &Arc<HandlerCounts>) {
+        let mut handlers = self.handlers.lock();
+        if let Some(at) = handlers.living.iter().position(|c| Arc::ptr_eq(c, counts)) {
+            for cells in &handlers.living.swap_remove(at).cells {
+                handlers.ended.add(cells);
+            }
+        }
+    }
+
+    #[inline]
+    pub(crate) fn dispatched(&self, at: CellIndex) {
+        at.add(&self.runners[at.index].dispatched, 1);
+    }
+
+    /// The bus is done with an event.
+    #[inline]
+    pub(crate) fn resolved(&self, at: CellIndex, unmatched: bool) {
+        let counts = &self.runners[at.index];
+        at.add(&counts.resolved, 1);
+        if unmatched {
+            at.add(&counts.unmatched, 1);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn matched(&self, at: CellIndex) {
+        at.add(&self.runners[at.index].matches, 1);
+    }
+
+    pub(crate) fn refused(&self, n: u64) {
+        self.refused.fetch_add(n, Relaxed);
+    }
+
+    pub(crate) fn dispatched_total(&self) -> u64 {
+        self.runners.iter().map(|counts| counts.dispatched.load(Relaxed)).sum()
+    }
+
+    /// The ledger, given how many events the queues accepted.
+    pub(crate) fn ledger(&self, queued: impl FnOnce() -> u64) -> Ledger {
+        // Outcomes are read before what causes them, so that a reading in
+        // mid-flight shows events as pending, never as made up.
+        let mut ledger = Ledger::default();
+        {
+            let handlers = self.handlers.lock();
+            ledger.outcomes = handlers.ended;
+            for counts in &handlers.living {
+                for cells in &counts.cells {
+                    ledger.outcomes.add(cells);
+                }
+                ledger.handlers.push(HandlerLedger {
+                    name: counts.name.clone(),
+                    pattern: counts.pattern.clone(),
+                    outcomes: counts.outcomes(),
+                });
+            }
+        }
+        for counts in &self.runners {
+            ledger.unmatched += counts.unmatched.load(Relaxed);
+            ledger.resolved += counts.resolved.load(Relaxed);
+            ledger.matches += counts.matches.load(Relaxed);
+        }
+        ledger.published = self.dispatched_total() + queued();
+        ledger.refused = self.refused.load(Relaxed);
+        ledger
+    }
+}

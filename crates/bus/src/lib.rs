@@ -1,0 +1,81 @@
+//! swarmbus lets many agents in one process publish, route, process and
+//! recover events together, and keeps working when handlers fail.
+//!
+//! ```
+//! use swarmbus::{Bus, Event, Payload};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let bus = Bus::builder().build()?;
+//! let _worker = bus.subscribe("task.*").handle(|event: &Event| {
+//!     println!("{} from {}: {:?}", event.ty(), event.source(), event.text());
+//! })?;
+//!
+//! bus.publish(Event::of("task.created", "resize image 17").with_source("agent-1")).await?;
+//!
+//! let left = bus.shutdown(std::time::Duration::from_secs(1)).await;
+//! assert!(left.is_clean());
+//! assert!(bus.ledger().balances());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Overview
+//!
+//! - [`Bus::publish`] queues an event and waits under backpressure;
+//!   [`Bus::try_publish`] and [`Bus::publish_batch`] are its kin;
+//!   [`Bus::dispatch`] runs the handlers in the caller.
+//! - [`Bus::subscribe`] takes sync and async handlers, with raw or decoded
+//!   payloads, priorities, [`Filter`]s and a circuit breaker for each.
+//! - [`Bus::execute`] has a command answered by its one handler.
+//! - [`Bus::session`] scopes handlers to a conversation.
+//! - [`Bus::ledger`] accounts for every event; [`Bus::drain`] and
+//!   [`Bus::shutdown`] say what was not done.
+//! - [`transport`] is how buses will be joined across processes.
+//!
+//! # What it does not do
+//!
+//! It does not keep events over a restart, and it does not cross a process
+//! boundary by itself.
+
+mod builder;
+mod bus;
+mod clock;
+mod command;
+mod error;
+mod handler;
+mod ledger;
+mod metrics;
+mod middleware;
+mod pipeline;
+mod queue;
+mod routes;
+mod runner;
+mod session;
+mod subscriber;
+mod subscription;
+pub mod transport;
+mod worker;
+
+pub use builder::BusBuilder;
+pub use bus::{Bus, MAX_NESTING, Shutdown, WeakBus};
+pub use error::{
+    BatchError, BuildError, CommandError, DispatchError, PublishCause, PublishError,
+    SubscribeError,
+};
+pub use handler::{HandlerError, IntoHandlerResult};
+pub use ledger::{HandlerLedger, Ledger, Outcome, Outcomes};
+pub use metrics::{METRICS, Metric, MetricKind, SAMPLE_EVERY};
+pub use middleware::{CommandMiddleware, EventMiddleware, Next};
+pub use pipeline::{
+    breaker::{BreakerReport, BreakerScope, MAX_TYPES},
+    dead_letter::{DeadLetter, DeadLetters},
+    filter::Filter,
+};
+pub use runner::Delivery;
+pub use session::Session;
+pub use subscription::{Subscribe, Subscription};
+pub use swarmbus_core::{
+    self as core, Content, Event, EventId, EventType, Payload, Priority, Str, Target, Timestamp,
+    breaker, overflow::Overflow,
+};

@@ -1,0 +1,178 @@
+//! Metrics, through the `metrics` facade.
+//!
+//! Counters are not counted here: the ledger counts, and a task carries its
+//! totals to the recorder once a second and at every drain. Recording
+//! therefore costs the hot path nothing. Times are measured for one event in
+//! [`SAMPLE_EVERY`].
+
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, Unit};
+
+use crate::bus::Inner;
+
+/// Of this many events, one has its times measured unless
+/// [`BusBuilder::sample_every`](crate::BusBuilder::sample_every) says
+/// otherwise.
+pub const SAMPLE_EVERY: u32 = 64;
+
+/// What a metric is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Only rises.
+    Counter,
+    /// A current value.
+    Gauge,
+    /// A distribution, of sampled values.
+    Histogram,
+}
+
+/// One metric that a bus records. All have the label `bus`.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: MetricKind,
+    /// What it says.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($constant:ident = $name:literal, $kind:ident, $help:literal;)*) => {
+        $(const $constant: Metric =
+            Metric { name: $name, kind: MetricKind::$kind, help: $help };)*
+        /// Every metric that a bus records.
+        pub const METRICS: &[Metric] = &[$($constant),*];
+    };
+}
+
+metrics! {
+    PUBLISHED = "events_published_total", Counter, "events accepted";
+    PROCESSED = "events_processed_total", Counter, "handler calls that succeeded";
+    FAILED = "events_failed_total", Counter, "handler calls that failed";
+    REJECTED = "events_rejected_total", Counter, "matches stopped by an open breaker";
+    DROPPED = "events_dropped_total", Counter, "matches dropped by an overflow policy";
+    EXPIRED = "events_expired_total", Counter, "matches whose deadline had passed";
+    REFUSED = "events_refused_total", Counter, "events handed back to their publisher";
+    PROCESSING = "event_processing_duration_seconds", Histogram, "time in a handler, sampled";
+    QUEUE_WAIT = "event_queue_wait_seconds", Histogram, "time in the queue, sampled";
+    QUEUE_SIZE = "queue_size", Gauge, "events that wait";
+    BACKPRESSURE = "backpressure_active", Gauge, "1 while a queue is above its high-water mark";
+    BREAKER = "circuit_breaker_state", Gauge,
+        "by `handler` and `event_type`: 0 closed, 1 half-open, 2 open";
+    DEAD_LETTERS = "dead_letter_queue_size", Gauge, "dead letters that wait";
+}
+
+/// The metrics of one bus.
+pub(crate) struct Meter {
+    bus: Label,
+    every: u32,
+    published: Counter,
+    processed: Counter,
+    failed: Counter,
+    rejected: Counter,
+    dropped: Counter,
+    expired: Counter,
+    refused: Counter,
+    processing: Histogram,
+    queue_wait: Histogram,
+    queue_size: Gauge,
+    backpressure: Gauge,
+    dead_letters: Gauge,
+}
+
+impl Meter {
+    /// `every`: one event in how many has its times measured; 0 for none.
+    pub(crate) fn new(bus: &str, every: u32) -> Self {
+        let bus = Label::new("bus", bus.to_owned());
+        metrics::with_recorder(|recorder| {
+            for metric in METRICS {
+                describe(recorder, metric);
+            }
+            let key = |metric: Metric| Key::from_parts(metric.name, vec![bus.clone()]);
+            let counter = |metric| recorder.register_counter(&key(metric), &METADATA);
+            let gauge = |metric| recorder.register_gauge(&key(metric), &METADATA);
+            let histogram = |metric| recorder.register_histogram(&key(metric), &METADATA);
+            Self {
+                bus: bus.clone(),
+                every,
+                published: counter(PUBLISHED),
+                processed: counter(PROCESSED),
+                failed: counter(FAILED),
+                rejected: counter(REJECTED),
+                dropped: counter(DROPPED),
+                expired: counter(EXPIRED),
+                refused: counter(REFUSED),
+                processing: histogram(PROCESSING),
+                queue_wait: histogram(QUEUE_WAIT),
+                queue_size: gauge(QUEUE_SIZE),
+                backpressure: gauge(BACKPRESSURE),
+                dead_letters: gauge(DEAD_LETTERS),
+            }
+        })
+    }
+
+    /// The state gauge of one breaker.
+    pub(crate) fn breaker(&self, handler: &str, event_type: &str) -> Gauge {
+        let labels = vec![
+            self.bus.clone(),
+            Label::new("handler", handler.to_owned()),
+            Label::new("event_type", event_type.to_owned()),
+        ];
+        metrics::with_recorder(|recorder| {
+            recorder.register_gauge(&Key::from_parts(BREAKER.name, labels), &METADATA)
+        })
+    }
+
+    /// Counts down to the next event whose times are measured.
+    #[inline]
+    pub(crate) fn due(&self, until: &mut u32) -> bool {
+        match until.checked_sub(1) {
+            Some(less) => {
+                *until = less;
+                false
+            }
+            None => {
+                *until = self.every.saturating_sub(1);
+                self.every > 0
+            }
+        }
+    }
+
+    pub(crate) fn handled(&self, took: Duration) {
+        self.processing.record(took);
+    }
+
+    pub(crate) fn waited(&self, wait: Duration) {
+        self.queue_wait.record(wait);
+    }
+
+    /// Carries the totals to the recorder.
+    pub(crate) fn report(&self, inner: &Inner) {
+        let ledger = inner.ledger();
+        let outcomes = ledger.outcomes;
+        self.published.absolute(ledger.published);
+        self.processed.absolute(outcomes.delivered);
+        self.failed.absolute(outcomes.failed + outcomes.dead_lettered);
+        self.rejected.absolute(outcomes.rejected_by_breaker);
+        self.dropped.absolute(outcomes.dropped_oldest + outcomes.dropped_lowest);
+        self.expired.absolute(outcomes.expired);
+        self.refused.absolute(ledger.refused);
+        self.queue_size.set(inner.depth() as f64);
+        self.backpressure.set(f64::from(inner.pressed.load(Relaxed) > 0));
+        self.dead_letters.set(inner.dead_letters.len() as f64);
+    }
+}
+
+static METADATA: Metadata<'static> = Metadata::new("swarmbus", Level::INFO, Some("swarmbus"));
+
+fn describe(recorder: &dyn Recorder, metric: &Metric) {
+    let name = KeyName::from_const_str(metric.name);
+    let help = metric.help.into();
+    match metric.kind {
+        MetricKind::Counter => recorder.describe_counter(name, Some(Unit::Count), help),
+        MetricKind::Gauge => recorder.describe_gauge(name, Some(Unit::Count), help),
+        MetricKind::Histogram => recorder.describe_histogram(name, Some(Unit::Seconds), help),
+    }
+}

@@ -1,0 +1,108 @@
+//! Middleware: what should happen to every event or command, in one place.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use swarmbus_core::{Event, Payload};
+
+use crate::{command::CommandFn, error::CommandError, handler::HandlerError};
+
+/// Sees every event of a bus.
+///
+/// Both methods run in the thread that publishes or handles, so they should
+/// be short. The first middleware that was added is the first to see an
+/// event.
+pub trait EventMiddleware: Send + Sync + 'static {
+    /// An event is about to be published or dispatched: change it, or refuse
+    /// it. Use it to validate, enrich or limit.
+    ///
+    /// # Errors
+    ///
+    /// The reason for a refusal; the publisher gets the event back with it.
+    fn publishing(&self, event: Event) -> Result<Event, (Event, String)> {
+        Ok(event)
+    }
+
+    /// A handler is done with an event. `error` is `None` for a success. Use
+    /// it to log and time. A panic in here is ignored.
+    fn handled(&self, event: &Event, handler: &str, error: Option<&HandlerError>, took: Duration) {
+        let _ = (event, handler, error, took);
+    }
+}
+
+/// Stands around the execution of every command of a bus.
+#[async_trait]
+pub trait CommandMiddleware: Send + Sync + 'static {
+    /// Does its work before and after `next.run(command).await`, or instead.
+    ///
+    /// # Errors
+    ///
+    /// What `next` returned, or [`CommandError::Refused`].
+    async fn around(&self, command: Event, next: Next<'_>) -> Result<Payload, CommandError>;
+}
+
+/// The rest of the way to a command's handler.
+pub struct Next<'a> {
+    pub(crate) rest: &'a [Arc<dyn CommandMiddleware>],
+    pub(crate) handler: &'a CommandFn,
+    pub(crate) bus: crate::handler::BusId,
+}
+
+impl Next<'_> {
+    /// Goes on to the next middleware or the handler.
+    ///
+    /// # Errors
+    ///
+    /// What they return.
+    pub async fn run(self, command: Event) -> Result<Payload, CommandError> {
+        match self.rest.split_first() {
+            Some((first, rest)) => {
+                let next = Next { rest, handler: self.handler, bus: self.bus };
+                first.around(command, next).await
+            }
+            None => {
+                let ty = command.ty().clone();
+                self.handler
+                    .call(command, self.bus)
+                    .await
+                    .map_err(|source| CommandError::Failed { command: ty, source: *source })
+            }
+        }
+    }
+}
+
+/// The middleware of one bus, in order.
+#[derive(Default)]
+pub(crate) struct Middleware {
+    pub(crate) events: Vec<Arc<dyn EventMiddleware>>,
+    pub(crate) commands: Vec<Arc<dyn CommandMiddleware>>,
+}
+
+impl Middleware {
+    #[inline]
+    pub(crate) fn publishing(&self, mut event: Event) -> Result<Event, (Event, String)> {
+        for middleware in &self.events {
+            event = middleware.publishing(event)?;
+        }
+        Ok(event)
+    }
+
+    pub(crate) fn handled(
+        &self,
+        event: &Event,
+        handler: &str,
+        error: Option<&HandlerError>,
+        took: Duration,
+    ) {
+        for middleware in &self.events {
+            let call = || middleware.handled(event, handler, error, took);
+            if catch_unwind(AssertUnwindSafe(call)).is_err() {
+                tracing::error!("event middleware panicked after a handler");
+            }
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The pipeline: what stands between a match and its handler.
+//!
+//! The layers and their order, the same for every handler:
+//!
+//! ```text
+//! filter → breaker → handler → dead letter
+//! ```
+//!
+//! - [`filter`] first: what a handler does not want must not count for or
+//!   against it.
+//! - [`breaker`] next to the handler: it judges calls, not wishes.
+//! - [`dead_letter`] last: it keeps what nothing before it could save.
+//!
+//! A layer is a small file with two moments: on the way in it lets the event
+//! pass or names the [`Outcome`]; on the way out it sees the handler's result.
+//! Results return as values; no layer calls another.
+
+pub(crate) mod breaker;
+pub(crate) mod dead_letter;
+pub(crate) mod filter;
+
+use std::sync::Arc;
+
+use swarmbus_core::{Event, EventType};
+use tracing::Instrument;
+
+use self::{
+    breaker::{BreakerLayer, NamedBreaker},
+    filter::FilterLayer,
+};
+use crate::{
+    bus::Inner,
+    handler::{Handler, HandlerResult, in_handler},
+    ledger::Outcome,
+    subscriber::Match,
+};
+
+/// The layers of one handler.
+pub(crate) struct Pipeline {
+    pub(crate) filter: FilterLayer,
+    pub(crate) breaker: BreakerLayer,
+    /// Whether failed events go to the dead letter queue.
+    pub(crate) dead_letters: bool,
+}
+
+impl Pipeline {
+    /// The breaker that guards the handler against events of this type.
+    pub(crate) fn breaker_for(&self, ty: &EventType) -> Option<Arc<NamedBreaker>> {
+        self.breaker.of_type(ty)
+    }
+}
+
+/// One event on its way to one handler.
+pub(crate) struct Call<'a> {
+    pub(crate) inner: &'a Inner,
+    pub(crate) runner: usize,
+    pub(crate) event: &'a Event,
+    pub(crate) matched: &'a Match,
+    /// Whether this call's time is measured.
+    pub(crate) sampled: bool,
+}
+
+impl Call<'_> {
+    /// Goes through all layers and the handler.
+    ///
+    /// Cancelled in the middle, the handler's future is dropped and the
+    /// breaker's permit is released without counting.
+    #[inline]
+    pub(crate) async fn run(self) -> Outcome {
+        let inner = self.inner;
+        match self.matched.subscriber.pipeline.filter.wants(self.event, inner.id) {
+            Ok(true) => {}
+            Ok(false) => return Outcome::Filtered,
+            Err(error) => return dead_letter::keep(&self, error),
+        }
+        let breaker = self.matched.breaker.as_deref();
+        let Ok(permit) = breaker::enter(breaker, self.event.priority(), &inner.clock) else {
+            return Outcome::RejectedByBreaker;
+        };
+        let result = if self.sampled || inner.watched {
+            self.observed().await
+        } else {
+            self.call().await
+        };
+        breaker::leave(permit, breaker, result.is_ok(), &inner.clock);
+        match result {
+            Ok(()) => Outcome::Delivered,
+            Err(error) => dead_letter::keep(&self, error),
+        }
+    }
+
+    #[inline]
+    async fn call(&self) -> HandlerResult {
+        let subscriber = &*self.matched.subscriber;
+        match &subscriber.handler {
+            Handler::Sync(handler) => in_handler(self.inner.id, || handler(self.event)),
+            Handler::Async(handler) => {
+                let event = self.event.clone();
+                subscriber.slots.call(self.runner, &**handler, event, self.inner.id).await
+            }
+        }
+    }
+
+    /// The call with a clock, a span and the middleware around it.
+    async fn observed(&self) -> HandlerResult {
+        let inner = self.inner;
+        let name = &*self.matched.subscriber.name;
+        let started = inner.clock.cycles();
+        let result = if inner.tracing {
+            let ty = self.event.ty().as_str();
+            self.call().instrument(tracing::debug_span!("handle", handler = name, ty)).await
+        } else {
+            self.call().await
+        };
+        let took = inner.clock.between(started, inner.clock.cycles());
+        if self.sampled {
+            inner.meter.handled(took);
+        }
+        inner.middleware.handled(self.event, name, result.as_ref().err().map(|e| &**e), took);
+        result
+    }
+}

@@ -1,0 +1,248 @@
+//! Layer: circuit breakers. Spares a failing handler, and its callers.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use ahash::RandomState;
+use metrics::Gauge;
+use parking_lot::Mutex;
+use swarmbus_core::{
+    EventType, Priority, Str,
+    breaker::{Breaker, Config, Permit, Rejected, StateKind, Stats, Transition},
+};
+
+use crate::{clock::BusClock, error::SubscribeError, metrics::Meter};
+
+/// What shares one circuit breaker.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum BreakerScope {
+    /// Each event type that the handler sees has a breaker of its own: a
+    /// type that always fails does not stop the others. Beyond
+    /// [`MAX_TYPES`] types, further ones share one.
+    #[default]
+    PerType,
+    /// All events of the handler share one.
+    PerHandler,
+    /// All handlers that name this service share one, whatever they handle.
+    /// The first to name it decides its settings.
+    Service(Str),
+    /// None: every event reaches the handler.
+    Off,
+}
+
+/// How many types of one handler have a breaker of their own.
+pub const MAX_TYPES: usize = 1_000;
+
+/// One breaker of a bus, seen from outside.
+#[derive(Clone, Debug)]
+pub struct BreakerReport {
+    /// The handler's or the service's name.
+    pub name: Arc<str>,
+    /// The event type that it is for; `None` for all.
+    pub event_type: Option<EventType>,
+    /// Its statistics.
+    pub stats: Stats,
+}
+
+/// A breaker with what its changes are reported under.
+pub(crate) struct NamedBreaker {
+    name: Arc<str>,
+    event_type: Option<EventType>,
+    breaker: Breaker,
+    gauge: Gauge,
+}
+
+impl NamedBreaker {
+    fn changed(&self, transition: Transition) {
+        let event_type = self.event_type.as_ref().map_or("*", EventType::as_str);
+        tracing::info!(handler = &*self.name, event_type, "circuit breaker: {transition}");
+        self.gauge.set(match transition.to {
+            StateKind::Closed | StateKind::Disabled | StateKind::MetricsOnly => 0.0,
+            StateKind::HalfOpen => 1.0,
+            StateKind::Open | StateKind::ForcedOpen | StateKind::Isolated => 2.0,
+        });
+    }
+}
+
+/// On the way in: a permit, if there is a breaker; priorities 8 and 9 always
+/// get one.
+#[inline]
+pub(crate) fn enter<'a>(
+    breaker: Option<&'a NamedBreaker>,
+    priority: Priority,
+    clock: &BusClock,
+) -> Result<Option<Permit<'a>>, Rejected> {
+    let Some(named) = breaker else { return Ok(None) };
+    if priority.bypasses_breaker() {
+        return Ok(Some(named.breaker.bypass()));
+    }
+    match named.breaker.acquire(clock) {
+        Ok(permit) => {
+            if let Some(transition) = permit.transition() {
+                named.changed(transition);
+            }
+            Ok(Some(permit))
+        }
+        Err(rejected) => {
+            if let Some(transition) = rejected.transition {
+                named.changed(transition);
+            }
+            Err(rejected)
+        }
+    }
+}
+
+/// On the way out: tells the breaker how it went.
+#[inline]
+pub(crate) fn leave(
+    permit: Option<Permit<'_>>,
+    breaker: Option<&NamedBreaker>,
+    success: bool,
+    clock: &BusClock,
+) {
+    let (Some(permit), Some(named)) = (permit, breaker) else { return };
+    let transition = if success { permit.success(clock) } else { permit.failure(clock) };
+    if let Some(transition) = transition {
+        named.changed(transition);
+    }
+}
+
+/// The breakers of one handler.
+pub(crate) enum BreakerLayer {
+    Off,
+    One(Arc<NamedBreaker>),
+    PerType(PerType),
+}
+
+pub(crate) struct PerType {
+    registry: Arc<Registry>,
+    name: Arc<str>,
+    config: Config,
+    by_type: Mutex<HashMap<EventType, Arc<NamedBreaker>, RandomState>>,
+    /// For the types beyond the limit.
+    shared: Mutex<Option<Arc<NamedBreaker>>>,
+}
+
+impl BreakerLayer {
+    /// The breaker for events of this type.
+    pub(crate) fn of_type(&self, ty: &EventType) -> Option<Arc<NamedBreaker>> {
+        match self {
+            Self::Off => None,
+            Self::One(breaker) => Some(Arc::clone(breaker)),
+            Self::PerType(per_type) => Some(per_type.of_type(ty)),
+        }
+    }
+}
+
+impl PerType {
+    fn of_type(&self, ty: &EventType) -> Arc<NamedBreaker> {
+        let mut by_type = self.by_type.lock();
+        if let Some(breaker) = by_type.get(ty) {
+            return Arc::clone(breaker);
+        }
+        let new = |ty| self.registry.make(&self.name, ty, self.config.clone());
+        if by_type.len() >= MAX_TYPES {
+            return Arc::clone(self.shared.lock().get_or_insert_with(|| new(None)));
+        }
+        Arc::clone(by_type.entry(ty.clone()).or_insert(new(Some(ty.clone()))))
+    }
+}
+
+/// All breakers of one bus.
+pub(crate) struct Breakers {
+    registry: Arc<Registry>,
+    services: Mutex<HashMap<Str, Arc<NamedBreaker>, RandomState>>,
+    max_services: usize,
+}
+
+pub(crate) struct Registry {
+    meter: Arc<Meter>,
+    made: Mutex<Vec<Weak<NamedBreaker>>>,
+    seed: AtomicU64,
+}
+
+impl Registry {
+    fn make(&self, name: &Arc<str>, event_type: Option<EventType>, config: Config) -> Arc<NamedBreaker> {
+        let label = event_type.as_ref().map_or("*", EventType::as_str);
+        let gauge = self.meter.breaker(name, label);
+        let config = config.with_seed(self.seed.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed));
+        let named = Arc::new(NamedBreaker {
+            name: Arc::clone(name),
+            event_type,
+            breaker: Breaker::new(config),
+            gauge,
+        });
+        let mut made = self.made.lock();
+        if made.len() == made.capacity() {
+            // Before it grows, let go of those whose handlers are gone.
+            made.retain(|breaker| breaker.strong_count() > 0);
+        }
+        made.push(Arc::downgrade(&named));
+        named
+    }
+}
+
+impl Breakers {
+    pub(crate) fn new(meter: Arc<Meter>, max_services: usize, seed: u64) -> Self {
+        let registry = Registry { meter, made: Mutex::default(), seed: AtomicU64::new(seed) };
+        Self { registry: Arc::new(registry), services: Mutex::default(), max_services }
+    }
+
+    /// The layer of a new handler.
+    pub(crate) fn layer(
+        &self,
+        name: &Arc<str>,
+        scope: BreakerScope,
+        config: Config,
+    ) -> Result<BreakerLayer, SubscribeError> {
+        Ok(match scope {
+            BreakerScope::Off => BreakerLayer::Off,
+            BreakerScope::PerHandler => BreakerLayer::One(self.registry.make(name, None, config)),
+            BreakerScope::PerType => BreakerLayer::PerType(PerType {
+                registry: Arc::clone(&self.registry),
+                name: Arc::clone(name),
+                config,
+                by_type: Mutex::default(),
+                shared: Mutex::default(),
+            }),
+            BreakerScope::Service(service) => BreakerLayer::One(self.service(service, config)?),
+        })
+    }
+
+    fn service(&self, service: Str, config: Config) -> Result<Arc<NamedBreaker>, SubscribeError> {
+        let mut services = self.services.lock();
+        if let Some(breaker) = services.get(&service) {
+            return Ok(Arc::clone(breaker));
+        }
+        if services.len() >= self.max_services {
+            return Err(SubscribeError::TooManyServices { limit: self.max_services });
+        }
+        let breaker = self.registry.make(&Arc::from(service.as_str()), None, config);
+        services.insert(service, Arc::clone(&breaker));
+        Ok(breaker)
+    }
+
+    /// Every breaker that lives, in the order in which they were made.
+    pub(crate) fn report(&self) -> Vec<BreakerReport> {
+        let made: Vec<_> = self.registry.made.lock().iter().filter_map(Weak::upgrade).collect();
+        made.iter()
+            .map(|named| BreakerReport {
+                name: Arc::clone(&named.name),
+                event_type: named.event_type.clone(),
+                stats: named.breaker.stats(),
+            })
+            .collect()
+    }
+}
+
+impl fmt::Debug for NamedBreaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {:?}", self.name, self.breaker)
+    }
+}

@@ -1,0 +1,472 @@
+//! The bounded priority queue between publishers and one worker.
+//!
+//! A bus has one [`Shard`] for each worker. A publisher always uses the same
+//! one, so its events keep their order within a priority, and a worker shares
+//! a lock with its own publishers only.
+//!
+//! # Fairness
+//!
+//! The worker takes the highest priority first, but within one round priority
+//! p gives at most [`SHARE`]`[p]` events. When every priority that waits has
+//! given its share, a new round begins. So of any 264 events that are taken
+//! while all priorities wait, 8 are of priority 0: a flood of urgent events
+//! slows the others and never stops them.
+
+use std::{collections::VecDeque, mem, num::NonZeroUsize, pin::pin};
+
+use parking_lot::Mutex;
+use swarmbus_core::{
+    Event, Priority,
+    overflow::{Decision, Gate, Lanes, Overflow, Reason},
+};
+use tokio::sync::Notify;
+
+use crate::{
+    clock::{BusClock, Stamper},
+    error::PublishCause,
+    ledger::Outcome,
+};
+
+/// How many events of each priority one round may take, priority 0 first.
+const SHARE: [u16; Priority::COUNT] = [8, 8, 8, 16, 16, 16, 32, 32, 64, 64];
+
+/// An event that waits, and when it came by the clock's cycle counter.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) event: Event,
+    pub(crate) since: u64,
+}
+
+/// Sizes of one shard, in events.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    pub(crate) capacity: NonZeroUsize,
+    /// Room beyond the capacity for handlers, which may not wait.
+    pub(crate) reserve: usize,
+    /// Depth at which backpressure begins.
+    pub(crate) high: usize,
+    /// Depth at which it ends.
+    pub(crate) low: usize,
+}
+
+/// Who pushes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pusher {
+    /// Anybody.
+    Other,
+    /// A handler of this bus: may use the reserve.
+    Handler,
+}
+
+/// What a push did besides.
+#[derive(Debug, Default)]
+pub(crate) struct Pushed {
+    /// An event that had to go, and how that counts.
+    pub(crate) evicted: Option<(Event, Outcome)>,
+    /// The depth rose to the high-water mark.
+    pub(crate) rose: bool,
+}
+
+/// The event, and why it was not taken.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) event: Event,
+    pub(crate) cause: PublishCause,
+}
+
+/// What became of a batch.
+#[derive(Debug, Default)]
+pub(crate) struct PushedBatch {
+    pub(crate) accepted: usize,
+    pub(crate) evicted: Vec<(Event, Outcome)>,
+    pub(crate) rose: bool,
+    /// What stopped it. The event that was refused is still in the batch.
+    pub(crate) cause: Option<PublishCause>,
+}
+
+/// What a worker found.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// Some events.
+    Some {
+        /// The depth fell to the low-water mark.
+        fell: bool,
+    },
+    /// None: the worker is now marked asleep and should wait for
+    /// [`Shard::work`].
+    Nothing,
+    /// None, and none will come.
+    Closed,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shard {
+    state: Mutex<State>,
+    sizes: Sizes,
+    overflow: Overflow,
+    /// Whether the gate must see every event, not only those that find the
+    /// queue full.
+    gate_always: bool,
+    /// Wakes the worker.
+    pub(crate) work: Notify,
+    /// Wakes publishers that wait for room.
+    room: Notify,
+}
+
+/// A publisher that waits for room.
+struct Waiter<'a>(&'a Shard);
+
+impl<'a> Waiter<'a> {
+    fn new(shard: &'a Shard) -> Self {
+        shard.state.lock().waiting += 1;
+        Self(shard)
+    }
+}
+
+impl Drop for Waiter<'_> {
+    /// Passes the baton: there may be room for more than one.
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.waiting -= 1;
+        let wake = state.waiting > 0 && self.0.has_room_in(&state);
+        drop(state);
+        if wake {
+            self.0.room.notify_one();
+        }
+    }
+}
+
+#[derive(Debug)]
+struct State {
+    lanes: PriorityLanes,
+    peak: usize,
+    accepted: u64,
+    /// Publishers that wait for room.
+    waiting: usize,
+    /// The worker waits for an event.
+    asleep: bool,
+    pressed: bool,
+    closed: bool,
+    gate: Gate,
+    stamper: Stamper,
+}
+
+impl Shard {
+    pub(crate) fn new(sizes: Sizes, overflow: Overflow, clock: &BusClock, seed: u64) -> Self {
+        Self {
+            state: Mutex::new(State {
+                lanes: PriorityLanes::default(),
+                peak: 0,
+                accepted: 0,
+                waiting: 0,
+                asleep: false,
+                pressed: false,
+                closed: false,
+                gate: overflow.gate(sizes.capacity),
+                stamper: Stamper::new(clock, seed),
+            }),
+            sizes,
+            overflow,
+            gate_always: matches!(overflow, Overflow::AdaptiveRate(_)),
+            work: Notify::new(),
+            room: Notify::new(),
+        }
+    }
+
+    /// Stamps and queues one event.
+    #[inline]
+    pub(crate) fn push(
+        &self,
+        event: Event,
+        pusher: Pusher,
+        clock: &BusClock,
+    ) -> Result<Pushed, Refused> {
+        let since = clock.cycles();
+        let mut state = self.state.lock();
+        let pushed = self.admit(&mut state, event, pusher, since, clock);
+        let wake = pushed.is_ok() && mem::take(&mut state.asleep);
+        drop(state);
+        if wake {
+            self.work.notify_one();
+        }
+        pushed
+    }
+
+    /// Stamps and queues the first `count` events of `batch`, or as many as
+    /// are taken; these are moved out.
+    pub(crate) fn push_batch(
+        &self,
+        batch: &mut Vec<Event>,
+        count: usize,
+        pusher: Pusher,
+        clock: &BusClock,
+    ) -> PushedBatch {
+        let since = clock.cycles();
+        let mut done = PushedBatch::default();
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        while done.accepted < count && !batch.is_empty() {
+            let left = count - done.accepted;
+            let room = self.room_without_asking(state).min(left);
+            if room > 0 {
+                batch.drain(..room).for_each(|event| state.add(event, since, clock));
+                done.accepted += room;
+                done.rose |= self.rises(state);
+                continue;
+            }
+            match self.make_room(state, batch[0].priority(), pusher, clock) {
+                Ok(evicted) => done.evicted.extend(evicted),
+                Err(cause) => {
+                    done.cause = Some(cause);
+                    break;
+                }
+            }
+            state.add(batch.remove(0), since, clock);
+            done.accepted += 1;
+            done.rose |= self.rises(state);
+        }
+        let wake = done.accepted > 0 && mem::take(&mut state.asleep);
+        drop(guard);
+        if wake {
+            self.work.notify_one();
+        }
+        done
+    }
+
+    #[inline]
+    fn admit(
+        &self,
+        state: &mut State,
+        event: Event,
+        pusher: Pusher,
+        since: u64,
+        clock: &BusClock,
+    ) -> Result<Pushed, Refused> {
+        let mut evicted = None;
+        if self.room_without_asking(state) == 0 {
+            match self.make_room(state, event.priority(), pusher, clock) {
+                Ok(made) => evicted = made,
+                Err(cause) => return Err(Refused { event, cause }),
+            }
+        }
+        state.add(event, since, clock);
+        Ok(Pushed { evicted, rose: self.rises(state) })
+    }
+
+    /// How many events may simply be added.
+    #[inline]
+    fn room_without_asking(&self, state: &State) -> usize {
+        if self.gate_always || state.closed {
+            0
+        } else {
+            self.sizes.capacity.get().saturating_sub(state.lanes.depth)
+        }
+    }
+
+    /// Asks the overflow policy for room for one event, and makes it.
+    #[cold]
+    fn make_room(
+        &self,
+        state: &mut State,
+        priority: Priority,
+        pusher: Pusher,
+        clock: &BusClock,
+    ) -> Result<Option<(Event, Outcome)>, PublishCause> {
+        if state.closed {
+            return Err(PublishCause::Closed);
+        }
+        match state.gate.decide(priority, &state.lanes, clock) {
+            Decision::Accept => Ok(None),
+            Decision::Evict { lane } => Ok(state.lanes.evict(lane).map(|event| {
+                let lowest = matches!(self.overflow, Overflow::DropLowestPriority);
+                (event, if lowest { Outcome::DroppedLowest } else { Outcome::DroppedOldest })
+            })),
+            // A handler must not wait: it has a reserve.
+            Decision::Reject(Reason::Full | Reason::RateLimited { .. })
+                if pusher == Pusher::Handler
+                    && state.lanes.depth < self.sizes.capacity.get() + self.sizes.reserve =>
+            {
+                Ok(None)
+            }
+            Decision::Reject(reason) => Err(reason.into()),
+        }
+    }
+
+    /// Whether the depth has just reached the high-water mark.
+    #[inline]
+    fn rises(&self, state: &mut State) -> bool {
+        let rises = !state.pressed && state.lanes.depth >= self.sizes.high;
+        state.pressed |= rises;
+        rises
+    }
+
+    /// Moves up to `max` events, most urgent first by the fairness rule.
+    pub(crate) fn take(&self, into: &mut VecDeque<Waiting>, max: usize) -> Taken {
+        let mut state = self.state.lock();
+        if state.lanes.depth == 0 {
+            state.asleep = true;
+            return if state.closed { Taken::Closed } else { Taken::Nothing };
+        }
+        state.lanes.take(into, max);
+        let fell = state.pressed && state.lanes.depth <= self.sizes.low;
+        state.pressed &= !fell;
+        let wake = state.waiting > 0 && self.has_room_in(&state);
+        drop(state);
+        if wake {
+            // One is enough: whoever gets room wakes the next.
+            self.room.notify_one();
+        }
+        Taken::Some { fell }
+    }
+
+    /// Waits until an event may be taken, or the shard is closed. Somebody
+    /// else may be faster: then wait again.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn wait_for_room(&self) {
+        let waiter = Waiter::new(self);
+        loop {
+            let mut room = pin!(self.room.notified());
+            // Listen before looking, or a wake-up between the two is missed.
+            room.as_mut().enable();
+            if self.has_room_in(&self.state.lock()) {
+                break;
+            }
+            room.await;
+        }
+        drop(waiter);
+    }
+
+    fn has_room_in(&self, state: &State) -> bool {
+        state.closed || state.lanes.depth < self.sizes.capacity.get()
+    }
+
+    /// Takes no more events. The worker empties what is there.
+    pub(crate) fn close(&self) {
+        self.state.lock().closed = true;
+        self.work.notify_one();
+        self.room.notify_one();
+    }
+
+    /// Takes everything out.
+    pub(crate) fn clear(&self) -> Vec<Event> {
+        let mut waiting = VecDeque::new();
+        self.state.lock().lanes.take(&mut waiting, usize::MAX);
+        waiting.into_iter().map(|waiting| waiting.event).collect()
+    }
+
+    /// Whether nothing waits and the worker has nothing either.
+    pub(crate) fn is_idle(&self) -> bool {
+        let state = self.state.lock();
+        state.lanes.depth == 0 && state.asleep
+    }
+
+    /// Events that wait now.
+    pub(crate) fn depth(&self) -> usize {
+        self.state.lock().lanes.depth
+    }
+
+    /// The most that ever waited.
+    pub(crate) fn peak(&self) -> usize {
+        self.state.lock().peak
+    }
+
+    /// Events accepted so far.
+    pub(crate) fn accepted(&self) -> u64 {
+        self.state.lock().accepted
+    }
+}
+
+impl State {
+    #[inline]
+    fn add(&mut self, mut event: Event, since: u64, clock: &BusClock) {
+        self.stamper.stamp(clock, since, &mut event);
+        self.lanes.add(Waiting { event, since });
+        self.peak = self.peak.max(self.lanes.depth);
+        self.accepted += 1;
+    }
+}
+
+/// A lane for each priority.
+#[derive(Debug)]
+struct PriorityLanes {
+    lanes: [VecDeque<Waiting>; Priority::COUNT],
+    /// A bit for each lane that is not empty.
+    occupied: u16,
+    /// What is left of each lane's share in this round.
+    credit: [u16; Priority::COUNT],
+    depth: usize,
+}
+
+impl Default for PriorityLanes {
+    fn default() -> Self {
+        Self { lanes: Default::default(), occupied: 0, credit: SHARE, depth: 0 }
+    }
+}
+
+impl PriorityLanes {
+    #[inline]
+    fn add(&mut self, waiting: Waiting) {
+        let lane = waiting.event.priority().index();
+        self.lanes[lane].push_back(waiting);
+        self.occupied |= 1 << lane;
+        self.depth += 1;
+    }
+
+    fn evict(&mut self, priority: Priority) -> Option<Event> {
+        let lane = priority.index();
+        let evicted = self.lanes[lane].pop_front()?;
+        self.removed(lane, 1);
+        Some(evicted.event)
+    }
+
+    fn take(&mut self, into: &mut VecDeque<Waiting>, max: usize) {
+        let mut left = max.min(self.depth);
+        while left > 0 {
+            let Some(lane) = self.highest_with_credit() else {
+                self.credit = SHARE;
+                continue;
+            };
+            // Alone, a lane needs no share.
+            let alone = self.occupied == 1 << lane;
+            let share = if alone { left } else { usize::from(self.credit[lane]) };
+            let n = left.min(share).min(self.lanes[lane].len());
+            into.extend(self.lanes[lane].drain(..n));
+            if !alone {
+                self.credit[lane] -= n as u16;
+            }
+            self.removed(lane, n);
+            left -= n;
+        }
+    }
+
+    fn removed(&mut self, lane: usize, n: usize) {
+        if self.lanes[lane].is_empty() {
+            self.occupied &= !(1 << lane);
+        }
+        self.depth -= n;
+    }
+
+    fn highest_with_credit(&self) -> Option<usize> {
+        (0..Priority::COUNT)
+            .rev()
+            .find(|&lane| self.occupied & (1 << lane) != 0 && self.credit[lane] > 0)
+    }
+}
+
+impl Lanes for PriorityLanes {
+    fn len(&self) -> usize {
+        self.depth
+    }
+
+    fn lowest(&self) -> Option<Priority> {
+        Priority::all().find(|priority| self.occupied & (1 << priority.index()) != 0)
+    }
+
+    fn oldest(&self) -> Option<Priority> {
+        Priority::all()
+            .filter_map(|priority| Some((self.lanes[priority.index()].front()?.since, priority)))
+            .min()
+            .map(|(_, priority)| priority)
+    }
+}

@@ -1,0 +1,235 @@
+//! Runners carry events from routing to the end of the pipeline.
+//!
+//! Each worker owns one; `dispatch` borrows one from a small pool. A runner
+//! has its own route cache and its own cells in the ledger, so two of them
+//! share nothing that is written.
+
+use std::{
+    num::NonZeroUsize,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+use crossbeam_utils::{CachePadded, atomic::AtomicCell};
+use swarmbus_core::{Event, router::RouteCache};
+
+use crate::{
+    bus::Inner,
+    clock::BusClock,
+    ledger::{Books, CellIndex, Outcome},
+    pipeline::Call,
+    subscriber::Match,
+};
+
+pub(crate) struct Runner {
+    pub(crate) cell: CellIndex,
+    cache: RouteCache<Vec<Match>>,
+    generation: u64,
+    /// Counts down to the next handler call whose time is measured.
+    until_sample: u32,
+}
+
+/// What a runner did with one event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delivery {
+    /// Handlers that matched.
+    pub matched: u32,
+    /// Handlers that returned success.
+    pub delivered: u32,
+}
+
+impl Runner {
+    pub(crate) fn new(cell: CellIndex, cache: NonZeroUsize) -> Self {
+        Self { cell, cache: RouteCache::new(cache), generation: 0, until_sample: 0 }
+    }
+
+    /// Looks whether subscriptions have changed. Must come after the event
+    /// was taken, so that a subscription made before the publish is seen.
+    #[inline]
+    pub(crate) fn refresh(&mut self, inner: &Inner) {
+        self.generation = inner.routes.generation();
+    }
+
+    /// Lets go of handlers that are no longer subscribed.
+    pub(crate) fn forget_stale(&mut self, inner: &Inner) {
+        if self.generation != inner.routes.generation() {
+            self.refresh(inner);
+            self.cache = RouteCache::new(self.cache.capacity());
+        }
+    }
+
+    /// Runs one event through every handler that it matches, in order: those
+    /// of its session, then those of the bus.
+    ///
+    /// Cancelled in the middle, the call that was cut off and those that did
+    /// not begin count as cancelled.
+    #[inline]
+    pub(crate) async fn run(&mut self, inner: &Inner, event: &Event) -> Delivery {
+        let expired = event.deadline().is_some_and(|deadline| deadline <= BusClock::wall());
+        let session = inner.routes.of_session(event);
+        let bus = self.cache.get_or_insert_with(self.generation, event.ty(), || {
+            inner.routes.of_type(event.ty())
+        });
+        let mut flight = InFlight {
+            books: &inner.books,
+            cell: self.cell,
+            current: None,
+            rest: session.iter().chain(bus.iter()),
+            delivery: Delivery::default(),
+        };
+        while let Some(matched) = flight.begin() {
+            let outcome = if expired {
+                Outcome::Expired
+            } else {
+                let sampled = inner.meter.due(&mut self.until_sample);
+                Call { inner, runner: self.cell.index, event, matched, sampled }.run().await
+            };
+            flight.end(matched, outcome);
+        }
+        flight.delivery
+    }
+
+    /// Counts one outcome for every handler that an event would have reached.
+    pub(crate) fn account(&mut self, inner: &Inner, event: &Event, outcome: Outcome) {
+        self.refresh(inner);
+        let session = inner.routes.of_session(event);
+        let bus = self.cache.get_or_insert_with(self.generation, event.ty(), || {
+            inner.routes.of_type(event.ty())
+        });
+        let mut flight = InFlight {
+            books: &inner.books,
+            cell: self.cell,
+            current: None,
+            rest: session.iter().chain(bus.iter()),
+            delivery: Delivery::default(),
+        };
+        while let Some(matched) = flight.begin() {
+            flight.end(matched, outcome);
+        }
+    }
+}
+
+/// An event among its handlers. Dropping it settles the account, whether all
+/// handlers had their turn or not.
+struct InFlight<'a, I: Iterator<Item = &'a Match>> {
+    books: &'a Books,
+    cell: CellIndex,
+    current: Option<&'a Match>,
+    rest: I,
+    delivery: Delivery,
+}
+
+impl<'a, I: Iterator<Item = &'a Match>> InFlight<'a, I> {
+    /// The next handler that is still subscribed, counted as a match.
+    #[inline]
+    fn begin(&mut self) -> Option<&'a Match> {
+        self.current = self.rest.by_ref().find(|matched| matched.subscriber.is_active());
+        if self.current.is_some() {
+            self.books.matched(self.cell);
+            self.delivery.matched += 1;
+        }
+        self.current
+    }
+
+    #[inline]
+    fn end(&mut self, matched: &Match, outcome: Outcome) {
+        self.current = None;
+        matched.subscriber.counts.count(self.cell, outcome);
+        self.delivery.delivered += u32::from(outcome == Outcome::Delivered);
+    }
+}
+
+impl<'a, I: Iterator<Item = &'a Match>> Drop for InFlight<'a, I> {
+    #[inline]
+    fn drop(&mut self) {
+        while let Some(matched) = self.current.or_else(|| self.begin()) {
+            self.end(matched, Outcome::Cancelled);
+        }
+        self.books.resolved(self.cell, self.delivery.matched == 0);
+    }
+}
+
+/// Runners for callers of `dispatch`, which have none of their own.
+pub(crate) struct Pool {
+    free: Box<[CachePadded<AtomicCell<Option<Box<Runner>>>>]>,
+    /// The cell of runners made when the pool is empty.
+    spare: CellIndex,
+    cache: NonZeroUsize,
+}
+
+impl Pool {
+    /// `first` is the index of the first cell; the one after the last is
+    /// shared by all spare runners.
+    pub(crate) fn new(first: usize, len: usize, cache: NonZeroUsize) -> Self {
+        let runner = |index| Box::new(Runner::new(CellIndex { index, shared: false }, cache));
+        Self {
+            free: (first..first + len)
+                .map(|index| CachePadded::new(AtomicCell::new(Some(runner(index)))))
+                .collect(),
+            spare: CellIndex { index: first + len, shared: true },
+            cache,
+        }
+    }
+
+    /// A runner nobody else has until it is dropped.
+    #[inline]
+    pub(crate) fn borrow(&self) -> Borrowed<'_> {
+        let slot = &*self.free[thread_number() % self.free.len()];
+        match slot.take() {
+            Some(runner) => Borrowed { home: Some(slot), runner: Some(runner) },
+            None => self.borrow_elsewhere(),
+        }
+    }
+
+    #[cold]
+    fn borrow_elsewhere(&self) -> Borrowed<'_> {
+        for slot in &self.free {
+            if let Some(runner) = slot.take() {
+                return Borrowed { home: Some(slot), runner: Some(runner) };
+            }
+        }
+        // Small, as it lives for one event.
+        let cache = self.cache.min(NonZeroUsize::MIN);
+        Borrowed { home: None, runner: Some(Box::new(Runner::new(self.spare, cache))) }
+    }
+
+    /// Lets all resting runners let go of handlers that are gone.
+    pub(crate) fn forget_stale(&self, inner: &Inner) {
+        for slot in &self.free {
+            if let Some(mut runner) = slot.take() {
+                runner.forget_stale(inner);
+                slot.store(Some(runner));
+            }
+        }
+    }
+}
+
+/// A runner on loan.
+pub(crate) struct Borrowed<'a> {
+    home: Option<&'a AtomicCell<Option<Box<Runner>>>>,
+    /// `None` only while being dropped.
+    runner: Option<Box<Runner>>,
+}
+
+impl Borrowed<'_> {
+    #[inline]
+    pub(crate) fn get(&mut self) -> Option<&mut Runner> {
+        self.runner.as_deref_mut()
+    }
+}
+
+impl Drop for Borrowed<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(home) = self.home {
+            home.store(self.runner.take());
+        }
+    }
+}
+
+/// A small number for each thread, so that each finds its own runner.
+#[inline]
+fn thread_number() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local!(static NUMBER: usize = NEXT.fetch_add(1, Relaxed));
+    NUMBER.with(|number| *number)
+}

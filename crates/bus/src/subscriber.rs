@@ -1,0 +1,77 @@
+//! A handler with everything that belongs to it, and its match with one type.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use swarmbus_core::EventType;
+
+use crate::{
+    handler::{FutureSlots, Handler},
+    ledger::{Books, HandlerCounts},
+    pipeline::Pipeline,
+};
+
+/// One subscribed handler.
+pub(crate) struct Subscriber {
+    pub(crate) name: Arc<str>,
+    /// Higher is called earlier.
+    pub(crate) priority: i32,
+    /// Order of subscription, among equals.
+    pub(crate) serial: u64,
+    pub(crate) handler: Handler,
+    /// For async handlers.
+    pub(crate) slots: FutureSlots,
+    pub(crate) pipeline: Pipeline,
+    pub(crate) counts: Arc<HandlerCounts>,
+    pub(crate) books: Arc<Books>,
+    active: AtomicBool,
+}
+
+impl Subscriber {
+    #[expect(clippy::too_many_arguments, reason = "one caller; a builder would repeat the fields")]
+    pub(crate) fn new(
+        name: Arc<str>,
+        priority: i32,
+        serial: u64,
+        handler: Handler,
+        slots: FutureSlots,
+        pipeline: Pipeline,
+        counts: Arc<HandlerCounts>,
+        books: Arc<Books>,
+    ) -> Self {
+        let active = AtomicBool::new(true);
+        Self { name, priority, serial, handler, slots, pipeline, counts, books, active }
+    }
+
+    /// No call starts after this.
+    pub(crate) fn deactivate(&self) {
+        self.active.store(false, Ordering::Release);
+    }
+
+    #[inline]
+    pub(crate) fn is_active(&self) -> bool {
+        self.active.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        self.books.close(&self.counts);
+    }
+}
+
+/// A subscriber that wants events of one type, with what its pipeline keeps
+/// for that type.
+pub(crate) struct Match {
+    pub(crate) subscriber: Arc<Subscriber>,
+    pub(crate) breaker: Option<Arc<crate::pipeline::breaker::NamedBreaker>>,
+}
+
+impl Match {
+    pub(crate) fn new(subscriber: Arc<Subscriber>, ty: &EventType) -> Self {
+        let breaker = subscriber.pipeline.breaker_for(ty);
+        Self { subscriber, breaker }
+    }
+}

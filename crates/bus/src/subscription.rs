@@ -1,0 +1,271 @@
+//! Making a subscription, and holding it.
+
+use std::{
+    future::Future,
+    sync::{Arc, Weak},
+};
+
+use serde::de::DeserializeOwned;
+use swarmbus_core::{
+    Event, EventType, Str, breaker,
+    router::{Pattern, PatternError},
+};
+
+use crate::{
+    bus::Inner,
+    command::CommandHandler,
+    error::SubscribeError,
+    handler::{FutureSlots, Handler, IntoHandlerResult},
+    ledger::Outcomes,
+    pipeline::{
+        Pipeline,
+        breaker::BreakerScope,
+        filter::{Filter, FilterLayer},
+    },
+    routes::Place,
+    session::SessionScope,
+    subscriber::Subscriber,
+};
+
+/// A subscription in the making: options first, then one of the `handle`
+/// methods.
+#[must_use = "nothing is subscribed until one of the handle methods is called"]
+pub struct Subscribe<'a> {
+    inner: &'a Arc<Inner>,
+    session: Option<&'a Arc<SessionScope>>,
+    pattern: String,
+    name: Option<Arc<str>>,
+    priority: i32,
+    filter: Option<Filter>,
+    scope: BreakerScope,
+    config: Option<breaker::Config>,
+    dead_letters: bool,
+}
+
+impl<'a> Subscribe<'a> {
+    pub(crate) fn new(
+        inner: &'a Arc<Inner>,
+        session: Option<&'a Arc<SessionScope>>,
+        pattern: &str,
+    ) -> Self {
+        Self {
+            inner,
+            session,
+            pattern: pattern.to_owned(),
+            name: None,
+            priority: 0,
+            filter: None,
+            scope: BreakerScope::PerType,
+            config: None,
+            dead_letters: true,
+        }
+    }
+
+    /// The name in ledgers, dead letters, metrics and logs. Default: the
+    /// pattern with a number.
+    pub fn name(mut self, name: impl AsRef<str>) -> Self {
+        self.name = Some(name.as_ref().into());
+        self
+    }
+
+    /// Handlers with a higher number are called earlier. Default 0; equals
+    /// are called in the order of their subscription.
+    pub fn priority(mut self, priority: i32) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// Only the events that this filter wants. Default: all that match.
+    pub fn filter(mut self, filter: Filter) -> Self {
+        self.filter = Some(filter);
+        self
+    }
+
+    /// What shares a circuit breaker. Default: [`BreakerScope::PerType`].
+    pub fn breaker(mut self, scope: BreakerScope) -> Self {
+        self.scope = scope;
+        self
+    }
+
+    /// Settings of this handler's breakers. Default: those of the bus.
+    pub fn breaker_config(mut self, config: breaker::Config) -> Self {
+        self.config = Some(config);
+        self
+    }
+
+    /// Whether events that the handler fails on go to the dead letter queue.
+    /// Default: yes. If not, they count as failed.
+    pub fn dead_letters(mut self, keep: bool) -> Self {
+        self.dead_letters = keep;
+        self
+    }
+
+    /// Handles events where they are: a plain function of `&Event` that
+    /// returns nothing or a `Result`.
+    ///
+    /// It runs on a thread of the runtime and keeps it: for anything that
+    /// waits use [`handle_async`](Self::handle_async).
+    ///
+    /// # Errors
+    ///
+    /// See [`SubscribeError`].
+    pub fn handle<F, R>(self, f: F) -> Result<Subscription, SubscribeError>
+    where
+        F: Fn(&Event) -> R + Send + Sync + 'static,
+        R: IntoHandlerResult,
+    {
+        self.finish(Handler::sync(f))
+    }
+
+    /// Handles events with a future. Events of one publisher and priority are
+    /// handled one after the other.
+    ///
+    /// # Errors
+    ///
+    /// See [`SubscribeError`].
+    pub fn handle_async<F, Fut>(self, f: F) -> Result<Subscription, SubscribeError>
+    where
+        F: Fn(Event) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output: IntoHandlerResult> + Send + 'static,
+    {
+        self.finish(Handler::future(f))
+    }
+
+    /// Like [`handle`](Self::handle), with the payload decoded. An event
+    /// whose payload does not fit the type counts as a failure.
+    ///
+    /// # Errors
+    ///
+    /// See [`SubscribeError`].
+    pub fn handle_typed<T, F, R>(self, f: F) -> Result<Subscription, SubscribeError>
+    where
+        T: DeserializeOwned,
+        F: Fn(T) -> R + Send + Sync + 'static,
+        R: IntoHandlerResult,
+    {
+        self.finish(Handler::sync_typed(f))
+    }
+
+    /// Like [`handle_async`](Self::handle_async), with the payload decoded.
+    ///
+    /// # Errors
+    ///
+    /// See [`SubscribeError`].
+    pub fn handle_typed_async<T, F, Fut>(self, f: F) -> Result<Subscription, SubscribeError>
+    where
+        T: DeserializeOwned + Send,
+        F: Fn(T) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output: IntoHandlerResult> + Send + 'static,
+    {
+        self.finish(Handler::future_typed(f))
+    }
+
+    fn finish(self, handler: Handler) -> Result<Subscription, SubscribeError> {
+        let inner = self.inner;
+        let pattern = parse(&self.pattern)
+            .map_err(|source| SubscribeError::Pattern { pattern: self.pattern.clone(), source })?;
+        let serial = inner.next_serial();
+        let name = self.name.unwrap_or_else(|| format!("{}#{serial}", self.pattern).into());
+        let breaker = inner.breakers.layer(
+            &name,
+            self.scope,
+            self.config.unwrap_or_else(|| inner.limits.breaker.clone()),
+        )?;
+        let pipeline = Pipeline {
+            filter: FilterLayer(self.filter),
+            breaker,
+            dead_letters: self.dead_letters,
+        };
+        let slots = match handler {
+            Handler::Sync(_) => FutureSlots::default(),
+            Handler::Async(_) => FutureSlots::new(inner.books.runners()),
+        };
+        let subscriber = Arc::new(Subscriber::new(
+            Arc::clone(&name),
+            self.priority,
+            serial,
+            handler,
+            slots,
+            pipeline,
+            inner.books.open(name.to_string(), self.pattern),
+            Arc::clone(&inner.books),
+        ));
+        let place = inner
+            .insert_route(self.session, &pattern, Arc::clone(&subscriber))?;
+        Ok(Subscription {
+            inner: Arc::downgrade(inner),
+            held: Some(Held::Events { place, subscriber }),
+        })
+    }
+}
+
+/// A type, a type with wildcards, or a regex between slashes.
+fn parse(pattern: &str) -> Result<Pattern, PatternError> {
+    let regex = pattern.strip_prefix('/').and_then(|rest| rest.strip_suffix('/'));
+    regex.map_or_else(|| Pattern::parse(pattern), Pattern::regex)
+}
+
+/// A handler's registration: dropping it ends it.
+///
+/// No call starts after the drop returns; one that runs already runs to its
+/// end.
+#[must_use = "dropping a subscription ends it at once: keep it, or call detach()"]
+pub struct Subscription {
+    inner: Weak<Inner>,
+    held: Option<Held>,
+}
+
+enum Held {
+    Events { place: Place, subscriber: Arc<Subscriber> },
+    Command { scope: (Option<Str>, EventType), handler: Arc<CommandHandler> },
+}
+
+impl Subscription {
+    pub(crate) fn command(
+        inner: &Arc<Inner>,
+        scope: (Option<Str>, EventType),
+        handler: Arc<CommandHandler>,
+    ) -> Self {
+        Self { inner: Arc::downgrade(inner), held: Some(Held::Command { scope, handler }) }
+    }
+
+    /// Keeps the handler for as long as its bus or session lives.
+    pub fn detach(mut self) {
+        self.held = None;
+    }
+
+    /// What became of the events that this handler matched. All zero for a
+    /// command handler.
+    pub fn outcomes(&self) -> Outcomes {
+        match &self.held {
+            Some(Held::Events { subscriber, .. }) => subscriber.counts.outcomes(),
+            Some(Held::Command { .. }) | None => Outcomes::default(),
+        }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let (Some(held), Some(inner)) = (self.held.take(), self.inner.upgrade()) else { return };
+        match held {
+            Held::Events { place, subscriber } => {
+                subscriber.deactivate();
+                if inner.routes.remove(&place).is_some() {
+                    drop(subscriber);
+                    inner.forget_stale();
+                }
+            }
+            Held::Command { scope, handler } => inner.commands.remove(&scope, &handler),
+        }
+    }
+}
+
+impl std::fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.held {
+            Some(Held::Events { subscriber, .. }) => write!(f, "Subscription({})", subscriber.name),
+            Some(Held::Command { scope, .. }) => write!(f, "Subscription(command {})", scope.1),
+            None => f.write_str("Subscription(detached)"),
+        }
+    }
+}
