@@ -34,6 +34,8 @@
 //! | [`peek`], [`Frame`], [`EventView`] | reading |
 //! | [`FrameReader`], [`frame_len`] | byte streams |
 //! | [`Changes`] | forwarding with another priority, deadline, target, hop |
+//! | [`json`] | people and other `CloudEvents` programs |
+//! | [`msgpack`] | checking a MessagePack payload without decoding it |
 //! | [`limits`], [`Limits`] | how much a reader or writer accepts |
 //! | [`layout`] | offsets, for readers written elsewhere |
 
@@ -42,8 +44,10 @@ mod encode;
 mod error;
 mod forward;
 mod frame;
+pub mod json;
 pub mod layout;
 pub mod limits;
+pub mod msgpack;
 mod reader;
 mod strings;
 mod view;

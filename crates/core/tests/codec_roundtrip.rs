@@ -7,7 +7,7 @@ mod check;
 
 use proptest::{collection::vec, prelude::*};
 use swarmbus_core::{
-    Event, Priority, Target, Timestamp,
+    Event, Payload, Priority, Str, Target, Timestamp,
     codec::{self, Changes, DecodeError, EncodeError, Frame, FrameReader, FrameWriter, Limits},
 };
 
@@ -15,7 +15,13 @@ fn read(bytes: impl Into<bytes::Bytes>) -> Result<Vec<Event>, DecodeError> {
     Frame::parse(bytes)?.iter().map(|view| view?.to_event()).collect()
 }
 
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
+    #![proptest_config(config(256))]
+
     #[test]
     fn events_come_back_equal(events in vec(arbitrary::event(), 1..4)) {
         let bytes = codec::encode_batch(&events).unwrap();
@@ -25,6 +31,18 @@ proptest! {
             prop_assert_eq!(a.id(), b.id());
         }
         prop_assert!(check::frame(&bytes));
+    }
+
+    #[test]
+    fn events_come_back_equal_from_json(event in arbitrary::event()) {
+        if let Ok(text) = codec::json::to_json(&event) {
+            prop_assert!(check::json(&text));
+        }
+    }
+
+    #[test]
+    fn what_was_packed_is_valid(value in any::<Vec<(String, Option<f64>, Vec<u8>)>>()) {
+        prop_assert!(check::msgpack(Event::of("a", Payload::msgpack(&value).unwrap()).payload()));
     }
 
     #[test]
@@ -62,7 +80,7 @@ proptest! {
 
 proptest! {
     // Each case reads some thousand frames.
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(config(16))]
 
     #[test]
     fn a_flipped_bit_is_an_error_or_another_event(event in arbitrary::event()) {
@@ -114,7 +132,7 @@ proptest! {
         let [changed, same] = &read(writer.finish().unwrap()).unwrap()[..] else { panic!() };
         prop_assert_eq!(same, &event);
         prop_assert_eq!(changed.target(), target.as_ref());
-        let hops: Vec<_> = event.hops().iter().map(|h| h.as_str()).chain(["édge"]).collect();
+        let hops: Vec<_> = event.hops().iter().map(Str::as_str).chain(["édge"]).collect();
         prop_assert_eq!(changed.hops(), &hops[..]);
         let mut wanted = event.clone()
             .with_priority(Priority::MAX)
