@@ -140,7 +140,7 @@ impl Backoff {
 
     /// No delay is longer, whatever the attempt and the jitter.
     pub(crate) const fn longest(&self) -> Duration {
-        Duration::from_nanos(if self.first == 0 { 0 } else { self.cap })
+        self.delay(u32::MAX, u64::MAX)
     }
 
     const fn new(growth: Growth, first: Duration) -> Self {

@@ -56,7 +56,9 @@
 mod call_window;
 mod config;
 mod consecutive;
+mod gate;
 mod machine;
+mod permit;
 mod rules;
 mod snapshot;
 mod state;
@@ -65,17 +67,18 @@ mod stripes;
 mod time_window;
 mod word;
 
-use std::{fmt, mem::ManuallyDrop, sync::PoisonError, time::Duration};
+use std::{fmt, sync::PoisonError};
 
 pub use config::{Builder, Config, ConfigError, Window};
+pub use permit::Permit;
 pub use snapshot::{SavedState, SavedTotals, Snapshot};
 pub use state::{Cause, Rejected, State, StateKind, Transition};
 pub use stats::{Stats, WindowStats};
 
 use self::{
+    gate::Gate,
     machine::{Machine, Phase, Verdict},
-    rules::Outcome,
-    stripes::{Padded, Stripes, Tag},
+    stripes::{Padded, Stripes},
     word::Word,
 };
 use crate::{
@@ -89,19 +92,6 @@ pub struct Breaker {
     counters: Padded<Counters>,
     stripes: Option<Stripes>,
     machine: Mutex<Machine>,
-}
-
-/// What the lock-free paths read. In a closed breaker nobody writes to it, so
-/// every core keeps its own copy of the line.
-struct Gate {
-    word: AtomicU64,
-    /// The open time's ends in nanoseconds; meaningful while open.
-    open_since: AtomicU64,
-    open_until: AtomicU64,
-    /// Nanoseconds after which a call is slow.
-    slow_after: u64,
-    /// See [`time_window`].
-    step_shift: u32,
 }
 
 struct Counters {
@@ -126,7 +116,7 @@ impl Breaker {
         let word = self.gate.0.word();
         if word.admits() {
             let started = if word.is_timed() { Some(now.now()) } else { None };
-            return Ok(Permit { breaker: self, word, started, transition: None });
+            return Ok(Permit::new(self, word, started));
         }
         self.acquire_not_closed(word, now.now())
     }
@@ -140,7 +130,7 @@ impl Breaker {
         self.counters.0.bypassed.fetch_add(1, Ordering::Relaxed);
         let word = self.gate.0.word();
         let word = if word.admits() { word } else { Word::IGNORED };
-        Permit { breaker: self, word, started: None, transition: None }
+        Permit::new(self, word, None)
     }
 
     /// The state. Looking changes nothing: an open breaker whose time is over
@@ -192,36 +182,6 @@ impl Breaker {
         self.with(|machine| machine.reset(now))
     }
 
-    /// The counters.
-    pub fn stats(&self) -> Stats {
-        let [rejected, bypassed] = self.tallies();
-        self.with(|machine| {
-            let totals = machine.totals;
-            let window = machine.rules.tally().unwrap_or_default();
-            Stats {
-                state: machine.kind(),
-                opens: totals.opens,
-                would_open: totals.would_open,
-                recovery_attempts: totals.recovery_attempts,
-                recoveries: totals.recoveries,
-                rejected,
-                bypassed,
-                successes: machine.counts_successes().then_some(totals.successes),
-                failures: totals.failures,
-                slow: totals.slow,
-                streak: machine.rules.streak(),
-                window: WindowStats {
-                    calls: window.calls,
-                    failures: window.failures,
-                    slow: window.slow,
-                },
-                last_change: totals.last_change,
-                opened_at: totals.opened_at,
-                last_failure: totals.last_failure,
-            }
-        })
-    }
-
     /// Whether a closed breaker's ordinary calls read the clock: with a window
     /// by time, or slow calls. If not, a [`Clock`] that reads lazily costs
     /// nothing.
@@ -232,79 +192,10 @@ impl Breaker {
     }
 }
 
-/// Leave for one call. Resolve it with [`success`](Self::success) or
-/// [`failure`](Self::failure); dropping it counts nothing.
-#[must_use = "a permit dropped at once says nothing about the call"]
-pub struct Permit<'a> {
-    breaker: &'a Breaker,
-    /// What the breaker was when it was granted.
-    word: Word,
-    started: Option<Moment>,
-    transition: Option<Transition>,
-}
-
-impl Permit<'_> {
-    /// The call succeeded. `now` is read only if the time matters. Returns the
-    /// change this made, if any.
-    #[inline]
-    pub fn success(self, now: impl Clock) -> Option<Transition> {
-        let permit = ManuallyDrop::new(self);
-        let word = permit.breaker.gate.0.word();
-        if word.absorbs_success() || word.generation() != permit.word.generation() {
-            return None;
-        }
-        permit.breaker.success_counted(word, &permit, now)
-    }
-
-    /// The call failed. Returns the change this made, if any.
-    #[inline]
-    pub fn failure(self, now: impl Clock) -> Option<Transition> {
-        let permit = ManuallyDrop::new(self);
-        let word = permit.breaker.gate.0.word();
-        if word.generation() != permit.word.generation() {
-            return None;
-        }
-        permit.breaker.resolve(&permit, true, now.now())
-    }
-
-    /// The change that granting this permit made: open to half-open.
-    #[inline]
-    pub fn transition(&self) -> Option<Transition> {
-        self.transition
-    }
-
-    /// Whether this call is a probe of a half-open breaker.
-    #[inline]
-    pub fn is_probe(&self) -> bool {
-        !self.word.admits()
-    }
-}
-
-impl Drop for Permit<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        if self.is_probe() {
-            self.breaker.release(self.word.generation());
-        }
-    }
-}
-
 impl Breaker {
     fn from_machine(machine: Machine, [rejected, bypassed]: [u64; 2]) -> Self {
-        let config = &machine.config;
-        let slow_after = config
-            .slow_after()
-            .map_or(u64::MAX, |after| u64::try_from(after.as_nanos()).unwrap_or(u64::MAX));
-        let gate = Gate {
-            word: AtomicU64::new(machine.word().bits()),
-            open_since: AtomicU64::new(0),
-            open_until: AtomicU64::new(0),
-            slow_after,
-            step_shift: config.step_shift().unwrap_or(0),
-        };
-        gate.publish(&machine);
         Self {
-            gate: Padded(gate),
+            gate: Padded(Gate::new(&machine)),
             counters: Padded(Counters {
                 rejected: AtomicU64::new(rejected),
                 bypassed: AtomicU64::new(bypassed),
@@ -339,122 +230,35 @@ impl Breaker {
     }
 
     #[cold]
+    #[inline(never)]
     fn acquire_not_closed(&self, word: Word, now: Moment) -> Result<Permit<'_>, Rejected> {
-        let state = word.state();
-        if let Some(retry_after) = self.gate.0.still_open(state, now) {
-            return Err(self.reject(state, retry_after, None));
+        let rejected = |state, retry_after, transition| {
+            self.counters.0.rejected.fetch_add(1, Ordering::Relaxed);
+            Err(Rejected { state, retry_after, transition })
+        };
+        if let Some(retry_after) = self.gate.0.still_open(word.state(), now) {
+            return rejected(word.state(), retry_after, None);
         }
-        let (verdict, state, word) = self.with(|machine| {
-            let state = machine.kind();
-            (machine.acquire(now), state, machine.word())
-        });
+        let (verdict, word) = self.with(|machine| (machine.acquire(now), machine.word()));
         match verdict {
             Verdict::Granted(transition) => {
                 let started = if word.is_timed() { Some(now) } else { None };
-                Ok(Permit { breaker: self, word, started, transition })
+                Ok(Permit::new(self, word, started).with_transition(transition))
             }
             Verdict::Rejected { retry_after, transition } => {
-                let state = transition.map_or(state, |transition| transition.to);
-                Err(self.reject(state, retry_after, transition))
+                rejected(word.state(), retry_after, transition)
             }
         }
-    }
-
-    fn reject(
-        &self,
-        state: StateKind,
-        retry_after: Duration,
-        transition: Option<Transition>,
-    ) -> Rejected {
-        self.counters.0.rejected.fetch_add(1, Ordering::Relaxed);
-        Rejected { state, retry_after, transition }
-    }
-
-    /// A success that is counted, or ends a streak, or is a probe's.
-    fn success_counted(
-        &self,
-        word: Word,
-        permit: &Permit<'_>,
-        now: impl Clock,
-    ) -> Option<Transition> {
-        let gate = &self.gate.0;
-        let stripes = match &self.stripes {
-            Some(stripes) if word.is_settled() => stripes,
-            Some(_) | None => return self.resolve(permit, false, now.now()),
-        };
-        if !self.uses_clock() {
-            if stripes.add(Tag::new(word.generation(), 0)) {
-                return None;
-            }
-            return self.resolve(permit, false, now.now());
-        }
-        let now = now.now();
-        let epoch = if word.is_stepped() { now.as_nanos() >> gate.step_shift } else { 0 };
-        if !gate.is_slow(permit.started, now) && stripes.add(Tag::new(word.generation(), epoch)) {
-            return None;
-        }
-        self.resolve(permit, false, now)
-    }
-
-    #[cold]
-    fn resolve(&self, permit: &Permit<'_>, failed: bool, now: Moment) -> Option<Transition> {
-        let outcome = Outcome { failed, slow: self.gate.0.is_slow(permit.started, now) };
-        self.with(|machine| machine.resolve(permit.word.generation(), outcome, now))
-    }
-
-    #[cold]
-    fn release(&self, generation: u64) {
-        self.with(|machine| machine.release(generation));
     }
 
     fn hold(&self, phase: Phase, now: Moment) -> Option<Transition> {
         self.with(|machine| machine.hold(phase, now))
     }
 
+    /// Rejected and bypassed.
     fn tallies(&self) -> [u64; 2] {
         let Counters { rejected, bypassed } = &self.counters.0;
         [rejected.load(Ordering::Relaxed), bypassed.load(Ordering::Relaxed)]
-    }
-}
-
-impl Gate {
-    #[inline]
-    fn word(&self) -> Word {
-        Word::from_bits(self.word.load(Ordering::Acquire))
-    }
-
-    /// Called under the lock. The word goes last: who reads "open" must find
-    /// the ends of that open time, or of a later one.
-    fn publish(&self, machine: &Machine) {
-        if let Phase::Open { since, wait, .. } = machine.phase {
-            self.open_since.store(since.as_nanos(), Ordering::Relaxed);
-            self.open_until.store((since + wait).as_nanos(), Ordering::Relaxed);
-        }
-        self.word.store(machine.word().bits(), Ordering::Release);
-    }
-
-    /// How long to wait, if that is certain without the lock: held open by
-    /// hand, or within the open time. A moment before the open time may mean
-    /// that the clock was set back, which is for the state machine to judge.
-    fn still_open(&self, state: StateKind, now: Moment) -> Option<Duration> {
-        match state {
-            StateKind::ForcedOpen | StateKind::Isolated => Some(Duration::MAX),
-            StateKind::Open => {
-                let since = self.open_since.load(Ordering::Relaxed);
-                let until = self.open_until.load(Ordering::Relaxed);
-                let now = now.as_nanos();
-                (since <= now && now < until).then(|| Duration::from_nanos(until - now))
-            }
-            StateKind::Closed
-            | StateKind::HalfOpen
-            | StateKind::Disabled
-            | StateKind::MetricsOnly => None,
-        }
-    }
-
-    fn is_slow(&self, started: Option<Moment>, now: Moment) -> bool {
-        let elapsed = started.map(|started| now.as_nanos().saturating_sub(started.as_nanos()));
-        elapsed.is_some_and(|elapsed| elapsed >= self.slow_after)
     }
 }
 
@@ -464,8 +268,9 @@ impl fmt::Debug for Breaker {
     }
 }
 
-impl fmt::Debug for Permit<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Permit").field("is_probe", &self.is_probe()).finish_non_exhaustive()
-    }
-}
+#[cfg(test)]
+#[cfg(loom)]
+mod loom;
+#[cfg(test)]
+#[cfg(not(loom))]
+mod tests;

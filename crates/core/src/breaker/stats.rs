@@ -1,6 +1,6 @@
 //! [`Stats`]: what a breaker has been through.
 
-use super::state::StateKind;
+use super::{Breaker, state::StateKind};
 use crate::Moment;
 
 /// A breaker's counters. They only grow, over [`reset`](super::Breaker::reset)
@@ -52,6 +52,38 @@ pub struct WindowStats {
     pub failures: u64,
     /// Slow calls, failed or not.
     pub slow: u64,
+}
+
+impl Breaker {
+    /// The counters.
+    pub fn stats(&self) -> Stats {
+        let [rejected, bypassed] = self.tallies();
+        self.with(|machine| {
+            let totals = machine.totals;
+            let window = machine.rules.tally().unwrap_or_default();
+            Stats {
+                state: machine.kind(),
+                opens: totals.opens,
+                would_open: totals.would_open,
+                recovery_attempts: totals.recovery_attempts,
+                recoveries: totals.recoveries,
+                rejected,
+                bypassed,
+                successes: machine.counts_successes().then_some(totals.successes),
+                failures: totals.failures,
+                slow: totals.slow,
+                streak: machine.rules.streak(),
+                window: WindowStats {
+                    calls: window.calls,
+                    failures: window.failures,
+                    slow: window.slow,
+                },
+                last_change: totals.last_change,
+                opened_at: totals.opened_at,
+                last_failure: totals.last_failure,
+            }
+        })
+    }
 }
 
 /// The counters the state machine keeps; they saturate, because a snapshot

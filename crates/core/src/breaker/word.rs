@@ -69,8 +69,9 @@ impl Word {
         self.0 & (SETTLED | COUNTED) == SETTLED
     }
 
-    pub(super) const fn is_settled(self) -> bool {
-        self.0 & SETTLED != 0
+    /// A success changes nothing but counts.
+    pub(super) const fn counts_lock_free(self) -> bool {
+        self.0 & (SETTLED | COUNTED) == SETTLED | COUNTED
     }
 
     pub(super) const fn is_timed(self) -> bool {
