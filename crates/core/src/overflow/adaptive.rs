@@ -302,4 +302,8 @@ impl Limiter {
     }
 }
 
+/// In nanoseconds.
 const SECOND: u64 = 1_000_000_000;
+
+#[cfg(test)]
+mod tests;

@@ -41,6 +41,12 @@ impl<T> Routes<T> {
     pub(super) fn is_empty(&self) -> bool {
         self.live == 0
     }
+
+    /// Values and holes.
+    #[cfg(test)]
+    pub(super) fn slots(&self) -> usize {
+        self.entries.len()
+    }
 }
 
 impl<T> Default for Routes<T> {

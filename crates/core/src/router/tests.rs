@@ -140,6 +140,18 @@ fn what_is_removed_leaves_nothing_behind() {
 }
 
 #[test]
+fn holes_never_outnumber_the_values_for_long() {
+    let mut router = Router::new();
+    let ids: Vec<RouteId> = (0..1000).map(|n| router.insert(&pattern("a"), n)).collect();
+    for (gone, id) in ids.into_iter().enumerate().take(999) {
+        router.remove(id);
+        let kept = 999 - gone;
+        assert!(router.exact["a"].slots() <= 2 * kept + 1, "{kept} kept");
+        assert_eq!(matches(&router, "a").len(), kept);
+    }
+}
+
+#[test]
 fn stars_on_every_level_take_no_longer_than_the_table_is_large() {
     // 2^16 ways through the tokens, but one node for each.
     let mut router = Router::new();
