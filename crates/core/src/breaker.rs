@@ -65,15 +65,17 @@ mod state;
 mod stats;
 mod stripes;
 mod time_window;
+mod window;
 mod word;
 
 use std::{fmt, sync::PoisonError};
 
-pub use config::{Builder, Config, ConfigError, Window};
+pub use config::{Builder, Config, ConfigError};
 pub use permit::Permit;
 pub use snapshot::{SavedState, SavedTotals, Snapshot};
 pub use state::{Cause, Rejected, State, StateKind, Transition};
 pub use stats::{Stats, WindowStats};
+pub use window::Window;
 
 use self::{
     gate::Gate,
@@ -239,7 +241,7 @@ impl Breaker {
         if let Some(retry_after) = self.gate.0.still_open(word.state(), now) {
             return rejected(word.state(), retry_after, None);
         }
-        let (verdict, word) = self.with(|machine| (machine.acquire(now), machine.word()));
+        let (verdict, word) = self.with(|machine| (machine.acquire(now), Word::of(machine)));
         match verdict {
             Verdict::Granted(transition) => {
                 let started = if word.is_timed() { Some(now) } else { None };

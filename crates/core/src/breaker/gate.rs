@@ -47,14 +47,15 @@ impl Gate {
         Word::from_bits(self.word.load(Ordering::Acquire))
     }
 
-    /// Called under the lock. The word goes last: who reads "open" must find
-    /// the ends of that open time, or of a later one.
+    /// Called under the lock. The word goes last, and is read with acquire: who
+    /// reads "open" finds the ends of that open time or of a later one. Those
+    /// of an earlier one could reject what is long due.
     pub(super) fn publish(&self, machine: &Machine) {
         if let Phase::Open { since, wait, .. } = machine.phase {
             self.open_since.store(since.as_nanos(), Ordering::Relaxed);
             self.open_until.store((since + wait).as_nanos(), Ordering::Relaxed);
         }
-        self.word.store(machine.word().bits(), Ordering::Release);
+        self.word.store(Word::of(machine).bits(), Ordering::Release);
     }
 
     /// How long to wait, if that is certain without the lock: held open by

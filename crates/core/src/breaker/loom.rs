@@ -156,3 +156,17 @@ fn a_rejection_names_a_true_deadline() {
         other.join().unwrap();
     });
 }
+
+/// Nor does anybody find the deadline of an opening before, which may lie
+/// further ahead.
+#[test]
+fn an_ended_open_time_rejects_nobody() {
+    ::loom::model(|| {
+        let breaker = breaker(Config::builder());
+        breaker.trip(later());
+        breaker.reset(later());
+        let other = spawn(&breaker, |breaker| breaker.trip(NOW));
+        assert!(breaker.acquire(later()).is_ok(), "closed, or due for a probe");
+        other.join().unwrap();
+    });
+}

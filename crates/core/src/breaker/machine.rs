@@ -11,7 +11,6 @@ use super::{
     state::{Cause, State, StateKind, Transition},
     stats::{Totals, bump},
     stripes::Tag,
-    word::{Flags, Word},
 };
 use crate::Moment;
 
@@ -194,20 +193,6 @@ impl Machine {
             Phase::MetricsOnly => State::MetricsOnly,
             Phase::Isolated => State::Isolated,
         }
-    }
-
-    /// What other threads may know without the lock.
-    pub(super) fn word(&self) -> Word {
-        let state = self.kind();
-        let records = matches!(state, StateKind::Closed | StateKind::MetricsOnly);
-        let settled = state == StateKind::Disabled || records && self.rules.streak() == 0;
-        let flags = Flags {
-            settled,
-            counted: records && self.counts_successes(),
-            timed: self.config.slow_after().is_some(),
-            stepped: self.config.step_shift().is_some(),
-        };
-        Word::new(state, self.generation, flags)
     }
 
     /// What a success must be counted under, if it is counted at all.

@@ -2,7 +2,7 @@
 
 use std::{fmt, mem::ManuallyDrop};
 
-use super::{Breaker, Transition, rules::Outcome, stripes::Tag, word::Word};
+use super::{Breaker, StateKind, Transition, rules::Outcome, stripes::Tag, word::Word};
 use crate::{Clock, Moment};
 
 /// Leave for one call. Resolve it with [`success`](Self::success) or
@@ -55,7 +55,9 @@ impl<'a> Permit<'a> {
     #[inline]
     pub fn failure(self, now: impl Clock) -> Option<Transition> {
         let (breaker, ticket) = self.into_parts();
-        if breaker.gate.0.word().generation() != ticket.word.generation() {
+        let word = breaker.gate.0.word();
+        let late = word.generation() != ticket.word.generation();
+        if late || word.state() == StateKind::Disabled {
             return None;
         }
         breaker.resolve(ticket, true, now.now())

@@ -5,10 +5,11 @@
 
 use super::{
     call_window::CallWindow,
-    config::{Config, Slow, Span, Window},
+    config::Config,
     consecutive::Consecutive,
     state::Cause,
     time_window::TimeWindow,
+    window::{Slow, Span, Window},
 };
 use crate::Moment;
 

@@ -1,8 +1,8 @@
 //! Trip rule data: the calls of the last so many seconds.
 //!
 //! Time is cut into steps of 2ⁿ ns, a tenth to a twentieth of the window, so
-//! that a step's number is a shift. The window holds the current step and as
-//! many before it as cover its length.
+//! that a step's number is a shift. The window holds the current step and so
+//! many before it that together they are as long as the window.
 
 use std::time::Duration;
 

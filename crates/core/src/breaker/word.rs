@@ -4,45 +4,34 @@
 //! The generation counts changes of state, so a permit that carries the word
 //! it was granted under can tell whether its result still matters.
 
-use super::state::StateKind;
+use super::{machine::Machine, state::StateKind};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Word(u64);
-
-/// What a [`Word`] says beside state and generation.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Flags {
-    /// A success changes nothing but counts: there is no streak to end.
-    pub(super) settled: bool,
-    /// A success is to be counted.
-    pub(super) counted: bool,
-    /// Calls are timed, so a permit notes when it was granted.
-    pub(super) timed: bool,
-    /// A success belongs to a step of time.
-    pub(super) stepped: bool,
-}
 
 impl Word {
     /// For a permit whose result never matters.
     pub(super) const IGNORED: Self = Self(u64::MAX);
 
-    pub(super) fn new(state: StateKind, generation: u64, flags: Flags) -> Self {
-        let admits = match state {
-            StateKind::Closed | StateKind::Disabled | StateKind::MetricsOnly => ADMITS,
+    pub(super) fn of(machine: &Machine) -> Self {
+        let state = machine.kind();
+        let (admits, records) = match state {
+            StateKind::Closed | StateKind::MetricsOnly => (true, true),
+            StateKind::Disabled => (true, false),
             StateKind::Open | StateKind::HalfOpen | StateKind::ForcedOpen | StateKind::Isolated => {
-                0
+                (false, false)
             }
         };
-        let flag = |set, bit| if set { bit } else { 0 };
-        Self(
-            generation << GENERATION
-                | state as u64
-                | admits
-                | flag(flags.settled, SETTLED)
-                | flag(flags.counted, COUNTED)
-                | flag(flags.timed, TIMED)
-                | flag(flags.stepped, STEPPED),
-        )
+        let flags = [
+            (ADMITS, admits),
+            (SETTLED, admits && (!records || machine.rules.streak() == 0)),
+            (COUNTED, records && machine.counts_successes()),
+            (TIMED, machine.config.slow_after().is_some()),
+            (STEPPED, machine.config.step_shift().is_some()),
+        ];
+        let set = |word, (flag, set): (u64, bool)| if set { word | flag } else { word };
+        let word = machine.generation() << GENERATION | state as u64;
+        Self(flags.into_iter().fold(word, set))
     }
 
     pub(super) const fn from_bits(bits: u64) -> Self {
@@ -63,7 +52,7 @@ impl Word {
         self.0 & ADMITS != 0
     }
 
-    /// A success under this word leaves no trace, whoever's it is: a late one
+    /// A success under this word leaves no trace, whoever reports it: a late one
     /// is ignored, and one of this generation has nothing to change.
     pub(super) const fn absorbs_success(self) -> bool {
         self.0 & (SETTLED | COUNTED) == SETTLED
@@ -74,10 +63,12 @@ impl Word {
         self.0 & (SETTLED | COUNTED) == SETTLED | COUNTED
     }
 
+    /// Calls are timed, so a permit notes when it was granted.
     pub(super) const fn is_timed(self) -> bool {
         self.0 & TIMED != 0
     }
 
+    /// A success belongs to a step of time.
     pub(super) const fn is_stepped(self) -> bool {
         self.0 & STEPPED != 0
     }
@@ -88,8 +79,11 @@ impl Word {
 }
 
 const STATE: u64 = 0b111;
+/// Calls go ahead without asking further.
 const ADMITS: u64 = 1 << 3;
+/// There is no streak of failures that a success would end.
 const SETTLED: u64 = 1 << 4;
+/// Successes are counted.
 const COUNTED: u64 = 1 << 5;
 const TIMED: u64 = 1 << 6;
 const STEPPED: u64 = 1 << 7;
