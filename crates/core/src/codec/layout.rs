@@ -2,7 +2,7 @@
 //!
 //! All integers are little-endian. A frame is its header and then `count`
 //! records without padding; a record is its header, the strings in the order
-//! of [`Section`], and the payload up to the record's end.
+//! of `Section`, and the payload up to the record's end.
 
 /// First four bytes of a frame. 0xC1 begins neither a MessagePack value nor
 /// UTF-8 text, so a frame is never taken for a bare payload.
