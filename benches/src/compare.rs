@@ -1,0 +1,3 @@
+//! One group of comparisons a file.
+
+pub mod bus;

@@ -1,0 +1,100 @@
+//! The bus itself allocates nothing for an event, once it is warm.
+//!
+//! One test a process, as the allocator counts for all threads.
+#![allow(unsafe_code)]
+//!
+//! # Safety
+//!
+//! The allocator passes every call on to the system's, unchanged.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use swarmbus::{Bus, Event, EventType};
+use swarmbus_tests::{Count, settle};
+
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const EVENTS: u64 = 10_000;
+
+/// Allocations during a piece of work.
+async fn during<F: Future>(work: F) -> u64 {
+    let before = ALLOCATIONS.load(Relaxed);
+    work.await;
+    ALLOCATIONS.load(Relaxed) - before
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_costs_no_allocation() {
+    let bus = Bus::builder().workers(2).build().unwrap();
+    let count = Count::default();
+    let (a, b) = (count.clone(), count.clone());
+    bus.subscribe("agent.*.reading").handle(move |_: &Event| a.add()).unwrap().detach();
+    bus.subscribe("agent.>")
+        .handle_async(move |event: Event| {
+            let b = b.clone();
+            async move {
+                tokio::task::yield_now().await;
+                assert!(event.timestamp().is_some() || event.source().is_empty());
+                b.add();
+            }
+        })
+        .unwrap()
+        .detach();
+    // Types and sources short enough to be stored inline, as most are.
+    let types: Vec<_> =
+        (0..8).map(|n| EventType::new(format!("agent.{n}.reading")).unwrap()).collect();
+    let payload = bytes::Bytes::from_static(&[7; 200]);
+    let event = |n: u64| {
+        let source = ["agent-1", "agent-2", "agent-3"][n as usize % 3];
+        Event::new(types[n as usize % 8].clone(), payload.clone()).with_source(source)
+    };
+    let mut batch = Vec::with_capacity(64);
+    let mut queued = async |events| {
+        for n in 0..events {
+            bus.publish(event(n)).await.unwrap();
+            batch.push(event(n));
+            if batch.len() == 64 {
+                bus.publish_batch(&mut batch).await.unwrap();
+            }
+        }
+        settle(&bus).await;
+    };
+    let dispatched = async |events| {
+        for n in 0..events {
+            bus.dispatch(&event(n)).await.unwrap();
+        }
+    };
+    queued(EVENTS).await;
+    dispatched(EVENTS).await;
+    // A drain and its ledger allocate; that is a few dozen, once.
+    let fixed = during(settle(&bus)).await;
+    let queued = during(queued(EVENTS)).await;
+    let dispatched = during(dispatched(EVENTS)).await;
+    // The lanes may still grow now and then, as the depth differs by run.
+    assert!(queued <= fixed + 40, "{queued} for {EVENTS} queued events, {fixed} for a drain");
+    assert_eq!(dispatched, 0);
+}

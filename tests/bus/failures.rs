@@ -1,0 +1,218 @@
+//! Handlers that fail, panic, recover, or publish to a full bus.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use swarmbus::{
+    Bus, Event, Priority, PublishCause,
+    breaker::{Config, StateKind},
+};
+use swarmbus_tests::{Count, LONG, settle, within};
+
+#[tokio::test]
+async fn failures_and_panics_become_dead_letters() {
+    let bus = Bus::builder().build().unwrap();
+    let _error = bus.subscribe("x").name("fails").handle(|_: &Event| Err("no luck")).unwrap();
+    let _panic = bus
+        .subscribe("x")
+        .name("panics")
+        .handle_async(|event: Event| async move {
+            assert!(event.text().is_none(), "a surprise");
+        })
+        .unwrap();
+    let _typed = bus.subscribe("x").name("decodes").handle_typed(|_: u32| ()).unwrap();
+    let _drops = bus.subscribe("x").dead_letters(false).handle(|_: &Event| Err("no")).unwrap();
+    bus.publish(Event::of("x", "text")).await.unwrap();
+    settle(&bus).await;
+    let letters: Vec<_> = bus
+        .dead_letters()
+        .list()
+        .iter()
+        .map(|letter| (letter.handler.to_string(), letter.error.to_string()))
+        .collect();
+    assert_eq!(letters[0], ("fails".into(), "no luck".into()));
+    assert_eq!(letters[1], ("panics".into(), "panicked: a surprise".into()));
+    assert_eq!(letters[2].0, "decodes");
+    let outcomes = bus.ledger().outcomes;
+    assert_eq!((outcomes.dead_lettered, outcomes.failed), (3, 1));
+}
+
+#[tokio::test]
+async fn a_full_dead_letter_queue_drops_its_oldest() {
+    let bus = Bus::builder().dead_letter_capacity(3).build().unwrap();
+    // Five failures in a row would open the breaker.
+    let subscribe = bus.subscribe("x").breaker(swarmbus::BreakerScope::Off);
+    let _fails = subscribe.handle(|_: &Event| Err("no")).unwrap();
+    for n in 0..10 {
+        bus.publish(Event::of("x", n.to_string())).await.unwrap();
+    }
+    settle(&bus).await;
+    let kept: Vec<_> =
+        bus.dead_letters().list().iter().map(|l| l.event.text().unwrap().to_owned()).collect();
+    assert_eq!(kept, ["7", "8", "9"]);
+    assert_eq!(bus.dead_letters().evicted(), 7);
+    assert_eq!(bus.dead_letters().take_all().len(), 3);
+    assert!(bus.dead_letters().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breaker_opens_lets_urgent_events_pass_and_recovers() {
+    let bus = Bus::builder().workers(1).build().unwrap();
+    let healthy = Arc::new(AtomicBool::new(false));
+    let h = healthy.clone();
+    let handler = bus
+        .subscribe("x")
+        .name("flaky")
+        .handle(move |_: &Event| if h.load(SeqCst) { Ok(()) } else { Err("down") })
+        .unwrap();
+    let other_type = Event::of("y", ());
+    let _other = bus.subscribe("y").handle(|_: &Event| ()).unwrap();
+    let publish = async |n: usize, priority: Priority| {
+        for _ in 0..n {
+            bus.publish(Event::of("x", ()).with_priority(priority)).await.unwrap();
+        }
+        settle(&bus).await;
+        handler.outcomes()
+    };
+    let state = || {
+        let reports = bus.breakers();
+        reports.iter().find(|r| &*r.name == "flaky").unwrap().stats.state
+    };
+
+    let outcomes = publish(12, Priority::DEFAULT).await;
+    assert_eq!((outcomes.dead_lettered, outcomes.rejected_by_breaker), (5, 7));
+    assert_eq!(state(), StateKind::Open);
+
+    // Critical events pass, fail, and change nothing.
+    let outcomes = publish(2, Priority::CRITICAL).await;
+    assert_eq!((outcomes.dead_lettered, outcomes.rejected_by_breaker), (7, 7));
+    assert_eq!(state(), StateKind::Open);
+    bus.publish(other_type).await.unwrap();
+    settle(&bus).await;
+
+    // The open time passes; the handler is still down: one probe fails.
+    tokio::time::advance(Duration::from_secs(30)).await;
+    let outcomes = publish(4, Priority::DEFAULT).await;
+    assert_eq!((outcomes.dead_lettered, outcomes.rejected_by_breaker), (8, 10));
+
+    // It recovers: three probes close the breaker.
+    healthy.store(true, SeqCst);
+    tokio::time::advance(Duration::from_secs(30)).await;
+    let outcomes = publish(10, Priority::DEFAULT).await;
+    assert_eq!(outcomes.delivered, 10);
+    assert_eq!(state(), StateKind::Closed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failing_handler_recovers_under_sustained_load() {
+    let open = Duration::from_millis(20);
+    let config = Config::builder().open_for(open).build().unwrap();
+    let bus = Bus::builder().breaker(config).dead_letter_capacity(100).build().unwrap();
+    let healthy = Arc::new(AtomicBool::new(false));
+    let h = healthy.clone();
+    let handler = bus
+        .subscribe("x")
+        .handle(move |_: &Event| if h.load(SeqCst) { Ok(()) } else { Err("down") })
+        .unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let publishers: Vec<_> = (0..8)
+        .map(|n| {
+            let (bus, stop) = (bus.clone(), stop.clone());
+            tokio::spawn(async move {
+                while !stop.load(SeqCst) {
+                    bus.publish(Event::of("x", ()).with_source(format!("{n}"))).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    within(async {
+        while handler.outcomes().rejected_by_breaker < 10_000 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let spent = handler.outcomes();
+    assert!(
+        spent.dead_lettered < spent.rejected_by_breaker / 10,
+        "an open breaker spares the handler: {spent:?}"
+    );
+    healthy.store(true, SeqCst);
+    within(async {
+        while handler.outcomes().delivered < 10_000 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    stop.store(true, SeqCst);
+    for publisher in publishers {
+        publisher.await.unwrap();
+    }
+    settle(&bus).await;
+    let stats = bus.breakers()[0].stats;
+    assert_eq!(stats.state, StateKind::Closed);
+    assert!(stats.opens >= 1 && stats.recoveries >= 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn handlers_that_publish_to_a_full_bus_do_not_deadlock() {
+    let bus = Bus::builder().workers(1).capacity(8).build().unwrap();
+    let (weak, full) = (bus.downgrade(), Count::default());
+    let f = full.clone();
+    // Each event makes two more, three generations deep: far more than fit.
+    let _grow = bus
+        .subscribe("grow.*")
+        .handle_async(move |event: Event| {
+            let (bus, f) = (weak.upgrade(), f.clone());
+            async move {
+                let bus = bus.ok_or("gone")?;
+                let generation: u32 = event.ty().as_str()[5..].parse()?;
+                for _ in 0..if generation < 3 { 2 } else { 0 } {
+                    let ty = swarmbus::EventType::new(format!("grow.{}", generation + 1))?;
+                    match bus.publish(Event::new(ty, ())).await {
+                        Ok(()) => {}
+                        Err(error) => {
+                            assert_eq!(error.cause, PublishCause::Full);
+                            f.add();
+                        }
+                    }
+                }
+                Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+            }
+        })
+        .unwrap();
+    for _ in 0..100 {
+        within(bus.publish(Event::of("grow.0", ()))).await.unwrap();
+    }
+    settle(&bus).await;
+    let ledger = bus.ledger();
+    assert_eq!(ledger.refused, full.get(), "every event that did not fit came back");
+    assert!(ledger.published > 100, "some found room: {ledger}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sync_handlers_that_publish_get_the_reserve_and_then_the_event_back() {
+    let bus = Bus::builder().workers(1).capacity(8).build().unwrap();
+    let weak = bus.downgrade();
+    let results = swarmbus_tests::Seen::default();
+    let r = results.clone();
+    let _fan_out = bus
+        .subscribe("out")
+        .handle(move |_: &Event| {
+            let Some(bus) = weak.upgrade() else { return };
+            for _ in 0..12 {
+                r.push(if bus.try_publish(Event::of("in", ())).is_ok() { "in" } else { "back" });
+            }
+        })
+        .unwrap();
+    bus.publish(Event::of("out", ())).await.unwrap();
+    settle(&bus).await;
+    let results = results.all();
+    // The capacity of 8, and a quarter more for handlers.
+    assert_eq!(results.iter().filter(|r| *r == "in").count(), 10, "{results:?}");
+    assert_eq!(bus.drain(LONG).await, 0);
+}

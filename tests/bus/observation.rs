@@ -1,0 +1,67 @@
+//! What a bus shows of itself.
+
+use std::collections::HashMap;
+
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+use swarmbus::{Bus, Event, METRICS};
+use swarmbus_tests::settle;
+
+#[test]
+fn metrics_carry_the_ledgers_totals() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    metrics::with_local_recorder(&recorder, || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let bus = Bus::builder().name("test").sample_every(1).build().unwrap();
+            bus.subscribe("ok").name("good").handle(|_: &Event| ()).unwrap().detach();
+            bus.subscribe("no").name("bad").handle(|_: &Event| Err("no")).unwrap().detach();
+            for _ in 0..7 {
+                bus.publish(Event::of("ok", ())).await.unwrap();
+                bus.publish(Event::of("no", ())).await.unwrap();
+            }
+            settle(&bus).await;
+        });
+    });
+    let found: HashMap<_, _> = snapshotter
+        .snapshot()
+        .into_vec()
+        .into_iter()
+        .map(|(key, _, _, value)| {
+            let labels: Vec<_> = key.key().labels().map(|l| l.value().to_owned()).collect();
+            ((key.key().name().to_owned(), labels.join(" ")), value)
+        })
+        .collect();
+    let value = |name: &str, labels: &str| match &found[&(name.to_owned(), labels.to_owned())] {
+        DebugValue::Counter(n) => *n as f64,
+        DebugValue::Gauge(n) => n.0,
+        DebugValue::Histogram(values) => values.len() as f64,
+    };
+    assert_eq!(value("events_published_total", "test"), 14.0);
+    assert_eq!(value("events_processed_total", "test"), 7.0);
+    assert_eq!(value("events_failed_total", "test"), 5.0);
+    assert_eq!(value("events_rejected_total", "test"), 2.0);
+    assert_eq!(value("dead_letter_queue_size", "test"), 5.0);
+    assert_eq!(value("circuit_breaker_state", "test bad no"), 2.0);
+    assert_eq!(value("event_processing_duration_seconds", "test"), 12.0);
+    assert_eq!(value("event_queue_wait_seconds", "test"), 14.0);
+    for metric in METRICS {
+        assert!(found.keys().any(|(name, _)| name == metric.name), "{} is missing", metric.name);
+    }
+}
+
+#[tokio::test]
+async fn a_ledger_reads_well() {
+    let bus = Bus::builder().build().unwrap();
+    let _handler = bus.subscribe("x").name("worker").handle(|_: &Event| ()).unwrap();
+    bus.publish(Event::of("x", ())).await.unwrap();
+    bus.publish(Event::of("y", ())).await.unwrap();
+    settle(&bus).await;
+    let ledger = bus.ledger();
+    assert_eq!(
+        ledger.to_string(),
+        "published 2 = resolved 2 + pending 0; matches 1 = outcomes 1, Delivered 1"
+    );
+    assert_eq!((ledger.handlers[0].name.as_str(), ledger.unmatched), ("worker", 1));
+    assert!(format!("{bus:?}").contains("handlers: 1"), "{bus:?}");
+}
