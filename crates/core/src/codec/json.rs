@@ -33,8 +33,9 @@
 //! | empty payload of bytes | neither `data` nor `datacontenttype` |
 //!
 //! Of events written elsewhere, `subject` and `dataschema` become attributes,
-//! `null` is the same as absent, and a `charset=utf-8` of the media type is
-//! dropped because it says nothing new. Everything else that an event has no
+//! `null` is the same as absent, a `charset=utf-8` of the media type is
+//! dropped because it says nothing new, and times lose what is finer than a
+//! microsecond and their zone. Everything else that an event has no
 //! place for ends in a [`FromJsonError`] that names it: other media types,
 //! booleans and numbers as extension values, names outside `a-z0-9`.
 

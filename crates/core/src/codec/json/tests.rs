@@ -1,3 +1,5 @@
+//! The JSON form: each member, each payload, each mistake.
+
 use super::*;
 use crate::event::{Content, Event, EventId, Payload, Priority, Target, Timestamp};
 
