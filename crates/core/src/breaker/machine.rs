@@ -205,9 +205,8 @@ impl Machine {
     }
 
     fn acquire_open(&mut self, since: Moment, wait: Duration, row: u32, now: Moment) -> Verdict {
-        if since.saturating_since(now) > wait {
-            // The clock was set back by more than a whole open time. Waiting
-            // for the old deadline could take for ever: start the wait again.
+        if was_set_back(since, wait, now) {
+            // Waiting for the old deadline could take for ever: start again.
             self.phase = Phase::Open { since: now, wait, row };
             return Verdict::Rejected { retry_after: wait, transition: None };
         }
@@ -280,7 +279,13 @@ impl Machine {
 const PROBE_HINT: Duration = Duration::from_millis(100);
 
 fn remaining(since: Moment, wait: Duration, now: Moment) -> Duration {
-    (since + wait).saturating_since(now)
+    if was_set_back(since, wait, now) { wait } else { (since + wait).saturating_since(now) }
+}
+
+/// Whether the clock was: by more than a whole open time. Less may be a moment
+/// that another thread read a little earlier.
+fn was_set_back(since: Moment, wait: Duration, now: Moment) -> bool {
+    since.saturating_since(now) > wait
 }
 
 /// Turns neighbouring numbers into unrelated ones (the finalizer of

@@ -460,8 +460,10 @@ mod clocks {
     #[test]
     fn a_clock_set_back_does_not_lock_it_open() {
         let breaker = opened(at(1_000_000));
+        let (since, remaining) = (at(1_000_000), 30 * SECOND);
+        assert_eq!(breaker.state(at(10)), State::Open { since, remaining });
         let rejected = breaker.acquire(at(10)).unwrap_err();
-        assert_eq!(rejected.retry_after, 30 * SECOND);
+        assert_eq!(rejected.retry_after, remaining);
         assert_eq!(breaker.acquire(at(39)).unwrap_err().retry_after, SECOND);
         assert!(breaker.acquire(at(40)).is_ok());
     }
