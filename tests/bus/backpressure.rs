@@ -119,25 +119,36 @@ async fn drop_lowest_gives_up_the_least_urgent() {
 async fn the_adaptive_rate_limit_ends_with_the_overload() {
     let policy = Overflow::AdaptiveRate(swarmbus::core::overflow::AdaptiveRateConfig::default());
     let (bus, door, seen) = stuck_bus(policy, 100).await;
-    for n in 0..85 {
-        bus.try_publish(event(n, 5)).unwrap();
-    }
-    // A step above the high-water mark with nothing taken out.
-    tokio::time::advance(Duration::from_millis(100)).await;
-    bus.try_publish(event(85, 5)).expect("one is due now");
-    let error = bus.try_publish(event(85, 5)).unwrap_err();
+    let error = async {
+        loop {
+            tokio::time::advance(Duration::from_millis(10)).await;
+            if let Err(error) = bus.try_publish(event(0, 5)) {
+                return error;
+            }
+        }
+    };
+    let error = error.await;
     assert!(matches!(error.cause, PublishCause::RateLimited { .. }), "{error}");
-    bus.try_publish(event(86, 8)).expect("critical events pass the limit");
+    assert!((80..100).contains(&bus.depth()), "not yet full");
+    let queued = bus.depth();
+    bus.try_publish(event(1, 8)).expect("critical events pass the limit");
     // `publish` waits for its turn instead.
-    bus.publish(event(87, 5)).await.unwrap();
+    let waiting = {
+        let bus = bus.clone();
+        tokio::spawn(async move { bus.publish(event(2, 5)).await })
+    };
+    tokio::task::yield_now().await;
+    assert!(!waiting.is_finished());
+    tokio::time::advance(Duration::from_secs(1)).await;
+    waiting.await.unwrap().unwrap();
     door.open();
     settle(&bus).await;
-    tokio::time::advance(Duration::from_secs(2)).await;
+    tokio::time::advance(Duration::from_secs(60)).await;
     for n in 0..1_000 {
         bus.try_publish(event(n, 5)).expect("no limit any more");
         settle(&bus).await;
     }
-    assert_eq!(seen.all().len(), 1_088);
+    assert_eq!(seen.all().len(), queued + 2 + 1_000);
 }
 
 #[tokio::test]
