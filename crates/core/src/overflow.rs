@@ -180,8 +180,9 @@ impl Gate {
     /// [`Overflow::AdaptiveRate`], and only while the queue is overloaded or
     /// was so a moment ago.
     ///
-    /// An answer of [`Accept`](Decision::Accept) or
-    /// [`Evict`](Decision::Evict) is taken as done.
+    /// [`Accept`](Decision::Accept) and [`Evict`](Decision::Evict) are taken
+    /// as done. Events pushed without asking, or against the answer, make
+    /// consumers look slower than they are.
     #[inline]
     pub fn decide(&mut self, incoming: Priority, lanes: &impl Lanes, now: impl Clock) -> Decision {
         let len = lanes.len();
