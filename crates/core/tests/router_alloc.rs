@@ -1,6 +1,11 @@
 //! A cached route is found without allocating.
+//!
+//! # Safety
+//!
+//! The one way to count allocations is to be the allocator. Every call is
+//! passed on unchanged to the system's, so its contract is kept if the
+//! caller keeps it.
 
-// The one way to count allocations is to be the allocator.
 #![allow(unsafe_code)]
 
 use std::{
@@ -21,7 +26,7 @@ thread_local! {
     static ALLOCATED: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
 }
 
-// SAFETY: every call is passed on unchanged to the system's allocator.
+// SAFETY: see above.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let (count, bytes) = ALLOCATED.get();
