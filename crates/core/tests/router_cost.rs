@@ -120,7 +120,7 @@ fn costs(patterns: &[Pattern], count: usize) -> [f64; 4] {
     ]
 }
 
-/// The best of ten rounds, in nanoseconds a lookup: what disturbs only adds.
+/// The best of five rounds, in nanoseconds a lookup: what disturbs only adds.
 fn measure(types: &[EventType], mut look_up: impl FnMut(&EventType)) -> f64 {
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
     let order: Vec<usize> = (0..LOOKUPS)
@@ -135,11 +135,11 @@ fn measure(types: &[EventType], mut look_up: impl FnMut(&EventType)) -> f64 {
         let start = Instant::now();
         let mut done = 0;
         // A slow candidate need not be measured for minutes.
-        while done < LOOKUPS && (done % 256 != 0 || start.elapsed().as_millis() < 10) {
+        while done < LOOKUPS && (done % 64 != 0 || start.elapsed().as_millis() < 10) {
             look_up(black_box(&types[order[done]]));
             done += 1;
         }
         start.elapsed().as_nanos() as f64 / done as f64
     };
-    std::iter::repeat_with(round).take(10).fold(f64::INFINITY, f64::min)
+    std::iter::repeat_with(round).take(5).fold(f64::INFINITY, f64::min)
 }
