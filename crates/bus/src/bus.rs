@@ -35,7 +35,7 @@ use crate::{
         breaker::{self, BreakerReport, BreakerScope, Breakers},
         dead_letter::DeadLetters,
     },
-    queue::{Pushed, Pusher, Refused, Shard},
+    queue::{Pushed, Pusher, Shard},
     routes::{Place, Routes},
     runner::{Delivery, Pool},
     session::{Session, SessionScope, Sessions},
@@ -142,20 +142,27 @@ impl Bus {
     /// # Cancel safety
     ///
     /// Dropped while it waits, the event was not published.
-    pub async fn publish(&self, event: Event) -> Result<(), PublishError> {
-        // A publisher that never waits must leave the thread to others.
-        tokio::task::coop::consume_budget().await;
+    pub fn publish(
+        &self,
+        event: Event,
+    ) -> impl Future<Output = Result<(), PublishError>> + Send + '_ {
         let inner = &*self.inner;
-        let event = inner.prepare(event)?;
-        let shard = inner.shard_of(&event);
-        let pusher = inner.pusher();
-        match shard.push(event, pusher, &inner.clock) {
-            Ok(pushed) => {
-                inner.pushed(pushed);
-                Ok(())
+        // Not an `async fn`: that would copy the event once more.
+        let mut slot = Some(event);
+        async move {
+            // A publisher that never waits must leave the thread to others.
+            tokio::task::coop::consume_budget().await;
+            inner.prepare(&mut slot)?;
+            let shard = inner.shard_of(&slot);
+            let pusher = inner.pusher();
+            match shard.push(&mut slot, pusher, &inner.clock) {
+                Ok(pushed) => {
+                    inner.pushed(pushed);
+                    Ok(())
+                }
+                Err(cause) if pusher == Pusher::Handler => Err(inner.refuse(slot, cause)),
+                Err(cause) => inner.publish_later(shard, slot, cause).await,
             }
-            Err(refused) if pusher == Pusher::Handler => Err(inner.refuse(refused)),
-            Err(refused) => inner.publish_later(shard, refused).await,
         }
     }
 
@@ -166,13 +173,14 @@ impl Bus {
     /// The event and the cause, [`PublishCause::Full`] among them.
     pub fn try_publish(&self, event: Event) -> Result<(), PublishError> {
         let inner = &*self.inner;
-        let event = inner.prepare(event)?;
-        match inner.shard_of(&event).push(event, inner.pusher(), &inner.clock) {
+        let mut slot = Some(event);
+        inner.prepare(&mut slot)?;
+        match inner.shard_of(&slot).push(&mut slot, inner.pusher(), &inner.clock) {
             Ok(pushed) => {
                 inner.pushed(pushed);
                 Ok(())
             }
-            Err(refused) => Err(inner.refuse(refused)),
+            Err(cause) => Err(inner.refuse(slot, cause)),
         }
     }
 
@@ -197,8 +205,9 @@ impl Bus {
         }
         while let Some(first) = batch.first() {
             tokio::task::coop::consume_budget().await;
-            let shard = inner.shard_of(first);
-            let same = batch.iter().take_while(|event| std::ptr::eq(inner.shard_of(event), shard));
+            let number = inner.shard_number(first.source());
+            let shard = &inner.shards[number];
+            let same = batch.iter().take_while(|e| inner.shard_number(e.source()) == number);
             let count = same.count();
             let pusher = inner.pusher();
             let pushed = shard.push_batch(batch, count, pusher, &inner.clock);
@@ -453,32 +462,41 @@ impl Drop for CloseOnDrop {
 impl Inner {
     /// Middleware before the queue.
     #[inline]
-    fn prepare(&self, event: Event) -> Result<Event, PublishError> {
+    fn prepare(&self, slot: &mut Option<Event>) -> Result<(), PublishError> {
         if self.middleware.events.is_empty() {
-            return Ok(event);
+            return Ok(());
         }
-        self.middleware.publishing(event).map_err(|(event, reason)| {
-            self.refuse(Refused { event, cause: PublishCause::Refused(reason) })
-        })
+        let Some(event) = slot.take() else { return Ok(()) };
+        match self.middleware.publishing(event) {
+            Ok(event) => {
+                *slot = Some(event);
+                Ok(())
+            }
+            Err((event, reason)) => Err(self.refuse(Some(event), PublishCause::Refused(reason))),
+        }
     }
 
+    /// Hands an event back.
     #[cold]
-    fn refuse(&self, Refused { event, cause }: Refused) -> PublishError {
+    fn refuse(&self, slot: Option<Event>, cause: PublishCause) -> PublishError {
         self.books.refused(1);
+        // A slot is empty only after a push that succeeded.
+        let event = slot.unwrap_or_else(|| Event::of("unknown", ()));
         PublishError { event: Box::new(event), cause }
     }
 
     #[inline]
-    fn shard_of(&self, event: &Event) -> &Shard {
-        &self.shards[self.shard_number(event)]
+    fn shard_of(&self, slot: &Option<Event>) -> &Shard {
+        let source = slot.as_ref().map_or("", Event::source);
+        &self.shards[self.shard_number(source)]
     }
 
     /// A source always gets the same shard, which keeps its order.
     #[inline]
-    fn shard_number(&self, event: &Event) -> usize {
+    fn shard_number(&self, source: &str) -> usize {
         match self.shards.len() {
             1 => 0,
-            n => (self.by_source.hash_one(event.source()) % n as u64) as usize,
+            n => (self.by_source.hash_one(source) % n as u64) as usize,
         }
     }
 
@@ -498,23 +516,23 @@ impl Inner {
         if is_handling(self.id) { Pusher::Handler } else { Pusher::Other }
     }
 
-    #[cold]
     async fn publish_later(
         &self,
         shard: &Shard,
-        mut refused: Refused,
+        mut slot: Option<Event>,
+        mut cause: PublishCause,
     ) -> Result<(), PublishError> {
-        while let Some(wait) = Wait::of(&refused.cause) {
+        while let Some(wait) = Wait::of(&cause) {
             self.wait(shard, wait).await;
-            match shard.push(refused.event, Pusher::Other, &self.clock) {
+            match shard.push(&mut slot, Pusher::Other, &self.clock) {
                 Ok(pushed) => {
                     self.pushed(pushed);
                     return Ok(());
                 }
-                Err(again) => refused = again,
+                Err(again) => cause = again,
             }
         }
-        Err(self.refuse(refused))
+        Err(self.refuse(slot, cause))
     }
 
     async fn wait(&self, shard: &Shard, wait: Wait) {

@@ -67,13 +67,6 @@ pub(crate) struct Pushed {
     pub(crate) rose: bool,
 }
 
-/// The event, and why it was not taken.
-#[derive(Debug)]
-pub(crate) struct Refused {
-    pub(crate) event: Event,
-    pub(crate) cause: PublishCause,
-}
-
 /// What became of a batch.
 #[derive(Debug, Default)]
 pub(crate) struct PushedBatch {
@@ -173,23 +166,32 @@ impl Shard {
         }
     }
 
-    /// Stamps and queues one event.
+    /// Stamps and queues the event in `slot`; refused, it stays there.
+    ///
+    /// A slot, because an event is large: it is copied once, into its lane.
     #[inline]
     pub(crate) fn push(
         &self,
-        event: Event,
+        slot: &mut Option<Event>,
         pusher: Pusher,
         clock: &BusClock,
-    ) -> Result<Pushed, Refused> {
-        let since = clock.cycles();
-        let mut state = self.state.lock();
-        let pushed = self.admit(&mut state, event, pusher, since, clock);
-        let wake = pushed.is_ok() && mem::take(&mut state.asleep);
-        drop(state);
+    ) -> Result<Pushed, PublishCause> {
+        let Some(event) = slot else { return Ok(Pushed::default()) };
+        let (priority, since) = (event.priority(), clock.cycles());
+        let mut pushed = Pushed::default();
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        if self.room_without_asking(state) == 0 {
+            pushed.evicted = self.make_room(state, priority, pusher, clock)?;
+        }
+        state.add(slot.take(), priority, since, clock);
+        pushed.rose = self.rises(state);
+        let wake = mem::take(&mut state.asleep);
+        drop(guard);
         if wake {
             self.work.notify_one();
         }
-        pushed
+        Ok(pushed)
     }
 
     /// Stamps and queues the first `count` events of `batch`, or as many as
@@ -209,19 +211,23 @@ impl Shard {
             let left = count - done.accepted;
             let room = self.room_without_asking(state).min(left);
             if room > 0 {
-                batch.drain(..room).for_each(|event| state.add(event, since, clock));
+                for event in batch.drain(..room) {
+                    let priority = event.priority();
+                    state.add(Some(event), priority, since, clock);
+                }
                 done.accepted += room;
                 done.rose |= self.rises(state);
                 continue;
             }
-            match self.make_room(state, batch[0].priority(), pusher, clock) {
+            let priority = batch[0].priority();
+            match self.make_room(state, priority, pusher, clock) {
                 Ok(evicted) => done.evicted.extend(evicted),
                 Err(cause) => {
                     done.cause = Some(cause);
                     break;
                 }
             }
-            state.add(batch.remove(0), since, clock);
+            state.add(Some(batch.remove(0)), priority, since, clock);
             done.accepted += 1;
             done.rose |= self.rises(state);
         }
@@ -231,26 +237,6 @@ impl Shard {
             self.work.notify_one();
         }
         done
-    }
-
-    #[inline]
-    fn admit(
-        &self,
-        state: &mut State,
-        event: Event,
-        pusher: Pusher,
-        since: u64,
-        clock: &BusClock,
-    ) -> Result<Pushed, Refused> {
-        let mut evicted = None;
-        if self.room_without_asking(state) == 0 {
-            match self.make_room(state, event.priority(), pusher, clock) {
-                Ok(made) => evicted = made,
-                Err(cause) => return Err(Refused { event, cause }),
-            }
-        }
-        state.add(event, since, clock);
-        Ok(Pushed { evicted, rose: self.rises(state) })
     }
 
     /// How many events may simply be added.
@@ -378,10 +364,15 @@ impl Shard {
 }
 
 impl State {
+    /// `event` is never `None`; as an option it is moved only once.
     #[inline]
-    fn add(&mut self, mut event: Event, since: u64, clock: &BusClock) {
-        self.stamper.stamp(clock, since, &mut event);
-        self.lanes.add(Waiting { event, since });
+    fn add(&mut self, event: Option<Event>, priority: Priority, since: u64, clock: &BusClock) {
+        let Some(event) = event else { return };
+        let lane = self.lanes.of(priority);
+        lane.push_back(Waiting { event, since });
+        if let Some(waiting) = lane.back_mut() {
+            self.stamper.stamp(clock, since, &mut waiting.event);
+        }
         self.peak = self.peak.max(self.lanes.depth);
         self.accepted += 1;
     }
@@ -405,12 +396,13 @@ impl Default for PriorityLanes {
 }
 
 impl PriorityLanes {
+    /// The lane that one event is about to be added to.
     #[inline]
-    fn add(&mut self, waiting: Waiting) {
-        let lane = waiting.event.priority().index();
-        self.lanes[lane].push_back(waiting);
+    fn of(&mut self, priority: Priority) -> &mut VecDeque<Waiting> {
+        let lane = priority.index();
         self.occupied |= 1 << lane;
         self.depth += 1;
+        &mut self.lanes[lane]
     }
 
     fn evict(&mut self, priority: Priority) -> Option<Event> {
@@ -422,6 +414,12 @@ impl PriorityLanes {
 
     fn take(&mut self, into: &mut VecDeque<Waiting>, max: usize) {
         let mut left = max.min(self.depth);
+        let only = self.occupied.trailing_zeros() as usize;
+        if self.occupied == 1 << only && left == self.depth && into.is_empty() {
+            // The usual case: everything, without touching an event.
+            mem::swap(&mut self.lanes[only], into);
+            return self.removed(only, left);
+        }
         while left > 0 {
             let Some(lane) = self.highest_with_credit() else {
                 self.credit = SHARE;

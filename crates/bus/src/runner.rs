@@ -81,7 +81,11 @@ impl Runner {
                 Outcome::Expired
             } else {
                 let sampled = inner.meter.due(&mut self.until_sample);
-                Call { inner, runner: self.cell.index, event, matched, sampled }.run().await
+                let call = Call { inner, runner: self.cell.index, event, matched, sampled };
+                match call.run_now() {
+                    Some(outcome) => outcome,
+                    None => call.run().await,
+                }
             };
             flight.end(matched, outcome);
         }

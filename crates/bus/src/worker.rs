@@ -15,11 +15,16 @@ const LARGEST_TAKE: usize = 256;
 /// urgent event never waits behind many slow ones.
 const LONGEST_TAKE: Duration = Duration::from_millis(1);
 
+/// After this long a worker yields its thread.
+const LONGEST_DUTY: Duration = Duration::from_micros(500);
+
 /// Empties one shard until it is closed and empty.
 pub(crate) async fn work(inner: Arc<Inner>, shard: usize, mut runner: Runner) {
     let shard = &inner.shards[shard];
-    let mut batch = Batch { inner: &inner, waiting: VecDeque::with_capacity(LARGEST_TAKE) };
+    let mut batch =
+        Batch { inner: &inner, waiting: VecDeque::with_capacity(LARGEST_TAKE), begun: false };
     let mut largest = 1;
+    let mut on_duty = Duration::ZERO;
     let mut until_sample = 0;
     loop {
         match shard.take(&mut batch.waiting, largest) {
@@ -32,6 +37,7 @@ pub(crate) async fn work(inner: Arc<Inner>, shard: usize, mut runner: Runner) {
                 inner.idle.notify_waiters();
                 runner.forget_stale(&inner);
                 shard.work.notified().await;
+                on_duty = Duration::ZERO;
                 continue;
             }
             Taken::Closed => break,
@@ -39,12 +45,15 @@ pub(crate) async fn work(inner: Arc<Inner>, shard: usize, mut runner: Runner) {
         runner.refresh(&inner);
         let taken = batch.waiting.len();
         let started = inner.clock.cycles();
-        while let Some(waiting) = batch.waiting.pop_front() {
+        // In place, as an event is large; one that was begun is the runner's
+        // to account for, so it leaves the batch even if this is cut off.
+        while let Some(waiting) = batch.begin() {
             if inner.meter.due(&mut until_sample) {
                 let wait = inner.clock.between(waiting.since, inner.clock.cycles());
                 inner.meter.waited(wait);
             }
             runner.run(&inner, &waiting.event).await;
+            batch.end();
         }
         let took = inner.clock.between(started, inner.clock.cycles());
         if took > LONGEST_TAKE {
@@ -52,24 +61,46 @@ pub(crate) async fn work(inner: Arc<Inner>, shard: usize, mut runner: Runner) {
         } else if taken == largest {
             largest = (largest * 2).min(LARGEST_TAKE);
         }
-        // Handlers that never wait must not keep the thread from publishers.
-        tokio::task::yield_now().await;
+        // Going on while there is work keeps the events in the processor's
+        // cache; yielding now and then leaves the thread to others.
+        on_duty += took;
+        if on_duty > LONGEST_DUTY {
+            on_duty = Duration::ZERO;
+            tokio::task::yield_now().await;
+        }
     }
     inner.idle.notify_waiters();
 }
 
-/// Events that a worker has taken and not yet begun.
+/// Events that a worker has taken.
 struct Batch<'a> {
     inner: &'a Inner,
     waiting: VecDeque<Waiting>,
+    /// Whether the first is with its handlers.
+    begun: bool,
+}
+
+impl Batch<'_> {
+    #[inline]
+    fn begin(&mut self) -> Option<&Waiting> {
+        let first = self.waiting.front();
+        self.begun = first.is_some();
+        first
+    }
+
+    #[inline]
+    fn end(&mut self) {
+        self.waiting.pop_front();
+        self.begun = false;
+    }
 }
 
 impl Drop for Batch<'_> {
-    /// The worker was stopped: what is left goes back to be reported.
+    /// The worker was stopped: what was not begun goes back to be reported.
     fn drop(&mut self) {
         if !self.waiting.is_empty() {
-            let left = self.waiting.drain(..).map(|waiting| waiting.event);
-            self.inner.left_over.lock().extend(left);
+            let left = self.waiting.drain(..).skip(usize::from(self.begun));
+            self.inner.left_over.lock().extend(left.map(|waiting| waiting.event));
         }
     }
 }

@@ -85,7 +85,7 @@ impl DeadLetters {
 
 /// On the way out of a call that failed.
 #[cold]
-pub(crate) fn keep(call: &Call<'_>, error: Box<HandlerError>) -> Outcome {
+pub(crate) fn keep(call: Call<'_>, error: Box<HandlerError>) -> Outcome {
     let subscriber = &call.matched.subscriber;
     tracing::debug!(handler = &*subscriber.name, event = %call.event.ty(), %error, "handler failed");
     if !subscriber.pipeline.dead_letters {
