@@ -48,6 +48,7 @@ mod ledger;
 mod metrics;
 mod middleware;
 mod pipeline;
+mod publisher;
 mod queue;
 mod routes;
 mod runner;
@@ -72,6 +73,7 @@ pub use pipeline::{
     dead_letter::{DeadLetter, DeadLetters},
     filter::Filter,
 };
+pub use publisher::Publisher;
 pub use runner::Delivery;
 pub use session::Session;
 pub use subscription::{Subscribe, Subscription};
