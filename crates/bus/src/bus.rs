@@ -35,7 +35,6 @@ use crate::{
         breaker::{self, BreakerReport, BreakerScope, Breakers},
         dead_letter::DeadLetters,
     },
-    publisher::Publisher,
     queue::{Pushed, Pusher, Shard},
     routes::{Place, Routes},
     runner::{Delivery, Pool},
@@ -149,12 +148,21 @@ impl Bus {
     ) -> impl Future<Output = Result<(), PublishError>> + Send + '_ {
         let inner = &*self.inner;
         // Not an `async fn`: that would copy the event once more.
-        let slot = Some(event);
+        let mut slot = Some(event);
         async move {
             // A publisher that never waits must leave the thread to others.
             tokio::task::coop::consume_budget().await;
+            inner.prepare(&mut slot)?;
             let shard = inner.shard_of(&slot);
-            inner.publish_to(shard, slot).await
+            let pusher = inner.pusher();
+            match shard.push(&mut slot, pusher, &inner.clock) {
+                Ok(pushed) => {
+                    inner.pushed(pushed);
+                    Ok(())
+                }
+                Err(cause) if pusher == Pusher::Handler => Err(inner.refuse(slot, cause)),
+                Err(cause) => inner.publish_later(shard, slot, cause).await,
+            }
         }
     }
 
@@ -164,8 +172,16 @@ impl Bus {
     ///
     /// The event and the cause, [`PublishCause::Full`] among them.
     pub fn try_publish(&self, event: Event) -> Result<(), PublishError> {
-        let slot = Some(event);
-        self.inner.try_publish_to(self.inner.shard_of(&slot), slot)
+        let inner = &*self.inner;
+        let mut slot = Some(event);
+        inner.prepare(&mut slot)?;
+        match inner.shard_of(&slot).push(&mut slot, inner.pusher(), &inner.clock) {
+            Ok(pushed) => {
+                inner.pushed(pushed);
+                Ok(())
+            }
+            Err(cause) => Err(inner.refuse(slot, cause)),
+        }
     }
 
     /// Queues all events of a vector, in order, with one lock for many.
@@ -182,13 +198,50 @@ impl Bus {
     ///
     /// Dropped while it waits, what was not accepted is still in `batch`.
     pub async fn publish_batch(&self, batch: &mut Vec<Event>) -> Result<(), BatchError> {
-        self.inner.publish_batch_to(None, batch).await
+        let inner = &*self.inner;
+        let mut accepted = 0;
+        if !inner.middleware.events.is_empty() {
+            return self.publish_batch_one_by_one(batch).await;
+        }
+        while let Some(first) = batch.first() {
+            tokio::task::coop::consume_budget().await;
+            let number = inner.shard_number(first.source());
+            let shard = &inner.shards[number];
+            let same = batch.iter().take_while(|e| inner.shard_number(e.source()) == number);
+            let count = same.count();
+            let pusher = inner.pusher();
+            let pushed = shard.push_batch(batch, count, pusher, &inner.clock);
+            accepted += pushed.accepted;
+            if pushed.rose {
+                inner.pressure_rose();
+            }
+            for (event, outcome) in pushed.evicted {
+                inner.account(&event, outcome);
+            }
+            let Some(cause) = pushed.cause else { continue };
+            match Wait::of(&cause) {
+                Some(wait) if pusher == Pusher::Other => inner.wait(shard, wait).await,
+                _ => {
+                    inner.books.refused(batch.len() as u64);
+                    return Err(BatchError { accepted, cause });
+                }
+            }
+        }
+        Ok(())
     }
 
-    /// A way into the bus for one agent, whose name its events carry. Faster
-    /// than publishing through the bus, and with an order of its own.
-    pub fn publisher(&self, source: impl Into<Str>) -> Publisher {
-        Publisher::new(self.clone(), source.into())
+    /// Middleware sees, and may refuse, each event of a batch.
+    async fn publish_batch_one_by_one(&self, batch: &mut Vec<Event>) -> Result<(), BatchError> {
+        let mut accepted = 0;
+        while !batch.is_empty() {
+            // A copy, so that a publish cut off while it waits loses nothing.
+            if let Err(error) = self.publish(batch[0].clone()).await {
+                return Err(BatchError { accepted, cause: error.cause });
+            }
+            batch.remove(0);
+            accepted += 1;
+        }
+        Ok(())
     }
 
     /// Runs an event through its handlers here and now, in the caller's task:
@@ -433,8 +486,9 @@ impl Inner {
     }
 
     #[inline]
-    fn shard_of(&self, slot: &Option<Event>) -> usize {
-        self.shard_number(slot.as_ref().map_or("", Event::source))
+    fn shard_of(&self, slot: &Option<Event>) -> &Shard {
+        let source = slot.as_ref().map_or("", Event::source);
+        &self.shards[self.shard_number(source)]
     }
 
     /// A source always gets the same shard, which keeps its order.
@@ -460,102 +514,6 @@ impl Inner {
     #[inline]
     fn pusher(&self) -> Pusher {
         if is_handling(self.id) { Pusher::Handler } else { Pusher::Other }
-    }
-
-    #[inline]
-    pub(crate) async fn publish_to(
-        &self,
-        shard: usize,
-        mut slot: Option<Event>,
-    ) -> Result<(), PublishError> {
-        self.prepare(&mut slot)?;
-        let shard = &self.shards[shard];
-        let pusher = self.pusher();
-        match shard.push(&mut slot, pusher, &self.clock) {
-            Ok(pushed) => {
-                self.pushed(pushed);
-                Ok(())
-            }
-            Err(cause) if pusher == Pusher::Handler => Err(self.refuse(slot, cause)),
-            Err(cause) => self.publish_later(shard, slot, cause).await,
-        }
-    }
-
-    #[inline]
-    pub(crate) fn try_publish_to(
-        &self,
-        shard: usize,
-        mut slot: Option<Event>,
-    ) -> Result<(), PublishError> {
-        self.prepare(&mut slot)?;
-        match self.shards[shard].push(&mut slot, self.pusher(), &self.clock) {
-            Ok(pushed) => {
-                self.pushed(pushed);
-                Ok(())
-            }
-            Err(cause) => Err(self.refuse(slot, cause)),
-        }
-    }
-
-    /// To one shard, or to each event's own.
-    pub(crate) async fn publish_batch_to(
-        &self,
-        shard: Option<usize>,
-        batch: &mut Vec<Event>,
-    ) -> Result<(), BatchError> {
-        if !self.middleware.events.is_empty() {
-            return self.publish_batch_one_by_one(shard, batch).await;
-        }
-        let mut accepted = 0;
-        while let Some(first) = batch.first() {
-            tokio::task::coop::consume_budget().await;
-            let number = shard.unwrap_or_else(|| self.shard_number(first.source()));
-            let count = match shard {
-                Some(_) => batch.len(),
-                None => {
-                    let same = |event: &&Event| self.shard_number(event.source()) == number;
-                    batch.iter().take_while(same).count()
-                }
-            };
-            let pusher = self.pusher();
-            let pushed = self.shards[number].push_batch(batch, count, pusher, &self.clock);
-            accepted += pushed.accepted;
-            if pushed.rose {
-                self.pressure_rose();
-            }
-            for (event, outcome) in pushed.evicted {
-                self.account(&event, outcome);
-            }
-            let Some(cause) = pushed.cause else { continue };
-            match Wait::of(&cause) {
-                Some(wait) if pusher == Pusher::Other => {
-                    self.wait(&self.shards[number], wait).await;
-                }
-                _ => {
-                    self.books.refused(batch.len() as u64);
-                    return Err(BatchError { accepted, cause });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Middleware sees, and may refuse, each event of a batch.
-    async fn publish_batch_one_by_one(
-        &self,
-        shard: Option<usize>,
-        batch: &mut Vec<Event>,
-    ) -> Result<(), BatchError> {
-        let mut accepted = 0;
-        while let Some(first) = batch.first() {
-            let number = shard.unwrap_or_else(|| self.shard_number(first.source()));
-            // A copy, so that a publish cut off while it waits loses nothing.
-            let published = self.publish_to(number, Some(first.clone())).await;
-            published.map_err(|error| BatchError { accepted, cause: error.cause })?;
-            batch.remove(0);
-            accepted += 1;
-        }
-        Ok(())
     }
 
     async fn publish_later(

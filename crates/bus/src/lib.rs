@@ -48,7 +48,6 @@ mod ledger;
 mod metrics;
 mod middleware;
 mod pipeline;
-mod publisher;
 mod queue;
 mod routes;
 mod runner;
@@ -73,7 +72,6 @@ pub use pipeline::{
     dead_letter::{DeadLetter, DeadLetters},
     filter::Filter,
 };
-pub use publisher::Publisher;
 pub use runner::Delivery;
 pub use session::Session;
 pub use subscription::{Subscribe, Subscription};

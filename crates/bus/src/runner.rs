@@ -232,7 +232,7 @@ impl Drop for Borrowed<'_> {
 
 /// A small number for each thread, so that each finds its own runner.
 #[inline]
-pub(crate) fn thread_number() -> usize {
+fn thread_number() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local!(static NUMBER: usize = NEXT.fetch_add(1, Relaxed));
     NUMBER.with(|number| *number)

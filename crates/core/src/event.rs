@@ -106,12 +106,6 @@ impl Event {
         self
     }
 
-    /// [`with_source`](Self::with_source), in place.
-    #[inline]
-    pub fn set_source(&mut self, source: &Str) {
-        self.source.clone_from(source);
-    }
-
     /// 0 lowest to 9 highest; [`Priority::DEFAULT`] is 5.
     #[must_use]
     pub fn with_priority(mut self, priority: Priority) -> Self {
