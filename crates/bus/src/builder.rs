@@ -54,7 +54,7 @@ impl BusBuilder {
     pub(crate) fn new() -> Self {
         Self {
             name: "bus".to_owned(),
-            workers: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            workers: WORKERS_PER_PROCESSOR * processors(),
             capacity: 10_000,
             high_water: 0.8,
             low_water: 0.5,
@@ -77,8 +77,10 @@ impl BusBuilder {
     }
 
     /// How many tasks empty the queue, each for its share of the sources.
-    /// Default: one for each processor. More if handlers wait a lot: a source
-    /// waits for the handlers of the sources it shares a worker with.
+    /// Default: eight for each processor. They are tasks, not threads: more
+    /// of them meet each other, and publishers, less often. If handlers wait
+    /// a lot, take more: a source waits for the handlers of those with which
+    /// it shares a worker.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers;
         self
@@ -175,7 +177,9 @@ impl BusBuilder {
     /// # Errors
     ///
     /// See [`BuildError`].
-    pub fn build(self) -> Result<Bus, BuildError> {
+    pub fn build(mut self) -> Result<Bus, BuildError> {
+        // A worker without room for an event would be none.
+        self.workers = self.workers.min(self.capacity.max(1));
         let sizes = self.sizes()?;
         let runtime = Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
         let clock = BusClock::new();
@@ -185,7 +189,7 @@ impl BusBuilder {
         let shards = (0..self.workers)
             .map(|shard| Shard::new(sizes, self.overflow, &clock, seed(shard)))
             .collect();
-        let pool_size = std::thread::available_parallelism().map_or(2, NonZeroUsize::get).min(32);
+        let pool_size = processors().min(32);
         let pool = Pool::new(self.workers, pool_size, self.route_cache);
         let meter = Arc::new(Meter::new(&self.name, self.sample_every));
         let inner = Arc::new(Inner {
@@ -229,8 +233,8 @@ impl BusBuilder {
         if !(1..=1_024).contains(&self.workers) {
             return Err(setting("workers", "1 to 1,024"));
         }
-        if !(self.workers..=1 << 30).contains(&self.capacity) {
-            return Err(setting("capacity", "at least one event for each worker, at most 2^30"));
+        if !(1..=1 << 30).contains(&self.capacity) {
+            return Err(setting("capacity", "1 to 2^30"));
         }
         let marks = 0.0 <= self.low_water && self.low_water < self.high_water;
         if !(marks && self.high_water <= 1.0) {
@@ -246,6 +250,13 @@ impl BusBuilder {
             low: share(self.low_water).min(high - 1),
         })
     }
+}
+
+/// Measured with 100 publishing agents: from 8 on, more change little.
+const WORKERS_PER_PROCESSOR: usize = 8;
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
 /// Carries the ledger's totals to the metrics recorder for as long as the bus

@@ -64,6 +64,10 @@ pub(crate) enum Handler {
 }
 
 impl Handler {
+    pub(crate) fn is_async(&self) -> bool {
+        matches!(self, Self::Async(_))
+    }
+
     pub(crate) fn sync<F, R>(f: F) -> Self
     where
         F: Fn(&Event) -> R + Send + Sync + 'static,
@@ -197,38 +201,51 @@ impl Future for Guarded<'_> {
 pub(crate) struct BusId(pub(crate) u64);
 
 thread_local! {
-    /// The bus whose handler this thread is running, 0 for none.
-    static HANDLING: Cell<u64> = const { Cell::new(0) };
+    /// What this thread is doing.
+    static PLACE: Cell<Place> = const { Cell::new(Place { bus: 0, depth: 0 }) };
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    /// The bus whose handler is running, 0 for none.
+    bus: u64,
     /// How many handlers are running inside each other.
-    static DEPTH: Cell<u32> = const { Cell::new(0) };
+    depth: u32,
 }
 
 /// Whether the caller is a handler of this bus. A handler must not wait for
 /// room in the queue that it is meant to empty.
 #[inline]
 pub(crate) fn is_handling(bus: BusId) -> bool {
-    HANDLING.get() == bus.0
+    PLACE.get().bus == bus.0
 }
 
 /// How many handlers the current call is nested in.
 #[inline]
 pub(crate) fn nesting() -> u32 {
-    DEPTH.get()
+    PLACE.get().depth
 }
 
 /// Runs a piece of a handler: a panic becomes its failure.
 #[inline]
 pub(crate) fn in_handler(bus: BusId, f: impl FnOnce() -> HandlerResult) -> HandlerResult {
-    let outer = HANDLING.replace(bus.0);
-    DEPTH.set(DEPTH.get() + 1);
+    let outer = PLACE.get();
+    PLACE.set(Place { bus: bus.0, depth: outer.depth + 1 });
     let caught = catch_unwind(AssertUnwindSafe(f));
-    DEPTH.set(DEPTH.get() - 1);
-    HANDLING.set(outer);
-    caught.unwrap_or_else(|panic| Err(Box::new(HandlerError::Panicked(panic_text(&*panic)))))
+    PLACE.set(outer);
+    match caught {
+        Ok(result) => result,
+        Err(panic) => Err(panicked(&*panic)),
+    }
+}
+
+#[cold]
+fn panicked(panic: &(dyn Any + Send)) -> Box<HandlerError> {
+    Box::new(HandlerError::Panicked(panic_text(panic)))
 }
 
 /// The message of a panic, which is nearly always a string.
-pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+fn panic_text(panic: &(dyn Any + Send)) -> String {
     if let Some(text) = panic.downcast_ref::<&str>() {
         (*text).to_owned()
     } else if let Some(text) = panic.downcast_ref::<String>() {

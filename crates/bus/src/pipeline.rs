@@ -62,22 +62,21 @@ pub(crate) struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    /// Goes through all layers and the handler, unless that may have to wait:
-    /// then [`run`](Self::run) it. Apart because most handlers are plain
-    /// functions, for which a future is half of the cost.
+    /// Goes through all layers to a plain function, with nobody watching:
+    /// apart because that is the usual case, and a future would be half of
+    /// its cost.
     #[inline]
-    pub(crate) fn run_now(self) -> Option<Outcome> {
-        let Handler::Sync(handler) = &self.matched.subscriber.handler else { return None };
-        if self.sampled || self.inner.watched {
-            return None;
-        }
-        Some(match self.enter() {
+    pub(crate) fn run_now(self) -> Outcome {
+        let Handler::Sync(handler) = &self.matched.subscriber.handler else {
+            return Outcome::Cancelled;
+        };
+        match self.enter() {
             Ok(permit) => {
                 let result = in_handler(self.inner.id, || handler(self.event));
                 self.leave(permit, result)
             }
             Err(outcome) => outcome,
-        })
+        }
     }
 
     /// Goes through all layers and the handler.

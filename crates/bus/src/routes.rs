@@ -15,7 +15,7 @@ use swarmbus_core::{
     router::{Pattern, RouteId, Router},
 };
 
-use crate::subscriber::{Match, Subscriber};
+use crate::subscriber::{Match, Route, Subscriber};
 
 /// All subscriptions of one bus.
 ///
@@ -114,10 +114,10 @@ impl Routes {
     }
 
     /// The handlers of the bus for a type, in the order they are called.
-    pub(crate) fn of_type(&self, ty: &EventType) -> Vec<Match> {
+    pub(crate) fn of_type(&self, ty: &EventType) -> Route {
         let mut found = Vec::new();
         self.tables.read().bus.for_each_match(ty.as_str(), |s| found.push(Arc::clone(s)));
-        in_order(found, ty)
+        Route::new(in_order(found, ty))
     }
 
     /// The handlers of an event's session, in the order they are called.

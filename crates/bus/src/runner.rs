@@ -17,12 +17,12 @@ use crate::{
     clock::BusClock,
     ledger::{Books, CellIndex, Outcome},
     pipeline::Call,
-    subscriber::Match,
+    subscriber::{Match, Route},
 };
 
 pub(crate) struct Runner {
     pub(crate) cell: CellIndex,
-    cache: RouteCache<Vec<Match>>,
+    cache: RouteCache<Route>,
     generation: u64,
     /// Counts down to the next handler call whose time is measured.
     until_sample: u32,
@@ -64,32 +64,16 @@ impl Runner {
     /// not begin count as cancelled.
     #[inline]
     pub(crate) async fn run(&mut self, inner: &Inner, event: &Event) -> Delivery {
-        let expired = event.deadline().is_some_and(|deadline| deadline <= BusClock::wall());
-        let session = inner.routes.of_session(event);
-        let bus = self.cache.get_or_insert_with(self.generation, event.ty(), || {
+        let sampled = inner.meter.due(&mut self.until_sample);
+        let cell = self.cell;
+        let route = self.cache.get_or_insert_with(self.generation, event.ty(), || {
             inner.routes.of_type(event.ty())
         });
-        let mut flight = InFlight {
-            books: &inner.books,
-            cell: self.cell,
-            current: None,
-            rest: session.iter().chain(bus.iter()),
-            delivery: Delivery::default(),
-        };
-        while let Some(matched) = flight.begin() {
-            let outcome = if expired {
-                Outcome::Expired
-            } else {
-                let sampled = inner.meter.due(&mut self.until_sample);
-                let call = Call { inner, runner: self.cell.index, event, matched, sampled };
-                match call.run_now() {
-                    Some(outcome) => outcome,
-                    None => call.run().await,
-                }
-            };
-            flight.end(matched, outcome);
+        let watched = sampled || inner.watched;
+        if route.plain && !watched && event.session().is_none() && event.deadline().is_none() {
+            return run_now(inner, cell, event, &route.matches);
         }
-        flight.delivery
+        run_all(inner, cell, event, &route.matches, sampled).await
     }
 
     /// Counts one outcome for every handler that an event would have reached.
@@ -103,13 +87,57 @@ impl Runner {
             books: &inner.books,
             cell: self.cell,
             current: None,
-            rest: session.iter().chain(bus.iter()),
+            rest: session.iter().chain(&bus.matches),
             delivery: Delivery::default(),
         };
         while let Some(matched) = flight.begin() {
             flight.end(matched, outcome);
         }
     }
+}
+
+/// Handlers that cannot wait: nothing here can be cut off, and a panic ends
+/// in the handler's result.
+#[inline]
+fn run_now(inner: &Inner, cell: CellIndex, event: &Event, matches: &[Match]) -> Delivery {
+    let mut delivery = Delivery::default();
+    for matched in matches {
+        if matched.subscriber.is_active() {
+            inner.books.matched(cell);
+            delivery.matched += 1;
+            let call = Call { inner, runner: cell.index, event, matched, sampled: false };
+            let outcome = call.run_now();
+            matched.subscriber.counts.count(cell, outcome);
+            delivery.delivered += u32::from(outcome == Outcome::Delivered);
+        }
+    }
+    inner.books.resolved(cell, delivery.matched == 0);
+    delivery
+}
+
+/// Handlers of any kind, those of the event's session first.
+async fn run_all(
+    inner: &Inner,
+    cell: CellIndex,
+    event: &Event,
+    matches: &[Match],
+    sampled: bool,
+) -> Delivery {
+    let expired = event.deadline().is_some_and(|deadline| deadline <= BusClock::wall());
+    let session = inner.routes.of_session(event);
+    let mut flight = InFlight {
+        books: &inner.books,
+        cell,
+        current: None,
+        rest: session.iter().chain(matches),
+        delivery: Delivery::default(),
+    };
+    while let Some(matched) = flight.begin() {
+        let call = Call { inner, runner: cell.index, event, matched, sampled };
+        let outcome = if expired { Outcome::Expired } else { call.run().await };
+        flight.end(matched, outcome);
+    }
+    flight.delivery
 }
 
 /// An event among its handlers. Dropping it settles the account, whether all

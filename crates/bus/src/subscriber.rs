@@ -69,6 +69,21 @@ pub(crate) struct Match {
     pub(crate) breaker: Option<Arc<crate::pipeline::breaker::NamedBreaker>>,
 }
 
+/// The handlers of one event type, in the order they are called.
+#[derive(Default)]
+pub(crate) struct Route {
+    pub(crate) matches: Vec<Match>,
+    /// All of them are plain functions: none can make the event wait.
+    pub(crate) plain: bool,
+}
+
+impl Route {
+    pub(crate) fn new(matches: Vec<Match>) -> Self {
+        let plain = matches.iter().all(|matched| !matched.subscriber.handler.is_async());
+        Self { matches, plain }
+    }
+}
+
 impl Match {
     pub(crate) fn new(subscriber: Arc<Subscriber>, ty: &EventType) -> Self {
         let breaker = subscriber.pipeline.breaker_for(ty);
