@@ -414,9 +414,9 @@ impl PriorityLanes {
 
     fn take(&mut self, into: &mut VecDeque<Waiting>, max: usize) {
         let mut left = max.min(self.depth);
-        let only = self.occupied.trailing_zeros() as usize;
-        if self.occupied == 1 << only && left == self.depth && into.is_empty() {
-            // The usual case: everything, without touching an event.
+        if self.occupied.is_power_of_two() && left == self.depth && into.is_empty() {
+            // The usual case: everything there is, without touching an event.
+            let only = self.occupied.trailing_zeros() as usize;
             mem::swap(&mut self.lanes[only], into);
             return self.removed(only, left);
         }

@@ -1,3 +1,5 @@
+//! Tests of the event and its parts.
+
 use super::*;
 
 fn at(micros: u64) -> Timestamp {
