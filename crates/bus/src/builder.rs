@@ -12,10 +12,11 @@ use swarmbus_core::{breaker, overflow::Overflow, router::RouteCache};
 use tokio::runtime::Handle;
 
 use crate::{
-    bus::{Bus, Inner, Watermarks},
+    bus::Bus,
     clock::{BusClock, Stamper},
     error::BuildError,
     handler::BusId,
+    inner::{Inner, Watermarks},
     ledger::{Books, CellIndex},
     metrics::{Meter, SAMPLE_EVERY},
     middleware::{CommandMiddleware, EventMiddleware, Middleware},

@@ -117,10 +117,14 @@ impl Commands {
     }
 
     /// The session's handler if it has one, else the bus's.
-    pub(crate) fn find(&self, session: Option<&str>, ty: &EventType) -> Option<Arc<CommandHandler>> {
+    pub(crate) fn find(
+        &self,
+        session: Option<&str>,
+        ty: &EventType,
+    ) -> Option<Arc<CommandHandler>> {
         let table = self.0.read();
-        let in_session = session
-            .and_then(|session| table.get(&(Some(Str::from(session)), ty.clone())));
+        let in_session =
+            session.and_then(|session| table.get(&(Some(Str::from(session)), ty.clone())));
         in_session.or_else(|| table.get(&(None, ty.clone()))).cloned()
     }
 }

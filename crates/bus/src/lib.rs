@@ -44,6 +44,7 @@ mod clock;
 mod command;
 mod error;
 mod handler;
+mod inner;
 mod ledger;
 mod metrics;
 mod middleware;
@@ -60,8 +61,7 @@ mod worker;
 pub use builder::BusBuilder;
 pub use bus::{Bus, MAX_NESTING, Shutdown, WeakBus};
 pub use error::{
-    BatchError, BuildError, CommandError, DispatchError, PublishCause, PublishError,
-    SubscribeError,
+    BatchError, BuildError, CommandError, DispatchError, PublishCause, PublishError, SubscribeError,
 };
 pub use handler::{HandlerError, IntoHandlerResult};
 pub use ledger::{HandlerLedger, Ledger, Outcome, Outcomes};

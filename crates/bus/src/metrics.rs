@@ -9,7 +9,7 @@ use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, Unit};
 
-use crate::bus::Inner;
+use crate::inner::Inner;
 
 /// Of this many events, one has its times measured unless
 /// [`BusBuilder::sample_every`](crate::BusBuilder::sample_every) says

@@ -29,8 +29,8 @@ use self::{
     filter::FilterLayer,
 };
 use crate::{
-    bus::Inner,
     handler::{Handler, HandlerResult, in_handler},
+    inner::Inner,
     ledger::Outcome,
     subscriber::Match,
 };

@@ -3,39 +3,25 @@
 //! A bus has one [`Shard`] for each worker. A publisher always uses the same
 //! one, so its events keep their order within a priority, and a worker shares
 //! a lock with its own publishers only.
-//!
-//! # Fairness
-//!
-//! The worker takes the highest priority first, but within one round priority
-//! p gives at most [`SHARE`]`[p]` events. When every priority that waits has
-//! given its share, a new round begins. So of any 264 events that are taken
-//! while all priorities wait, 8 are of priority 0: a flood of urgent events
-//! slows the others and never stops them.
+
+mod lanes;
 
 use std::{collections::VecDeque, mem, num::NonZeroUsize, pin::pin};
 
 use parking_lot::Mutex;
 use swarmbus_core::{
     Event, Priority,
-    overflow::{Decision, Gate, Lanes, Overflow, Reason},
+    overflow::{Decision, Gate, Overflow, Reason},
 };
 use tokio::sync::Notify;
 
+use self::lanes::PriorityLanes;
+pub(crate) use self::lanes::Waiting;
 use crate::{
     clock::{BusClock, Stamper},
     error::PublishCause,
     ledger::Outcome,
 };
-
-/// How many events of each priority one round may take, priority 0 first.
-const SHARE: [u16; Priority::COUNT] = [8, 8, 8, 16, 16, 16, 32, 32, 64, 64];
-
-/// An event that waits, and when it came by the clock's cycle counter.
-#[derive(Debug)]
-pub(crate) struct Waiting {
-    pub(crate) event: Event,
-    pub(crate) since: u64,
-}
 
 /// Sizes of one shard, in events.
 #[derive(Clone, Copy, Debug)]
@@ -245,7 +231,7 @@ impl Shard {
         if self.gate_always || state.closed {
             0
         } else {
-            self.sizes.capacity.get().saturating_sub(state.lanes.depth)
+            self.sizes.capacity.get().saturating_sub(state.lanes.depth())
         }
     }
 
@@ -270,7 +256,7 @@ impl Shard {
             // A handler must not wait: it has a reserve.
             Decision::Reject(Reason::Full | Reason::RateLimited { .. })
                 if pusher == Pusher::Handler
-                    && state.lanes.depth < self.sizes.capacity.get() + self.sizes.reserve =>
+                    && state.lanes.depth() < self.sizes.capacity.get() + self.sizes.reserve =>
             {
                 Ok(None)
             }
@@ -281,7 +267,7 @@ impl Shard {
     /// Whether the depth has just reached the high-water mark.
     #[inline]
     fn rises(&self, state: &mut State) -> bool {
-        let rises = !state.pressed && state.lanes.depth >= self.sizes.high;
+        let rises = !state.pressed && state.lanes.depth() >= self.sizes.high;
         state.pressed |= rises;
         rises
     }
@@ -289,12 +275,12 @@ impl Shard {
     /// Moves up to `max` events, most urgent first by the fairness rule.
     pub(crate) fn take(&self, into: &mut VecDeque<Waiting>, max: usize) -> Taken {
         let mut state = self.state.lock();
-        if state.lanes.depth == 0 {
+        if state.lanes.depth() == 0 {
             state.asleep = true;
             return if state.closed { Taken::Closed } else { Taken::Nothing };
         }
         state.lanes.take(into, max);
-        let fell = state.pressed && state.lanes.depth <= self.sizes.low;
+        let fell = state.pressed && state.lanes.depth() <= self.sizes.low;
         state.pressed &= !fell;
         let wake = state.waiting > 0 && self.has_room_in(&state);
         drop(state);
@@ -324,7 +310,7 @@ impl Shard {
     }
 
     fn has_room_in(&self, state: &State) -> bool {
-        state.closed || state.lanes.depth < self.sizes.capacity.get()
+        state.closed || state.lanes.depth() < self.sizes.capacity.get()
     }
 
     /// Takes no more events. The worker empties what is there.
@@ -344,12 +330,12 @@ impl Shard {
     /// Whether nothing waits and the worker has nothing either.
     pub(crate) fn is_idle(&self) -> bool {
         let state = self.state.lock();
-        state.lanes.depth == 0 && state.asleep
+        state.lanes.depth() == 0 && state.asleep
     }
 
     /// Events that wait now.
     pub(crate) fn depth(&self) -> usize {
-        self.state.lock().lanes.depth
+        self.state.lock().lanes.depth()
     }
 
     /// The most that ever waited.
@@ -373,98 +359,7 @@ impl State {
         if let Some(waiting) = lane.back_mut() {
             self.stamper.stamp(clock, since, &mut waiting.event);
         }
-        self.peak = self.peak.max(self.lanes.depth);
+        self.peak = self.peak.max(self.lanes.depth());
         self.accepted += 1;
-    }
-}
-
-/// A lane for each priority.
-#[derive(Debug)]
-struct PriorityLanes {
-    lanes: [VecDeque<Waiting>; Priority::COUNT],
-    /// A bit for each lane that is not empty.
-    occupied: u16,
-    /// What is left of each lane's share in this round.
-    credit: [u16; Priority::COUNT],
-    depth: usize,
-}
-
-impl Default for PriorityLanes {
-    fn default() -> Self {
-        Self { lanes: Default::default(), occupied: 0, credit: SHARE, depth: 0 }
-    }
-}
-
-impl PriorityLanes {
-    /// The lane that one event is about to be added to.
-    #[inline]
-    fn of(&mut self, priority: Priority) -> &mut VecDeque<Waiting> {
-        let lane = priority.index();
-        self.occupied |= 1 << lane;
-        self.depth += 1;
-        &mut self.lanes[lane]
-    }
-
-    fn evict(&mut self, priority: Priority) -> Option<Event> {
-        let lane = priority.index();
-        let evicted = self.lanes[lane].pop_front()?;
-        self.removed(lane, 1);
-        Some(evicted.event)
-    }
-
-    fn take(&mut self, into: &mut VecDeque<Waiting>, max: usize) {
-        let mut left = max.min(self.depth);
-        if self.occupied.is_power_of_two() && left == self.depth && into.is_empty() {
-            // The usual case: everything there is, without touching an event.
-            let only = self.occupied.trailing_zeros() as usize;
-            mem::swap(&mut self.lanes[only], into);
-            return self.removed(only, left);
-        }
-        while left > 0 {
-            let Some(lane) = self.highest_with_credit() else {
-                self.credit = SHARE;
-                continue;
-            };
-            // Alone, a lane needs no share.
-            let alone = self.occupied == 1 << lane;
-            let share = if alone { left } else { usize::from(self.credit[lane]) };
-            let n = left.min(share).min(self.lanes[lane].len());
-            into.extend(self.lanes[lane].drain(..n));
-            if !alone {
-                self.credit[lane] -= n as u16;
-            }
-            self.removed(lane, n);
-            left -= n;
-        }
-    }
-
-    fn removed(&mut self, lane: usize, n: usize) {
-        if self.lanes[lane].is_empty() {
-            self.occupied &= !(1 << lane);
-        }
-        self.depth -= n;
-    }
-
-    fn highest_with_credit(&self) -> Option<usize> {
-        (0..Priority::COUNT)
-            .rev()
-            .find(|&lane| self.occupied & (1 << lane) != 0 && self.credit[lane] > 0)
-    }
-}
-
-impl Lanes for PriorityLanes {
-    fn len(&self) -> usize {
-        self.depth
-    }
-
-    fn lowest(&self) -> Option<Priority> {
-        Priority::all().find(|priority| self.occupied & (1 << priority.index()) != 0)
-    }
-
-    fn oldest(&self) -> Option<Priority> {
-        Priority::all()
-            .filter_map(|priority| Some((self.lanes[priority.index()].front()?.since, priority)))
-            .min()
-            .map(|(_, priority)| priority)
     }
 }

@@ -13,8 +13,8 @@ use crossbeam_utils::{CachePadded, atomic::AtomicCell};
 use swarmbus_core::{Event, router::RouteCache};
 
 use crate::{
-    bus::Inner,
     clock::BusClock,
+    inner::Inner,
     ledger::{Books, CellIndex, Outcome},
     pipeline::Call,
     subscriber::{Match, Route},
@@ -66,9 +66,9 @@ impl Runner {
     pub(crate) async fn run(&mut self, inner: &Inner, event: &Event) -> Delivery {
         let sampled = inner.meter.due(&mut self.until_sample);
         let cell = self.cell;
-        let route = self.cache.get_or_insert_with(self.generation, event.ty(), || {
-            inner.routes.of_type(event.ty())
-        });
+        let route = self
+            .cache
+            .get_or_insert_with(self.generation, event.ty(), || inner.routes.of_type(event.ty()));
         let watched = sampled || inner.watched;
         if route.plain && !watched && event.session().is_none() && event.deadline().is_none() {
             return run_now(inner, cell, event, &route.matches);
@@ -80,9 +80,9 @@ impl Runner {
     pub(crate) fn account(&mut self, inner: &Inner, event: &Event, outcome: Outcome) {
         self.refresh(inner);
         let session = inner.routes.of_session(event);
-        let bus = self.cache.get_or_insert_with(self.generation, event.ty(), || {
-            inner.routes.of_type(event.ty())
-        });
+        let bus = self
+            .cache
+            .get_or_insert_with(self.generation, event.ty(), || inner.routes.of_type(event.ty()));
         let mut flight = InFlight {
             books: &inner.books,
             cell: self.cell,

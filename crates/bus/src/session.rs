@@ -11,9 +11,10 @@ use parking_lot::Mutex;
 use swarmbus_core::{Event, Payload, Str};
 
 use crate::{
-    bus::{Bus, Inner},
+    bus::Bus,
     command::CommandFn,
     error::{CommandError, PublishError, SubscribeError},
+    inner::Inner,
     subscription::{Subscribe, Subscription},
 };
 
@@ -125,9 +126,7 @@ impl Sessions {
 
     fn end(&self, scope: &SessionScope, inner: &Inner) {
         let mut sessions = self.0.lock();
-        let own = sessions
-            .get(&scope.id)
-            .is_some_and(|entry| std::ptr::eq(entry.as_ptr(), scope));
+        let own = sessions.get(&scope.id).is_some_and(|entry| std::ptr::eq(entry.as_ptr(), scope));
         let ended = own.then(|| {
             sessions.remove(&scope.id);
             inner.end_session(&scope.id)

@@ -12,10 +12,10 @@ use swarmbus_core::{
 };
 
 use crate::{
-    bus::Inner,
     command::CommandHandler,
     error::SubscribeError,
     handler::{FutureSlots, Handler, IntoHandlerResult},
+    inner::Inner,
     ledger::Outcomes,
     pipeline::{
         Pipeline,
@@ -171,11 +171,8 @@ impl<'a> Subscribe<'a> {
             self.scope,
             self.config.unwrap_or_else(|| inner.limits.breaker.clone()),
         )?;
-        let pipeline = Pipeline {
-            filter: FilterLayer(self.filter),
-            breaker,
-            dead_letters: self.dead_letters,
-        };
+        let pipeline =
+            Pipeline { filter: FilterLayer(self.filter), breaker, dead_letters: self.dead_letters };
         let slots = match handler {
             Handler::Sync(_) => FutureSlots::default(),
             Handler::Async(_) => FutureSlots::new(inner.books.runners()),
@@ -190,8 +187,7 @@ impl<'a> Subscribe<'a> {
             inner.books.open(name.to_string(), self.pattern),
             Arc::clone(&inner.books),
         ));
-        let place = inner
-            .insert_route(self.session, &pattern, Arc::clone(&subscriber))?;
+        let place = inner.insert_route(self.session, &pattern, Arc::clone(&subscriber))?;
         Ok(Subscription {
             inner: Arc::downgrade(inner),
             held: Some(Held::Events { place, subscriber }),

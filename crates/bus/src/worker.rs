@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use crate::{
-    bus::Inner,
+    inner::Inner,
     queue::{Taken, Waiting},
     runner::Runner,
 };

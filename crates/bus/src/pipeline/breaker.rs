@@ -168,7 +168,12 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    fn make(&self, name: &Arc<str>, event_type: Option<EventType>, config: Config) -> Arc<NamedBreaker> {
+    fn make(
+        &self,
+        name: &Arc<str>,
+        event_type: Option<EventType>,
+        config: Config,
+    ) -> Arc<NamedBreaker> {
         let label = event_type.as_ref().map_or("*", EventType::as_str);
         let gauge = self.meter.breaker(name, label);
         let config = config.with_seed(self.seed.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed));

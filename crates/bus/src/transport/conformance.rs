@@ -55,15 +55,16 @@ async fn everybody_gets_everything_unchanged(transport: &impl Transport) {
     let mut first = subscribed(transport.subscribe("a").await);
     let mut second = subscribed(transport.subscribe("a").await);
     let now = Timestamp::from_micros(1_700_000_000_000_000).expect("a time");
-    let mut event = Event::of("task.created", Payload::raw(crate::Content::MessagePack, vec![0xc3]))
-        .with_source("agent-1")
-        .with_priority(Priority::MAX)
-        .with_target(Target::swarm("b"))
-        .with_correlation_id("c-1")
-        .with_deadline(now.saturating_add(LONG))
-        .with_hop("here")
-        .with_attribute("region", "eu")
-        .expect("a legal name");
+    let mut event =
+        Event::of("task.created", Payload::raw(crate::Content::MessagePack, vec![0xc3]))
+            .with_source("agent-1")
+            .with_priority(Priority::MAX)
+            .with_target(Target::swarm("b"))
+            .with_correlation_id("c-1")
+            .with_deadline(now.saturating_add(LONG))
+            .with_hop("here")
+            .with_attribute("region", "eu")
+            .expect("a legal name");
     event.stamp(now, 42);
     transport.publish("a", event.clone()).await.expect("publish works");
     for inbox in [&mut first, &mut second] {

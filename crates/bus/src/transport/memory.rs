@@ -136,10 +136,7 @@ impl Subscriber {
                 return false;
             }
         }
-        !matches!(
-            self.inbox.try_send(Incoming::Event(event.clone())),
-            Err(TrySendError::Closed(_))
-        )
+        !matches!(self.inbox.try_send(Incoming::Event(event.clone())), Err(TrySendError::Closed(_)))
     }
 }
 
