@@ -6,7 +6,7 @@
 
 use std::{
     future::Future,
-    sync::{Arc, Weak, atomic::Ordering::Relaxed},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -16,7 +16,6 @@ use crate::{
     builder::BusBuilder,
     command::CommandFn,
     error::{BatchError, CommandError, DispatchError, PublishError, SubscribeError},
-    handler::nesting,
     inner::Inner,
     ledger::{Ledger, Outcome},
     pipeline::{breaker::BreakerReport, dead_letter::DeadLetters},
@@ -140,22 +139,9 @@ impl Bus {
     /// it are not called, and both count as cancelled.
     #[inline]
     pub async fn dispatch(&self, event: &Event) -> Result<Delivery, DispatchError> {
-        let inner = &*self.inner;
-        if inner.closed.load(Relaxed) {
-            return Err(DispatchError::Closed);
-        }
-        if nesting() >= MAX_NESTING {
-            return Err(DispatchError::TooDeep { limit: MAX_NESTING });
-        }
-        if inner.middleware.events.is_empty() {
-            return Ok(inner.dispatch(event).await);
-        }
-        match inner.middleware.publishing(event.clone()) {
-            Ok(event) => Ok(inner.dispatch(&event).await),
-            Err((_, reason)) => {
-                inner.books.refused(1);
-                Err(DispatchError::Refused(reason))
-            }
+        match self.inner.dispatch_now(event) {
+            Some(delivery) => Ok(delivery),
+            None => self.inner.dispatch(event).await,
         }
     }
 

@@ -21,7 +21,7 @@ use crate::{
     bus::MAX_NESTING,
     clock::{BusClock, Stamper},
     command::{CommandFn, CommandHandler, Commands, Inserted},
-    error::{BatchError, CommandError, PublishCause, PublishError, SubscribeError},
+    error::{BatchError, CommandError, DispatchError, PublishCause, PublishError, SubscribeError},
     handler::{BusId, is_handling, nesting},
     ledger::{Books, Ledger, Outcome},
     metrics::Meter,
@@ -239,13 +239,42 @@ impl Inner {
         }
     }
 
+    /// Runs an event through its handlers here, if all are plain functions
+    /// and nobody watches: the usual case, without a future of its own.
     #[inline]
-    pub(crate) async fn dispatch(&self, event: &Event) -> Delivery {
-        let mut runner = self.pool.borrow();
-        let Some(runner) = runner.get() else { return Delivery::default() };
+    pub(crate) fn dispatch_now(&self, event: &Event) -> Option<Delivery> {
+        if self.watched || self.closed.load(Relaxed) || nesting() >= MAX_NESTING {
+            return None;
+        }
+        let mut borrowed = self.pool.borrow();
+        let runner = borrowed.get()?;
+        runner.refresh(self);
+        let delivery = runner.run_now(self, event)?;
+        self.books.dispatched(runner.cell);
+        Some(delivery)
+    }
+
+    pub(crate) async fn dispatch(&self, event: &Event) -> Result<Delivery, DispatchError> {
+        if self.closed.load(Relaxed) {
+            return Err(DispatchError::Closed);
+        }
+        if nesting() >= MAX_NESTING {
+            return Err(DispatchError::TooDeep { limit: MAX_NESTING });
+        }
+        let changed;
+        let mut event = event;
+        if !self.middleware.events.is_empty() {
+            changed = self.middleware.publishing(event.clone()).map_err(|(_, reason)| {
+                self.books.refused(1);
+                DispatchError::Refused(reason)
+            })?;
+            event = &changed;
+        }
+        let mut borrowed = self.pool.borrow();
+        let Some(runner) = borrowed.get() else { return Ok(Delivery::default()) };
         self.books.dispatched(runner.cell);
         runner.refresh(self);
-        runner.run(self, event).await
+        Ok(runner.run(self, event).await)
     }
 
     /// Books one outcome for all handlers of an event that no runner has.

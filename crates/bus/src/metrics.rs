@@ -140,6 +140,12 @@ impl Meter {
         }
     }
 
+    /// Whether [`due`](Self::due) would say yes.
+    #[inline]
+    pub(crate) fn is_due(&self, until: u32) -> bool {
+        until == 0 && self.every > 0
+    }
+
     pub(crate) fn handled(&self, took: Duration) {
         self.processing.record(took);
     }

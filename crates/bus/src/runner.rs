@@ -64,16 +64,65 @@ impl Runner {
     /// not begin count as cancelled.
     #[inline]
     pub(crate) async fn run(&mut self, inner: &Inner, event: &Event) -> Delivery {
-        let sampled = inner.meter.due(&mut self.until_sample);
+        match self.run_now(inner, event) {
+            Some(delivery) => delivery,
+            None => self.run_all(inner, event).await,
+        }
+    }
+
+    /// Does so at once, if all handlers are plain functions and nobody
+    /// watches. Nothing here can be cut off, and a panic ends in the handler's
+    /// result.
+    #[inline]
+    pub(crate) fn run_now(&mut self, inner: &Inner, event: &Event) -> Option<Delivery> {
+        let special = event.session().is_some() || event.deadline().is_some();
+        if special || inner.watched || inner.meter.is_due(self.until_sample) {
+            return None;
+        }
         let cell = self.cell;
         let route = self
             .cache
             .get_or_insert_with(self.generation, event.ty(), || inner.routes.of_type(event.ty()));
-        let watched = sampled || inner.watched;
-        if route.plain && !watched && event.session().is_none() && event.deadline().is_none() {
-            return run_now(inner, cell, event, &route.matches);
+        if !route.plain {
+            return None;
         }
-        run_all(inner, cell, event, &route.matches, sampled).await
+        self.until_sample = self.until_sample.saturating_sub(1);
+        let mut delivery = Delivery::default();
+        for matched in &route.matches {
+            if matched.subscriber.is_active() {
+                inner.books.matched(cell);
+                delivery.matched += 1;
+                let call = Call { inner, runner: cell.index, event, matched, sampled: false };
+                let outcome = call.run_now();
+                matched.subscriber.counts.count(cell, outcome);
+                delivery.delivered += u32::from(outcome == Outcome::Delivered);
+            }
+        }
+        inner.books.resolved(cell, delivery.matched == 0);
+        Some(delivery)
+    }
+
+    async fn run_all(&mut self, inner: &Inner, event: &Event) -> Delivery {
+        let sampled = inner.meter.due(&mut self.until_sample);
+        let cell = self.cell;
+        let expired = event.deadline().is_some_and(|deadline| deadline <= BusClock::wall());
+        let session = inner.routes.of_session(event);
+        let bus = self
+            .cache
+            .get_or_insert_with(self.generation, event.ty(), || inner.routes.of_type(event.ty()));
+        let mut flight = InFlight {
+            books: &inner.books,
+            cell,
+            current: None,
+            rest: session.iter().chain(&bus.matches),
+            delivery: Delivery::default(),
+        };
+        while let Some(matched) = flight.begin() {
+            let call = Call { inner, runner: cell.index, event, matched, sampled };
+            let outcome = if expired { Outcome::Expired } else { call.run().await };
+            flight.end(matched, outcome);
+        }
+        flight.delivery
     }
 
     /// Counts one outcome for every handler that an event would have reached.
@@ -94,50 +143,6 @@ impl Runner {
             flight.end(matched, outcome);
         }
     }
-}
-
-/// Handlers that cannot wait: nothing here can be cut off, and a panic ends
-/// in the handler's result.
-#[inline]
-fn run_now(inner: &Inner, cell: CellIndex, event: &Event, matches: &[Match]) -> Delivery {
-    let mut delivery = Delivery::default();
-    for matched in matches {
-        if matched.subscriber.is_active() {
-            inner.books.matched(cell);
-            delivery.matched += 1;
-            let call = Call { inner, runner: cell.index, event, matched, sampled: false };
-            let outcome = call.run_now();
-            matched.subscriber.counts.count(cell, outcome);
-            delivery.delivered += u32::from(outcome == Outcome::Delivered);
-        }
-    }
-    inner.books.resolved(cell, delivery.matched == 0);
-    delivery
-}
-
-/// Handlers of any kind, those of the event's session first.
-async fn run_all(
-    inner: &Inner,
-    cell: CellIndex,
-    event: &Event,
-    matches: &[Match],
-    sampled: bool,
-) -> Delivery {
-    let expired = event.deadline().is_some_and(|deadline| deadline <= BusClock::wall());
-    let session = inner.routes.of_session(event);
-    let mut flight = InFlight {
-        books: &inner.books,
-        cell,
-        current: None,
-        rest: session.iter().chain(matches),
-        delivery: Delivery::default(),
-    };
-    while let Some(matched) = flight.begin() {
-        let call = Call { inner, runner: cell.index, event, matched, sampled };
-        let outcome = if expired { Outcome::Expired } else { call.run().await };
-        flight.end(matched, outcome);
-    }
-    flight.delivery
 }
 
 /// An event among its handlers. Dropping it settles the account, whether all
