@@ -1,0 +1,122 @@
+//! `swarmbus load-test`: agents with roles that really coordinate, measured.
+//!
+//! Start with [`run`]; `agents.rs` has what agents do, `setup.rs` how they
+//! come to be.
+
+mod agents;
+mod args;
+mod coordinator;
+mod faults;
+mod inbox;
+mod memory;
+mod message;
+mod outlet;
+mod pace;
+mod progress;
+mod recorder;
+mod report;
+mod setup;
+mod swarm;
+mod table;
+mod workload;
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::{Context, Result};
+use swarmbus::Bus;
+use tokio::{task::JoinHandle, time::Instant};
+
+pub(crate) use self::args::Args;
+use self::{
+    agents::Done,
+    memory::Memory,
+    pace::Ticker,
+    report::{Measured, Report},
+    setup::Crew,
+};
+
+/// How long tasks in flight may take to end once no more begin.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// How long the bus may take to deliver what it has accepted.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Runs the load and reports. The exit code is 1 when the books do not
+/// balance.
+pub(crate) async fn run(args: Args) -> Result<ExitCode> {
+    let replay = args.events.as_deref().map(workload::read).transpose()?;
+    if replay.as_ref().is_some_and(|replay| replay.cut) {
+        eprintln!("note: --events has more than 10,000 lines or 64 MiB; the rest is not used");
+    }
+    let mut memory = Memory::start();
+    let bus = setup::bus(&args)?;
+    let mut crew = setup::crew(&bus, &args, replay.as_ref())?;
+    let ticker = Ticker::start(crew.coordinators_inboxes(), args.rate.is_some())
+        .context("cannot start a thread")?;
+    let started = Instant::now();
+    let interrupted = progress::wait(args.seconds, &crew.recorder, &mut memory).await;
+    let (elapsed, at_stop) = (started.elapsed(), bus.ledger());
+    let all = stop(&bus, &mut crew, ticker).await;
+    memory.sample();
+    let report = Report::new(&Measured {
+        args: &args,
+        swarm: crew.swarm,
+        elapsed,
+        interrupted,
+        at_stop: &at_stop,
+        ledger: &bus.ledger(),
+        seen: &crew.recorder.total(),
+        done: &all,
+        breakers: &bus.breakers(),
+        peak_depth: bus.peak_depth(),
+        memory,
+    });
+    report.print(args.json)?;
+    Ok(if report.ledger_balanced { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What was left at the end, and what the agents did.
+#[derive(Debug, Default)]
+struct AllDone {
+    agents: Done,
+    /// Agents that did not come to an end, whose counts are missing.
+    stuck: usize,
+    /// Events that were accepted and not delivered in time.
+    undelivered: usize,
+}
+
+/// Lets tasks in flight end, then the agents, then the bus.
+async fn stop(bus: &Bus, crew: &mut Crew, ticker: Ticker) -> AllDone {
+    crew.stop_tasks();
+    let mut all = AllDone::default();
+    let deadline = Instant::now() + GRACE;
+    join(&mut crew.coordinators, deadline, &mut all).await;
+    crew.close_inboxes();
+    ticker.stop();
+    let deadline = Instant::now() + DRAIN;
+    join(&mut crew.coordinators, deadline, &mut all).await;
+    join(&mut crew.others, deadline, &mut all).await;
+    let left = deadline.saturating_duration_since(Instant::now());
+    all.undelivered = bus.shutdown(left).await.undelivered.len();
+    // Who still waited for room has been told that there will be none.
+    let deadline = Instant::now() + GRACE;
+    join(&mut crew.coordinators, deadline, &mut all).await;
+    join(&mut crew.others, deadline, &mut all).await;
+    all.stuck = crew.coordinators.len() + crew.others.len();
+    all
+}
+
+/// Takes out the agents that end in time.
+async fn join(agents: &mut Vec<JoinHandle<Done>>, deadline: Instant, all: &mut AllDone) {
+    while let Some(agent) = agents.last_mut() {
+        match tokio::time::timeout_at(deadline, agent).await {
+            Ok(Ok(done)) => {
+                all.agents.sent += done.sent;
+                all.agents.tasks += done.tasks;
+            }
+            Ok(Err(_)) => all.stuck += 1,
+            Err(_) => return,
+        }
+        agents.pop();
+    }
+}

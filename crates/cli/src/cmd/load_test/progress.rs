@@ -1,0 +1,52 @@
+//! Waiting for the end, with a progress bar if somebody looks.
+
+use std::time::Duration;
+
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use tokio::{signal, time};
+
+use super::{memory::Memory, recorder::Recorder};
+
+/// How often to look.
+const STEP: Duration = Duration::from_millis(100);
+
+/// Waits for this long, or until Ctrl-C. Returns whether that came; another
+/// one ends the program at once.
+pub(super) async fn wait(limit: Duration, recorder: &Recorder, memory: &mut Memory) -> bool {
+    // Draws on standard error, and only if that is a terminal.
+    let bar = ProgressBar::new(limit.as_millis() as u64).with_style(style());
+    let started = time::Instant::now();
+    let mut steps = time::interval(STEP);
+    let end = time::sleep(limit);
+    tokio::pin!(end);
+    let interrupted = loop {
+        tokio::select! {
+            () = &mut end => break false,
+            // Without a handler Ctrl-C ends the program, which will do.
+            Ok(()) = signal::ctrl_c() => break true,
+            _ = steps.tick() => {
+                memory.sample();
+                let elapsed = started.elapsed();
+                let delivered = recorder.delivered();
+                let rate = delivered as f64 / elapsed.as_secs_f64().max(0.001);
+                bar.set_position(elapsed.as_millis() as u64);
+                bar.set_message(format!("{} delivered/s", HumanCount(rate as u64)));
+            }
+        }
+    };
+    bar.finish_and_clear();
+    tokio::spawn(async {
+        if signal::ctrl_c().await.is_ok() {
+            std::process::exit(130);
+        }
+    });
+    if interrupted {
+        eprintln!("stopping: what is in flight is delivered first; Ctrl-C again ends at once");
+    }
+    interrupted
+}
+
+fn style() -> ProgressStyle {
+    let style = ProgressStyle::with_template("{wide_bar} {percent:>3} %  {msg}");
+    style.unwrap_or_else(|_| ProgressStyle::default_bar())
+}

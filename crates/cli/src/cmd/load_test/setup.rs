@@ -1,0 +1,192 @@
+//! Makes the bus, and the agents with their subscriptions.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use swarmbus::{Bus, EventType, breaker, core::Str};
+use tokio::task::JoinHandle;
+
+use super::{
+    agents::{Agent, Coordinating, Desk, Done, TaskSource, result_of},
+    args::Args,
+    coordinator::Coordinator,
+    faults::Faults,
+    inbox::Inbox,
+    message::{Body, HEADER_LEN, Note, Watch},
+    outlet::Outlet,
+    pace::Pace,
+    recorder::Recorder,
+    swarm::{Swarm, result_pattern, result_type, task_pattern, task_type, vote_type},
+    workload::Replay,
+};
+
+/// Breakers stay open for this long: short, so that a test of a few seconds
+/// sees them recover.
+const OPEN_FOR: Duration = Duration::from_millis(250);
+
+/// All agents, at work.
+pub(super) struct Crew {
+    pub(super) swarm: Swarm,
+    pub(super) recorder: Arc<Recorder>,
+    pub(super) coordinators: Vec<JoinHandle<Done>>,
+    pub(super) others: Vec<JoinHandle<Done>>,
+    /// Those of the coordinators come first.
+    inboxes: Vec<Arc<Inbox>>,
+    stopping: Arc<AtomicBool>,
+}
+
+impl Crew {
+    pub(super) fn coordinators_inboxes(&self) -> Vec<Arc<Inbox>> {
+        self.inboxes[..self.swarm.coordinators].to_vec()
+    }
+
+    /// No more tasks begin.
+    pub(super) fn stop_tasks(&self) {
+        self.stopping.store(true, Relaxed);
+    }
+
+    /// Agents end as soon as they have nothing left to publish.
+    pub(super) fn close_inboxes(&self) {
+        self.inboxes.iter().for_each(|inbox| inbox.close());
+    }
+}
+
+pub(super) fn bus(args: &Args) -> Result<Bus> {
+    let breaker = breaker::Config::builder().open_for(OPEN_FOR).build()?;
+    let mut builder = Bus::builder()
+        .name("load-test")
+        .capacity(args.capacity)
+        .overflow(args.overflow.into())
+        .breaker(breaker);
+    if let Some(workers) = args.workers {
+        builder = builder.workers(workers);
+    }
+    builder.build().context("the bus does not accept --workers or --capacity")
+}
+
+pub(super) fn crew(bus: &Bus, args: &Args, replay: Option<&Replay>) -> Result<Crew> {
+    let mut maker = Maker {
+        bus,
+        args,
+        replay,
+        swarm: Swarm::of(args.agents),
+        watch: Watch::start(),
+        faults: Faults::new(args.seed, args.fail_rate, args.slow_rate),
+        random: fastrand::Rng::with_seed(args.seed),
+        recorder: Arc::default(),
+        stopping: Arc::default(),
+        inboxes: Vec::new(),
+    };
+    let swarm = maker.swarm;
+    let coordinators =
+        (0..swarm.coordinators).map(|n| maker.coordinator(n)).collect::<Result<_>>()?;
+    let workers = (0..swarm.workers).map(|n| maker.worker(n)).collect::<Result<Vec<_>>>()?;
+    let validators =
+        (0..swarm.validators).map(|n| maker.validator(n)).collect::<Result<Vec<_>>>()?;
+    let Maker { recorder, stopping, inboxes, .. } = maker;
+    let others = workers.into_iter().chain(validators).collect();
+    Ok(Crew { swarm, recorder, coordinators, others, inboxes, stopping })
+}
+
+/// What the making of each agent needs.
+struct Maker<'a> {
+    bus: &'a Bus,
+    args: &'a Args,
+    replay: Option<&'a Replay>,
+    swarm: Swarm,
+    watch: Watch,
+    faults: Faults,
+    random: fastrand::Rng,
+    recorder: Arc<Recorder>,
+    stopping: Arc<AtomicBool>,
+    inboxes: Vec<Arc<Inbox>>,
+}
+
+impl Maker<'_> {
+    fn coordinator(&mut self, number: usize) -> Result<JoinHandle<Done>> {
+        let swarm = self.swarm;
+        let ty = vote_type(number)?;
+        let (agent, _) = self.agent(format!("coordinator-{number}"), ty.as_str())?;
+        let team = swarm.team_of(number);
+        let workers: Vec<_> = swarm.members(team, swarm.workers).collect();
+        let validators = swarm.members(team, swarm.validators).count() as u32;
+        let tasks = match self.replay {
+            None => {
+                let types: Result<_, _> = workers.iter().map(|w| task_type(*w, None)).collect();
+                TaskSource::Random(types?)
+            }
+            Some(Replay { templates, .. }) => {
+                let next = number * templates.len() / swarm.coordinators;
+                TaskSource::Replay { templates: Arc::clone(templates), next }
+            }
+        };
+        let phase = number as f64 / swarm.coordinators as f64;
+        let share = swarm.events_per_task() * swarm.coordinators as f64;
+        let coordinating = Coordinating {
+            agent,
+            state: Coordinator::new(number as u32, validators, self.args.window),
+            pace: self.args.rate.map(|rate| Pace::new(rate / share, phase)),
+            workers,
+            tasks,
+            random: self.random.fork(),
+            stopping: Arc::clone(&self.stopping),
+        };
+        Ok(tokio::spawn(coordinating.run()))
+    }
+
+    fn worker(&mut self, number: usize) -> Result<JoinHandle<Done>> {
+        let ty = result_type(self.swarm.team_of(number), number)?;
+        let pattern = task_pattern(number, self.replay.is_some());
+        let (agent, _) = self.agent(format!("worker-{number}"), &pattern)?;
+        Ok(tokio::spawn(agent.answer(move |task| result_of(&ty, task))))
+    }
+
+    fn validator(&mut self, number: usize) -> Result<JoinHandle<Done>> {
+        let swarm = self.swarm;
+        let team = swarm.team_of(number);
+        let (agent, who) = self.agent(format!("validator-{number}"), &result_pattern(team))?;
+        let types: Result<Vec<EventType>, _> = (0..swarm.coordinators).map(vote_type).collect();
+        let (types, faults) = (types?, self.faults);
+        Ok(tokio::spawn(agent.answer(move |result| {
+            let vote = Note { what: faults.vote(who, result), ..*result };
+            (types[result.coordinator as usize].clone(), vote)
+        })))
+    }
+
+    /// An agent whose handler listens to a pattern, and its number.
+    fn agent(&mut self, name: String, pattern: &str) -> Result<(Agent, u64)> {
+        let inbox = Arc::new(Inbox::default());
+        let who = self.inboxes.len() as u64;
+        self.inboxes.push(Arc::clone(&inbox));
+        let desk = Desk {
+            who,
+            inbox: Arc::clone(&inbox),
+            watch: self.watch.clone(),
+            recorder: Arc::clone(&self.recorder),
+            faults: self.faults,
+        };
+        let subscribe = self.bus.subscribe(pattern).name(&name);
+        let subscription = if self.faults.any_slow() {
+            subscribe.handle_async(move |event| desk.clone().receive_slowly(event))
+        } else {
+            subscribe.handle(move |event| desk.receive(event))
+        };
+        subscription.context("cannot subscribe")?.detach();
+        let mut body = vec![0; self.args.payload - HEADER_LEN];
+        self.random.fill(&mut body);
+        let agent = Agent {
+            name: Str::from(name),
+            inbox,
+            outlet: Outlet::new(self.bus.clone(), self.args.mode),
+            watch: self.watch.clone(),
+            body: Body::new(body),
+        };
+        Ok((agent, who))
+    }
+}

@@ -1,0 +1,142 @@
+//! The report as a table for people.
+
+use std::time::Duration;
+
+use comfy_table::{ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
+use indicatif::HumanCount;
+
+use super::report::Report;
+
+pub(super) fn of(report: &Report) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(UTF8_FULL_CONDENSED)
+        // As wide as the terminal, if it is one.
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(["figure", "value"]);
+    for (figure, value) in rows(report) {
+        table.add_row([figure, &value]);
+    }
+    table.to_string()
+}
+
+fn rows(report: &Report) -> Vec<(&'static str, String)> {
+    let Report { agents, tasks, breakers, settings, .. } = report;
+    let mut rows = vec![
+        (
+            "agents",
+            format!(
+                "{}: {} coordinators, {} workers, {} validators in {} teams",
+                settings.agents,
+                agents.coordinators,
+                agents.workers,
+                agents.validators,
+                agents.teams
+            ),
+        ),
+        (
+            "ran for",
+            format!(
+                "{:.2} s{}",
+                report.seconds,
+                if report.interrupted { ", interrupted" } else { "" }
+            ),
+        ),
+        ("published", rated(report.published, report.published_per_s)),
+        ("delivered", rated(report.delivered, report.delivered_per_s)),
+    ];
+    rows.extend(
+        losses(report).into_iter().filter(|(_, n)| *n > 0).map(|(what, n)| (what, count(n))),
+    );
+    rows.extend([
+        ("tasks", rated(tasks.accepted + tasks.rejected, report.tasks_per_s)),
+        (
+            "of these",
+            format!(
+                "{} accepted, {} rejected by vote",
+                count(tasks.accepted),
+                count(tasks.rejected)
+            ),
+        ),
+        (
+            "tasks without a verdict",
+            format!("{} lost, {} unfinished", count(tasks.lost), count(tasks.unfinished)),
+        ),
+        (
+            "publish → handler",
+            format!(
+                "p50 {}, p95 {}, p99 {}, p99.9 {}, max {}",
+                time(report.p50_us),
+                time(report.p95_us),
+                time(report.p99_us),
+                time(report.p999_us),
+                time(report.max_us)
+            ),
+        ),
+        (
+            "peak queue depth",
+            format!(
+                "{} of {}",
+                count(report.peak_queue_depth as u64),
+                count(settings.capacity as u64)
+            ),
+        ),
+        (
+            "memory",
+            format!("{} MB at start, {} MB at peak", report.rss_start_mb, report.rss_peak_mb),
+        ),
+        (
+            "circuit breakers",
+            format!(
+                "{}: opened {} times, recovered {} times, {} not closed at the end",
+                count(breakers.count as u64),
+                count(breakers.opens),
+                count(breakers.recoveries),
+                count(breakers.not_closed_at_end as u64)
+            ),
+        ),
+        ("ledger", balance(report)),
+    ]);
+    rows
+}
+
+/// Everything that was published and not delivered, by kind.
+fn losses(report: &Report) -> [(&'static str, u64); 12] {
+    let outcomes = &report.outcomes;
+    [
+        ("filtered", outcomes.filtered),
+        ("rejected by breaker", outcomes.rejected_by_breaker),
+        ("dropped, oldest", outcomes.dropped_oldest),
+        ("dropped, lowest priority", outcomes.dropped_lowest),
+        ("expired", outcomes.expired),
+        ("dead-lettered", outcomes.dead_lettered),
+        ("failed", outcomes.failed),
+        ("cancelled", outcomes.cancelled),
+        ("without a handler", report.unmatched),
+        ("handed back, tried again", report.refused),
+        ("handed back, given up", report.given_up),
+        ("corrupted", report.corrupted),
+    ]
+}
+
+fn balance(report: &Report) -> String {
+    if report.ledger_balanced {
+        "balances: every event is accounted for".to_owned()
+    } else {
+        format!("DOES NOT BALANCE: {}", report.imbalances.join("; "))
+    }
+}
+
+fn rated(n: u64, per_second: u64) -> String {
+    format!("{} ({}/s)", count(n), count(per_second))
+}
+
+fn count(n: u64) -> String {
+    HumanCount(n).to_string()
+}
+
+/// Three digits are enough to compare, and fit.
+fn time(us: f64) -> String {
+    let time = Duration::from_nanos((us * 1e3) as u64);
+    if us >= 100_000.0 { format!("{time:.0?}") } else { format!("{time:.1?}") }
+}
