@@ -1,7 +1,15 @@
-//! Rounds, medians, the table and the JSON rows.
+//! Cases, rounds and medians.
+//!
+//! A [`Case`] has our side and one or more rivals. All sides take turns in
+//! each round, and every ratio is taken within a round.
 
-use comfy_table::{CellAlignment, Table, presets::UTF8_FULL_CONDENSED};
+mod report;
+
+use std::time::{Duration, Instant};
+
 use serde::Serialize;
+
+pub use report::table;
 
 /// What a figure means, and which way is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,6 +18,10 @@ pub enum Unit {
     PerSecond,
     /// Nanoseconds per operation: less is better.
     Nanoseconds,
+    /// Microseconds: less is better.
+    Microseconds,
+    /// Megabytes (2^20 bytes): less is better.
+    Megabytes,
 }
 
 impl Unit {
@@ -17,6 +29,18 @@ impl Unit {
         match self {
             Self::PerSecond => "events/s",
             Self::Nanoseconds => "ns/op",
+            Self::Microseconds => "µs",
+            Self::Megabytes => "MB",
+        }
+    }
+
+    /// The figure of `n` operations that took this long.
+    fn figure(self, n: u64, took: Duration) -> f64 {
+        match self {
+            Self::PerSecond => n as f64 / took.as_secs_f64(),
+            Self::Nanoseconds | Self::Microseconds | Self::Megabytes => {
+                took.as_nanos() as f64 / n as f64
+            }
         }
     }
 
@@ -24,7 +48,7 @@ impl Unit {
     fn ratio(self, ours: f64, rival: f64) -> f64 {
         match self {
             Self::PerSecond => ours / rival,
-            Self::Nanoseconds => rival / ours,
+            Self::Nanoseconds | Self::Microseconds | Self::Megabytes => rival / ours,
         }
     }
 }
@@ -45,9 +69,38 @@ pub struct Row {
     pub ratio: f64,
     /// What the figures are.
     pub unit: &'static str,
-    /// What was asked for, if anything was.
+    /// The least ratio that was asked for, if any was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub asked: Option<f64>,
+}
+
+impl Row {
+    /// A figure that is held against a limit. A ratio of 1 keeps it.
+    pub fn limit(case: &str, unit: Unit, limit: f64, mut measured: Vec<f64>) -> Self {
+        // Zero would make a ratio that JSON cannot write.
+        let ours = median(&mut measured).max(0.01);
+        let ratio = unit.ratio(ours, limit);
+        Self::new(case, unit, ours, "limit", limit, ratio, Some(1.0))
+    }
+
+    fn new(
+        case: &str,
+        unit: Unit,
+        ours: f64,
+        rival_name: &str,
+        rival: f64,
+        ratio: f64,
+        asked: Option<f64>,
+    ) -> Self {
+        eprintln!("  {case} vs {rival_name}: {ratio:.2}");
+        let (case, rival_name) = (case.to_owned(), rival_name.to_owned());
+        Self { case, ours, rival, rival_name, ratio, unit: unit.name(), asked }
+    }
+
+    /// Whether what was asked for was reached.
+    pub fn reached(&self) -> Option<bool> {
+        Some(self.ratio >= self.asked?)
+    }
 }
 
 /// How much to do.
@@ -55,59 +108,121 @@ pub struct Row {
 pub struct Effort {
     /// Rounds that count.
     pub rounds: usize,
-    /// Divides the work of a round.
-    pub divide: usize,
+    /// How long each side runs in a round.
+    pub turn: Duration,
+    /// Divides the work of what has a fixed size.
+    pub divide: u64,
 }
 
 impl Effort {
-    /// Five rounds of full size, or three short ones.
+    /// Seven rounds of full size, or five short ones.
     pub fn new(quick: bool) -> Self {
-        if quick { Self { rounds: 3, divide: 20 } } else { Self { rounds: 7, divide: 1 } }
-    }
-
-    /// The work of one round.
-    pub fn of(self, n: usize) -> usize {
-        (n / self.divide).max(1)
+        if quick {
+            Self { rounds: 5, turn: Duration::from_millis(20), divide: 20 }
+        } else {
+            Self { rounds: 7, turn: Duration::from_millis(300), divide: 1 }
+        }
     }
 }
 
-/// Lets both sides take turns; a first round warms up and does not count.
-pub fn duel(
-    effort: Effort,
-    case: &str,
-    unit: Unit,
+/// Runs this many operations, checks what they did, and says how long they
+/// took without the checks.
+pub type Run = Box<dyn FnMut(u64) -> Duration>;
+
+/// One way to do what a case is about.
+pub struct Side {
+    /// Whose way it is.
+    pub name: &'static str,
+    /// The least ratio of ours to this that was asked for.
     asked: Option<f64>,
-    rival_name: &str,
-    mut ours: impl FnMut() -> f64,
-    mut rival: impl FnMut() -> f64,
-) -> Row {
-    let (mut a, mut b, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 0..=effort.rounds {
-        // Who begins changes, so that neither always runs on a warmer machine.
-        let (x, y) = if round % 2 == 0 {
-            let x = ours();
-            (x, rival())
-        } else {
-            let y = rival();
-            (ours(), y)
-        };
-        if round > 0 {
-            a.push(x);
-            b.push(y);
-            ratios.push(unit.ratio(x, y));
-        }
+    /// Does it.
+    pub run: Run,
+}
+
+/// Our way to do something, and others.
+pub struct Case {
+    /// What is done.
+    pub name: &'static str,
+    unit: Unit,
+    /// Ours first.
+    pub sides: Vec<Side>,
+}
+
+impl Case {
+    /// With our side, in events per second.
+    pub fn per_second(name: &'static str, ours: impl FnMut(u64) -> Duration + 'static) -> Self {
+        Self::new(name, Unit::PerSecond, ours)
     }
-    let row = Row {
-        case: case.to_owned(),
-        ours: median(&mut a),
-        rival: median(&mut b),
-        rival_name: rival_name.to_owned(),
-        ratio: median(&mut ratios),
-        unit: unit.name(),
-        asked,
-    };
-    eprintln!("  {case} vs {rival_name}: {:.2}", row.ratio);
-    row
+
+    /// With our side, in nanoseconds per operation.
+    pub fn nanoseconds(name: &'static str, ours: impl FnMut(u64) -> Duration + 'static) -> Self {
+        Self::new(name, Unit::Nanoseconds, ours)
+    }
+
+    fn new(name: &'static str, unit: Unit, ours: impl FnMut(u64) -> Duration + 'static) -> Self {
+        let ours = Side { name: "swarmbus", asked: None, run: Box::new(ours) };
+        Self { name, unit, sides: vec![ours] }
+    }
+
+    /// Adds a rival, and what ratio to it was asked for.
+    #[must_use]
+    pub fn against(
+        mut self,
+        name: &'static str,
+        asked: impl Into<Option<f64>>,
+        rival: impl FnMut(u64) -> Duration + 'static,
+    ) -> Self {
+        self.sides.push(Side { name, asked: asked.into(), run: Box::new(rival) });
+        self
+    }
+
+    /// A row for each rival.
+    pub fn measure(mut self, effort: Effort) -> Vec<Row> {
+        // Finding the number of operations also warms up.
+        let counts: Vec<u64> =
+            self.sides.iter_mut().map(|side| operations(&mut side.run, effort.turn)).collect();
+        let mut figures = vec![Vec::with_capacity(effort.rounds); counts.len()];
+        for round in 0..effort.rounds {
+            for turn in 0..counts.len() {
+                // Who begins changes, so that nobody always runs on a warmer
+                // machine.
+                let side = (round + turn) % counts.len();
+                let took = (self.sides[side].run)(counts[side]);
+                figures[side].push(self.unit.figure(counts[side], took));
+            }
+        }
+        let (ours, rivals) = figures.split_first_mut().expect("a case has our side");
+        let row = |(side, figures): (&Side, &mut Vec<f64>)| {
+            let pairs = ours.iter().zip(figures.iter());
+            let mut ratios: Vec<f64> = pairs.map(|(o, r)| self.unit.ratio(*o, *r)).collect();
+            let (ours, rival) = (median(&mut ours.clone()), median(figures));
+            let ratio = median(&mut ratios);
+            Row::new(self.name, self.unit, ours, side.name, rival, ratio, side.asked)
+        };
+        self.sides[1..].iter().zip(rivals).map(row).collect()
+    }
+}
+
+/// How many operations take about this long.
+fn operations(run: &mut Run, turn: Duration) -> u64 {
+    let mut n = 256;
+    loop {
+        let took = run(n);
+        if took * 4 >= turn {
+            return (n as f64 * turn.as_secs_f64() / took.as_secs_f64()) as u64;
+        }
+        n *= 4;
+    }
+}
+
+/// Times a loop.
+#[inline]
+pub fn timed(n: u64, mut operation: impl FnMut()) -> Duration {
+    let started = Instant::now();
+    for _ in 0..n {
+        operation();
+    }
+    started.elapsed()
 }
 
 /// The middle value.
@@ -118,33 +233,4 @@ pub fn duel(
 pub fn median(values: &mut [f64]) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     values[values.len() / 2]
-}
-
-/// All rows as a table for people.
-pub fn table(rows: &[Row]) -> Table {
-    let mut table = Table::new();
-    table
-        .load_style(UTF8_FULL_CONDENSED)
-        .set_header(["case", "ours", "rival", "", "unit", "ratio", "asked"]);
-    for row in rows {
-        table.add_row([
-            row.case.clone(),
-            figure(row.ours),
-            row.rival_name.clone(),
-            figure(row.rival),
-            row.unit.to_owned(),
-            format!("{:.2}", row.ratio),
-            row.asked.map(|asked| format!("{asked:.1}")).unwrap_or_default(),
-        ]);
-    }
-    for column in [1, 3, 5, 6] {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table
-}
-
-fn figure(value: f64) -> String {
-    if value >= 1e6 { format!("{:.2} M", value / 1e6) } else { format!("{value:.1}") }
 }

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use swarmbus_benches::{
-    compare,
-    harness::{Effort, table},
+    compare::{breaker, bus, codec, router},
+    harness::{Case, Effort, Row, table},
 };
 
 /// Compares swarmbus with its rivals in one run.
@@ -27,16 +27,34 @@ struct Arguments {
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Group {
     Bus,
+    Breaker,
+    Codec,
+    Router,
     All,
 }
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let effort = Effort::new(arguments.quick);
-    let wants = |group| arguments.group == group || arguments.group == Group::All;
     let mut rows = Vec::new();
+    let wants = |group| arguments.group == group || arguments.group == Group::All;
+    let measure = |cases: Vec<Case>| -> Vec<Row> {
+        cases.into_iter().flat_map(|case| case.measure(effort)).collect()
+    };
     if wants(Group::Bus) {
-        rows.extend(compare::bus::run(effort));
+        // Memory is among the limits and wants a fresh process.
+        let limits = bus::limits(effort);
+        rows.extend(measure(bus::cases()));
+        rows.extend(limits);
+    }
+    if wants(Group::Breaker) {
+        rows.extend(measure(breaker::cases()));
+    }
+    if wants(Group::Router) {
+        rows.extend(measure(router::cases()));
+    }
+    if wants(Group::Codec) {
+        rows.extend(measure(codec::cases()));
     }
     println!("{}", table(&rows));
     if let Some(path) = arguments.json {

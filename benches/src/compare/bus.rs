@@ -5,6 +5,10 @@
 //! the same event to the same handler, found by an index that is sent along.
 //! Each of the 100 agents has a payload, a type and a handler of its own.
 
+mod channels;
+mod inline;
+mod limits;
+
 use std::{
     hint::black_box,
     sync::{
@@ -19,26 +23,30 @@ use crossbeam_utils::CachePadded;
 use swarmbus::{Bus, Event, EventType, Str};
 use tokio::runtime::Runtime;
 
-use crate::harness::{Effort, Row, Unit, duel};
+use crate::harness::Case;
+
+pub use limits::limits;
 
 const AGENTS: usize = 100;
 const PAYLOAD: usize = 200;
 const CAPACITY: usize = 10_000;
 const BATCH: usize = 64;
 
-/// Runs the group.
-pub fn run(effort: Effort) -> Vec<Row> {
-    let events = effort.of(4_000_000);
-    let single = || queued(events, false);
-    let batch = || queued(events, true);
-    let vs = |case, asked, name, ours: &dyn Fn() -> f64, rival: &dyn Fn() -> f64| {
-        duel(effort, case, Unit::PerSecond, asked, name, ours, rival)
-    };
-    let one = "queued, 100 agents, publish";
-    let many = "queued, 100 agents, publish_batch of 64";
+/// What is compared with rivals.
+pub fn cases() -> Vec<Case> {
     vec![
-        vs(one, Some(2.5), "tokio mpsc", &single, &|| tokio_mpsc(events)),
-        vs(many, Some(4.0), "tokio mpsc", &batch, &|| tokio_mpsc(events)),
+        Case::per_second("queued, 100 agents, publish", |n| queued(n, false))
+            .against("tokio mpsc", 2.5, channels::tokio_mpsc)
+            .against("crossbeam-channel", None, channels::crossbeam)
+            .against("kanal", None, channels::kanal)
+            .against("flume", None, channels::flume)
+            .against("tokio broadcast", None, channels::tokio_broadcast),
+        Case::per_second("queued, 100 agents, publish_batch of 64", |n| queued(n, true)).against(
+            "tokio mpsc",
+            4.0,
+            channels::tokio_mpsc,
+        ),
+        inline::case(),
     ]
 }
 
@@ -53,15 +61,13 @@ struct Agent {
 }
 
 impl Agent {
-    fn all() -> Vec<Self> {
-        (0..AGENTS)
-            .map(|n| Self {
-                name: format!("agent-{n}").into(),
-                ty: EventType::new(format!("agent.{n}.reading")).expect("a type"),
-                payload: Bytes::from(vec![n as u8; PAYLOAD]),
-                handled: Arc::default(),
-            })
-            .collect()
+    fn new(n: usize) -> Self {
+        Self {
+            name: format!("agent-{n}").into(),
+            ty: EventType::new(format!("agent.{n}.reading")).expect("a type"),
+            payload: Bytes::from(vec![n as u8; PAYLOAD]),
+            handled: Arc::default(),
+        }
     }
 
     /// A new event: what is measured includes making it, on both sides.
@@ -83,9 +89,40 @@ fn handle(event: &Event, handled: &AtomicU64) {
     handled.fetch_add(1, Relaxed);
 }
 
-fn check(agents: &[Arc<Agent>], each: usize) {
-    for agent in agents {
-        assert_eq!(agent.handled.load(Relaxed), each as u64, "{} lost events", agent.name);
+/// All agents, and how many events each publishes.
+struct Swarm {
+    agents: Vec<Arc<Agent>>,
+    each: u64,
+}
+
+impl Swarm {
+    /// Publishes at least this many events together.
+    fn of(events: u64) -> Self {
+        let agents = (0..AGENTS).map(|n| Arc::new(Agent::new(n))).collect();
+        Self { agents, each: events.div_ceil(AGENTS as u64) }
+    }
+
+    fn handlers(&self) -> Vec<Handler> {
+        self.agents.iter().map(|agent| agent.handler()).collect()
+    }
+
+    fn subscribe(&self, bus: &Bus) {
+        for agent in &self.agents {
+            let subscription = bus.subscribe(agent.ty.as_str()).handle(agent.handler());
+            subscription.expect("a subscription").detach();
+        }
+    }
+
+    fn published(&self) -> u64 {
+        self.each * AGENTS as u64
+    }
+
+    /// Checks that nothing was lost. Returns the time that `events` took.
+    fn finish(&self, events: u64, took: Duration) -> Duration {
+        for agent in &self.agents {
+            assert_eq!(agent.handled.load(Relaxed), self.each, "{} lost events", agent.name);
+        }
+        took.mul_f64(events as f64 / self.published() as f64)
     }
 }
 
@@ -93,73 +130,38 @@ fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime")
 }
 
-fn queued(events: usize, batched: bool) -> f64 {
+fn queued(events: u64, batched: bool) -> Duration {
     runtime().block_on(async {
         let bus = Bus::builder().capacity(CAPACITY).build().expect("a bus");
-        let agents: Vec<_> = Agent::all().into_iter().map(Arc::new).collect();
-        let each = events / AGENTS;
-        for agent in &agents {
-            let handler = agent.handler();
-            bus.subscribe(agent.ty.as_str()).handle(handler).expect("a subscription").detach();
-        }
+        let swarm = Swarm::of(events);
+        swarm.subscribe(&bus);
         let started = Instant::now();
-        let publishers: Vec<_> = agents
-            .iter()
-            .map(|agent| {
-                let (bus, agent) = (bus.clone(), Arc::clone(agent));
-                tokio::spawn(async move {
-                    if batched {
-                        let mut batch = Vec::with_capacity(BATCH);
-                        for n in (0..each).step_by(BATCH) {
-                            batch.extend((n..each.min(n + BATCH)).map(|_| agent.event()));
-                            bus.publish_batch(&mut batch).await.expect("published");
-                        }
-                    } else {
-                        for _ in 0..each {
-                            bus.publish(agent.event()).await.expect("published");
-                        }
-                    }
-                })
-            })
-            .collect();
+        let publish = |agent: &Arc<Agent>| {
+            tokio::spawn(publish(bus.clone(), Arc::clone(agent), swarm.each, batched))
+        };
+        let publishers: Vec<_> = swarm.agents.iter().map(publish).collect();
         for publisher in publishers {
             publisher.await.expect("no panic");
         }
         assert_eq!(bus.drain(Duration::from_secs(60)).await, 0);
         let took = started.elapsed();
-        assert!(bus.ledger().balances());
-        check(&agents, each);
-        (each * AGENTS) as f64 / took.as_secs_f64()
+        let ledger = bus.ledger();
+        assert!(ledger.balances() && ledger.outcomes.delivered == swarm.published());
+        swarm.finish(events, took)
     })
 }
 
-fn tokio_mpsc(events: usize) -> f64 {
-    runtime().block_on(async {
-        let agents: Vec<_> = Agent::all().into_iter().map(Arc::new).collect();
-        let handlers: Vec<_> = agents.iter().map(|agent| agent.handler()).collect();
-        let each = events / AGENTS;
-        let (sender, mut receiver) = tokio::sync::mpsc::channel::<(usize, Event)>(CAPACITY);
-        let started = Instant::now();
-        let consumer = tokio::spawn(async move {
-            let mut received = Vec::with_capacity(256);
-            while receiver.recv_many(&mut received, 256).await > 0 {
-                for (handler, event) in received.drain(..) {
-                    handlers[handler](&event);
-                }
-            }
-        });
-        for (n, agent) in agents.iter().enumerate() {
-            let (sender, agent) = (sender.clone(), Arc::clone(agent));
-            tokio::spawn(async move {
-                for _ in 0..each {
-                    sender.send((n, agent.event())).await.expect("received");
-                }
-            });
+/// The life of one agent.
+async fn publish(bus: Bus, agent: Arc<Agent>, each: u64, batched: bool) {
+    if batched {
+        let mut batch = Vec::with_capacity(BATCH);
+        for n in (0..each).step_by(BATCH) {
+            batch.extend((n..each.min(n + BATCH as u64)).map(|_| agent.event()));
+            bus.publish_batch(&mut batch).await.expect("published");
         }
-        drop(sender);
-        consumer.await.expect("no panic");
-        let took = started.elapsed();
-        check(&agents, each);
-        (each * AGENTS) as f64 / took.as_secs_f64()
-    })
+    } else {
+        for _ in 0..each {
+            bus.publish(agent.event()).await.expect("published");
+        }
+    }
 }
