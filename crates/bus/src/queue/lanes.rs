@@ -5,9 +5,9 @@
 //!
 //! The worker takes the highest priority first, but within one round priority
 //! p gives at most [`SHARE`]`[p]` events. When every priority that waits has
-//! given its share, a new round begins. So of any 264 events that are taken
-//! while all priorities wait, 8 are of priority 0: a flood of urgent events
-//! slows the others and never stops them.
+//! given its share, or only one is left, a new round begins. So of any 264
+//! events that are taken while all priorities wait, 8 are of priority 0: a
+//! flood of urgent events slows the others and never stops them.
 
 use std::{collections::VecDeque, mem};
 
@@ -69,6 +69,7 @@ impl PriorityLanes {
             // The usual case: everything there is, without touching an event.
             let only = self.occupied.trailing_zeros() as usize;
             mem::swap(&mut self.lanes[only], into);
+            self.credit = SHARE;
             return self.removed(only, left);
         }
         while left > 0 {
@@ -76,12 +77,13 @@ impl PriorityLanes {
                 self.credit = SHARE;
                 continue;
             };
-            // Alone, a lane needs no share.
-            let alone = self.occupied == 1 << lane;
+            let alone = self.occupied.is_power_of_two();
             let share = if alone { left } else { usize::from(self.credit[lane]) };
             let n = left.min(share).min(self.lanes[lane].len());
             into.extend(self.lanes[lane].drain(..n));
-            if !alone {
+            if alone {
+                self.credit = SHARE;
+            } else {
                 self.credit[lane] -= n as u16;
             }
             self.removed(lane, n);
@@ -117,5 +119,124 @@ impl Lanes for PriorityLanes {
             .filter_map(|priority| Some((self.lanes[priority.index()].front()?.since, priority)))
             .min()
             .map(|(_, priority)| priority)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The fairness rule, one event at a time, as its documentation says it.
+    #[derive(Default)]
+    struct Model {
+        waiting: Vec<(u8, u64)>,
+        taken: Option<[u16; Priority::COUNT]>,
+    }
+
+    impl Model {
+        fn take_one(&mut self) -> Option<(u8, u64)> {
+            let taken = self.taken.get_or_insert_default();
+            let mut priorities: Vec<u8> = self.waiting.iter().map(|(p, _)| *p).collect();
+            priorities.sort_unstable();
+            priorities.dedup();
+            let alone = priorities.len() == 1;
+            let has_share = |p: &&u8| taken[usize::from(**p)] < SHARE[usize::from(**p)];
+            let priority = match priorities.iter().rev().find(has_share) {
+                Some(priority) => *priority,
+                None => {
+                    *taken = Default::default();
+                    *priorities.last()?
+                }
+            };
+            if alone {
+                *taken = Default::default();
+            } else {
+                taken[usize::from(priority)] += 1;
+            }
+            let at = self.waiting.iter().position(|(p, _)| *p == priority)?;
+            Some(self.waiting.remove(at))
+        }
+    }
+
+    fn waiting(priority: u8, since: u64) -> Waiting {
+        let priority = Priority::new(priority).unwrap();
+        Waiting { event: Event::of("x", ()).with_priority(priority), since }
+    }
+
+    fn add(lanes: &mut PriorityLanes, priority: u8, since: u64) {
+        let waiting = waiting(priority, since);
+        lanes.of(waiting.event.priority()).push_back(waiting);
+    }
+
+    fn seen(taken: &VecDeque<Waiting>) -> Vec<(u8, u64)> {
+        taken.iter().map(|w| (w.event.priority().get(), w.since)).collect()
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Add(u8, u16),
+        Take(usize),
+        Evict,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0_u8..10, 1_u16..100).prop_map(|(p, n)| Step::Add(p, n)),
+            3 => (0_usize..300).prop_map(Step::Take),
+            1 => Just(Step::Evict),
+        ]
+    }
+
+    proptest! {
+        /// Whatever goes in comes out as the rule says, all of it, in order.
+        #[test]
+        fn the_lanes_follow_the_fairness_rule(steps in prop::collection::vec(step(), 1..60)) {
+            let (mut lanes, mut model, mut clock) = (PriorityLanes::default(), Model::default(), 0);
+            for step in steps {
+                match step {
+                    Step::Add(priority, n) => for _ in 0..n {
+                        clock += 1;
+                        add(&mut lanes, priority, clock);
+                        model.waiting.push((priority, clock));
+                    },
+                    Step::Take(max) => {
+                        let mut taken = VecDeque::new();
+                        lanes.take(&mut taken, max);
+                        let expected: Vec<_> =
+                            (0..max).map_while(|_| model.take_one()).collect();
+                        prop_assert_eq!(seen(&taken), expected);
+                    }
+                    Step::Evict => {
+                        let oldest = model.waiting.iter().min_by_key(|(_, since)| *since).copied();
+                        prop_assert_eq!(lanes.oldest().map(Priority::get), oldest.map(|o| o.0));
+                        let lowest = model.waiting.iter().map(|(p, _)| *p).min();
+                        prop_assert_eq!(lanes.lowest().map(Priority::get), lowest);
+                        if let Some(oldest) = oldest {
+                            lanes.evict(Priority::new(oldest.0).unwrap());
+                            model.waiting.retain(|waiting| *waiting != oldest);
+                        }
+                    }
+                }
+                prop_assert_eq!(lanes.depth(), model.waiting.len());
+            }
+        }
+    }
+
+    #[test]
+    fn every_round_has_room_for_the_lowest() {
+        let mut lanes = PriorityLanes::default();
+        for since in 0..1_000 {
+            for priority in 0..10 {
+                add(&mut lanes, priority, since);
+            }
+        }
+        let mut taken = VecDeque::new();
+        lanes.take(&mut taken, 2 * 264);
+        for priority in 0..10_u8 {
+            let got = seen(&taken).iter().filter(|(p, _)| *p == priority).count();
+            assert_eq!(got, 2 * usize::from(SHARE[usize::from(priority)]), "{priority}");
+        }
     }
 }
