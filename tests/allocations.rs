@@ -1,11 +1,12 @@
 //! The bus itself allocates nothing for an event, once it is warm.
 //!
 //! One test a process, as the allocator counts for all threads.
-#![allow(unsafe_code)]
 //!
 //! # Safety
 //!
 //! The allocator passes every call on to the system's, unchanged.
+#![allow(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},

@@ -1,4 +1,5 @@
 //! A full queue with a stuck handler holds what it was sized for and no more.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::time::Duration;
 

@@ -15,7 +15,7 @@ async fn a_command_gets_its_reply() {
     let double = bus
         .on_command("double", |command: Event| async move {
             let n: u32 = command.decode()?;
-            Ok::<_, swarmbus::core::event::PayloadError>(Payload::json(&(n * 2))?)
+            Payload::json(&(n * 2))
         })
         .unwrap();
     let command = || Event::of("double", Payload::json(&21).unwrap());
@@ -109,11 +109,12 @@ async fn a_session_answers_first_and_takes_everything_with_it() {
 struct Validate;
 
 impl EventMiddleware for Validate {
-    fn publishing(&self, event: Event) -> Result<Event, (Event, String)> {
+    fn publishing(&self, event: &mut Event) -> Result<(), String> {
         if event.payload().is_empty() {
-            return Err((event, "empty".to_owned()));
+            return Err("empty".to_owned());
         }
-        Ok(event.with_attribute("checked", "yes").expect("a legal name"))
+        *event = event.clone().with_attribute("checked", "yes").map_err(|e| e.to_string())?;
+        Ok(())
     }
 }
 

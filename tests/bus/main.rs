@@ -1,4 +1,5 @@
 //! The bus as its users meet it.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod backpressure;
 mod commands;

@@ -117,13 +117,9 @@ impl Inner {
         if self.middleware.events.is_empty() {
             return Ok(());
         }
-        let Some(event) = slot.take() else { return Ok(()) };
-        let (event, refused) = match self.middleware.publishing(event) {
-            Ok(event) => (event, None),
-            Err((event, reason)) => (event, Some(PublishCause::Refused(reason))),
-        };
-        *slot = Some(event);
-        refused.map_or(Ok(()), |cause| Err(self.refuse(slot, cause)))
+        let Some(event) = slot else { return Ok(()) };
+        let publishing = self.middleware.publishing(event);
+        publishing.map_err(|reason| self.refuse(slot, PublishCause::Refused(reason)))
     }
 
     /// Hands an event back.
@@ -261,10 +257,11 @@ impl Inner {
         if nesting() >= MAX_NESTING {
             return Err(DispatchError::TooDeep { limit: MAX_NESTING });
         }
-        let changed;
+        let mut changed;
         let mut event = event;
         if !self.middleware.events.is_empty() {
-            changed = self.middleware.publishing(event.clone()).map_err(|(_, reason)| {
+            changed = event.clone();
+            self.middleware.publishing(&mut changed).map_err(|reason| {
                 self.books.refused(1);
                 DispatchError::Refused(reason)
             })?;

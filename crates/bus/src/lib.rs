@@ -79,3 +79,7 @@ pub use swarmbus_core::{
     self as core, Content, Event, EventId, EventType, Payload, Priority, Str, Target, Timestamp,
     breaker, overflow::Overflow,
 };
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -23,8 +23,9 @@ pub trait EventMiddleware: Send + Sync + 'static {
     /// # Errors
     ///
     /// The reason for a refusal; the publisher gets the event back with it.
-    fn publishing(&self, event: Event) -> Result<Event, (Event, String)> {
-        Ok(event)
+    fn publishing(&self, event: &mut Event) -> Result<(), String> {
+        let _ = event;
+        Ok(())
     }
 
     /// A handler is done with an event. `error` is `None` for a success. Use
@@ -83,12 +84,8 @@ pub(crate) struct Middleware {
 }
 
 impl Middleware {
-    #[inline]
-    pub(crate) fn publishing(&self, mut event: Event) -> Result<Event, (Event, String)> {
-        for middleware in &self.events {
-            event = middleware.publishing(event)?;
-        }
-        Ok(event)
+    pub(crate) fn publishing(&self, event: &mut Event) -> Result<(), String> {
+        self.events.iter().try_for_each(|middleware| middleware.publishing(event))
     }
 
     pub(crate) fn handled(

@@ -185,9 +185,12 @@ impl<'a, I: Iterator<Item = &'a Match>> Drop for InFlight<'a, I> {
     }
 }
 
+/// A place for a runner that rests; whoever takes it out owns it.
+type Slot = AtomicCell<Option<Box<Runner>>>;
+
 /// Runners for callers of `dispatch`, which have none of their own.
 pub(crate) struct Pool {
-    free: Box<[CachePadded<AtomicCell<Option<Box<Runner>>>>]>,
+    free: Box<[CachePadded<Slot>]>,
     /// The cell of runners made when the pool is empty.
     spare: CellIndex,
     cache: NonZeroUsize,
@@ -242,7 +245,7 @@ impl Pool {
 
 /// A runner on loan.
 pub(crate) struct Borrowed<'a> {
-    home: Option<&'a AtomicCell<Option<Box<Runner>>>>,
+    home: Option<&'a Slot>,
     /// `None` only while being dropped.
     runner: Option<Box<Runner>>,
 }

@@ -117,7 +117,7 @@ pub(crate) fn leave(
 pub(crate) enum BreakerLayer {
     Off,
     One(Arc<NamedBreaker>),
-    PerType(PerType),
+    PerType(Box<PerType>),
 }
 
 pub(crate) struct PerType {
@@ -209,13 +209,13 @@ impl Breakers {
         Ok(match scope {
             BreakerScope::Off => BreakerLayer::Off,
             BreakerScope::PerHandler => BreakerLayer::One(self.registry.make(name, None, config)),
-            BreakerScope::PerType => BreakerLayer::PerType(PerType {
+            BreakerScope::PerType => BreakerLayer::PerType(Box::new(PerType {
                 registry: Arc::clone(&self.registry),
                 name: Arc::clone(name),
                 config,
                 by_type: Mutex::default(),
                 shared: Mutex::default(),
-            }),
+            })),
             BreakerScope::Service(service) => BreakerLayer::One(self.service(service, config)?),
         })
     }
