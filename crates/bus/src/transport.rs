@@ -1,7 +1,8 @@
 //! [`Transport`]: how events get from one bus to another.
 //!
 //! A transport carries events between swarms over named channels. The bus
-//! does not know how: this trait is all it sees, and [`conformance`] is what
+//! does not know how: this trait is all it sees, and the `conformance` module
+//! (feature `test-util`) is what
 //! every implementation must pass. [`MemoryTransport`] joins buses of one
 //! process.
 //!
