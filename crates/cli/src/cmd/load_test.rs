@@ -23,7 +23,7 @@ mod workload;
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result};
-use swarmbus::Bus;
+use swarmbus::{BreakerReport, Bus};
 use tokio::{task::JoinHandle, time::Instant};
 
 pub(crate) use self::args::Args;
@@ -67,7 +67,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         ledger: &bus.ledger(),
         seen: &crew.recorder.total(),
         done: &all,
-        breakers: &bus.breakers(),
+        breakers: &all.breakers,
         peak_depth: bus.peak_depth(),
         memory,
     });
@@ -83,6 +83,8 @@ struct AllDone {
     stuck: usize,
     /// Events that were accepted and not delivered in time.
     undelivered: usize,
+    /// As they were before the bus closed.
+    breakers: Vec<BreakerReport>,
 }
 
 /// Lets tasks in flight end, then the agents, then the bus.
@@ -96,6 +98,8 @@ async fn stop(bus: &Bus, crew: &mut Crew, ticker: Ticker) -> AllDone {
     let deadline = Instant::now() + DRAIN;
     join(&mut crew.coordinators, deadline, &mut all).await;
     join(&mut crew.others, deadline, &mut all).await;
+    bus.drain(deadline.saturating_duration_since(Instant::now())).await;
+    all.breakers = bus.breakers();
     let left = deadline.saturating_duration_since(Instant::now());
     all.undelivered = bus.shutdown(left).await.undelivered.len();
     // Who still waited for room has been told that there will be none.

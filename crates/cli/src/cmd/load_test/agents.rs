@@ -174,43 +174,46 @@ impl Desk {
     /// Handles an event: reads all of it, measures, and leaves a note.
     #[inline]
     pub(super) fn receive(&self, event: &Event) -> Result<(), Trouble> {
-        let read = self.open(event)?;
-        self.accept(&read)
+        let now = self.watch.now();
+        let read = Message::read(event.payload());
+        let taken = self.take(read.as_ref());
+        self.record(now, read.as_ref(), &taken);
+        taken
     }
 
     /// The same, and slow now and then.
     pub(super) async fn receive_slowly(self, event: Event) -> Result<(), Trouble> {
-        let read = self.open(&event)?;
-        if self.faults.is_slow(self.who, &read) {
+        let now = self.watch.now();
+        let read = Message::read(event.payload());
+        if read.as_ref().is_some_and(|message| self.faults.is_slow(self.who, &message.note)) {
             tokio::time::sleep(SLOW).await;
         }
-        self.accept(&read)
+        let taken = self.take(read.as_ref());
+        self.record(now, read.as_ref(), &taken);
+        taken
     }
 
     #[inline]
-    fn open(&self, event: &Event) -> Result<Note, Trouble> {
-        let now = self.watch.now();
-        let message = Message::read(event.payload()).filter(|message| message.intact);
-        self.recorder.with(|part| match message {
-            Some(message) => {
-                part.latency.saturating_record(now.saturating_sub(message.sent));
-                Ok(message.note)
-            }
-            None => {
-                part.corrupted += 1;
-                Err(Trouble::Corrupted)
-            }
-        })
-    }
-
-    #[inline]
-    fn accept(&self, note: &Note) -> Result<(), Trouble> {
-        if self.faults.fails(self.who, note) {
+    fn take(&self, read: Option<&Message>) -> Result<(), Trouble> {
+        let message = read.filter(|message| message.intact).ok_or(Trouble::Corrupted)?;
+        if self.faults.fails(self.who, &message.note) {
             return Err(Injected.into());
         }
-        self.inbox.push(*note)?;
-        self.recorder.with(|part| part.delivered += 1);
-        Ok(())
+        Ok(self.inbox.push(message.note)?)
+    }
+
+    #[inline]
+    fn record(&self, now: u64, read: Option<&Message>, taken: &Result<(), Trouble>) {
+        self.recorder.with(|part| {
+            if let Some(message) = read {
+                part.latency.saturating_record(now.saturating_sub(message.sent));
+            }
+            match taken {
+                Ok(()) => part.delivered += 1,
+                Err(Trouble::Corrupted) => part.corrupted += 1,
+                Err(Trouble::Full(_) | Trouble::Injected(_)) => {}
+            }
+        });
     }
 }
 

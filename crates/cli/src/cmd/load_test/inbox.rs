@@ -1,5 +1,6 @@
 //! An agent's inbox: its handlers put notes in, its task takes them out.
 
+use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -11,7 +12,8 @@ const CAPACITY: usize = 1 << 18;
 
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
-    state: Mutex<State>,
+    /// On cache lines of its own: each handler call writes to it.
+    state: CachePadded<Mutex<State>>,
     wake: Notify,
 }
 

@@ -1,5 +1,6 @@
 //! What the handlers see, counted for each thread apart.
 
+use crossbeam_utils::CachePadded;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use thread_local::ThreadLocal;
@@ -11,7 +12,7 @@ const LONGEST_NS: u64 = 60_000_000_000;
 /// A part for each thread, so that no two processors write to one.
 #[derive(Debug, Default)]
 pub(super) struct Recorder {
-    parts: ThreadLocal<Mutex<Part>>,
+    parts: ThreadLocal<CachePadded<Mutex<Part>>>,
 }
 
 /// What one thread has seen, or all of them.

@@ -1,0 +1,268 @@
+//! The program as its users meet it: arguments in, output and exit code out.
+
+use std::{
+    io::Write,
+    process::{Command, Output, Stdio},
+};
+
+use serde_json::Value;
+
+fn swarmbus(args: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_swarmbus"));
+    command.args(args.split_whitespace()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn output(args: &str) -> Output {
+    swarmbus(args).stdin(Stdio::null()).output().unwrap()
+}
+
+/// Runs a load test for a short while and reads its JSON.
+fn load_test(args: &str) -> Value {
+    balanced(&output(&format!("load-test --seconds 0.3 --json {args}")))
+}
+
+/// The JSON of a run whose books balance.
+fn balanced(output: &Output) -> Value {
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{out}{err}");
+    assert_eq!(out.trim_end().lines().count(), 1, "{out}");
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(report["ledger_balanced"], true, "{report}");
+    assert_eq!(report["imbalances"], serde_json::json!([]), "{report}");
+    assert_eq!(report["corrupted"], 0, "{report}");
+    report
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn count(report: &Value, path: &str) -> u64 {
+    report.pointer(path).and_then(Value::as_u64).unwrap_or_else(|| panic!("{path}: {report}"))
+}
+
+/// A run that reads its events from standard input.
+fn replay(lines: &str) -> Output {
+    let mut child = swarmbus("load-test --seconds 0.3 --json --agents 10 --events -")
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Whoever finds an error may stop reading before the end.
+    let _ = child.stdin.take().unwrap().write_all(lines.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn help_names_every_flag() {
+    let help = text(&output("load-test --help").stdout);
+    for flag in [
+        "agents",
+        "seconds",
+        "payload",
+        "workers",
+        "mode",
+        "overflow",
+        "capacity",
+        "window",
+        "rate",
+        "fail-rate",
+        "slow-rate",
+        "events",
+        "json",
+        "seed",
+    ] {
+        assert!(
+            help.contains(&format!("--{flag} ")) || help.contains(&format!("--{flag}\n")),
+            "{flag}\n{help}"
+        );
+    }
+    assert!(text(&output("--help").stdout).contains("load-test"));
+    assert!(!output("").status.success());
+}
+
+#[test]
+fn wrong_values_say_what_would_be_right() {
+    for (args, says) in [
+        ("--agents 2", "a coordinator, a worker and a validator, so at least 3"),
+        ("--agents many", "invalid digit"),
+        ("--agents 10001", "at most 10000"),
+        ("--seconds 0", "from 0.01"),
+        ("--payload 39", "header alone takes 40 bytes"),
+        ("--window 0", "at least 1 task"),
+        ("--rate 0", "at least 1 event"),
+        ("--fail-rate 1.5", "from 0 (none) to 1 (all)"),
+        ("--slow-rate NaN", "from 0 (none) to 1 (all)"),
+        ("--mode fast", "queued, inline, batch"),
+        ("--overflow none", "reject, drop-oldest, drop-lowest, adaptive"),
+    ] {
+        let output = output(&format!("load-test {args}"));
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args}: {error}");
+        assert!(error.contains(says), "{args}: {error}");
+    }
+    let output = output("load-test --workers 0");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("workers must be 1 to"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn every_mode_balances() {
+    for mode in ["queued", "inline", "batch"] {
+        let report = load_test(&format!("--mode {mode}"));
+        assert!(count(&report, "/tasks/accepted") > 100, "{report}");
+        // A result goes to both validators of a team.
+        assert!(count(&report, "/delivered") > count(&report, "/published"), "{report}");
+        assert_eq!(count(&report, "/outcomes/delivered"), count(&report, "/delivered"));
+        assert_eq!(report["settings"]["mode"], mode);
+        for figure in
+            ["p50_us", "p95_us", "p99_us", "p999_us", "max_us", "rss_start_mb", "rss_peak_mb"]
+        {
+            assert!(report[figure].as_f64().unwrap() > 0.0, "{figure}: {report}");
+        }
+        assert!(count(&report, "/delivered_per_s") > 0);
+        assert_eq!(count(&report, "/peak_queue_depth") == 0, mode == "inline", "{report}");
+    }
+}
+
+#[test]
+fn every_overflow_policy_balances_in_a_queue_that_is_too_small() {
+    for (policy, dropped) in [
+        ("reject", None),
+        ("drop-oldest", Some("/outcomes/dropped_oldest")),
+        ("drop-lowest", None),
+        ("adaptive", None),
+    ] {
+        for mode in ["queued", "batch"] {
+            let args = format!("--overflow {policy} --mode {mode} --capacity 16 --workers 2");
+            let report = load_test(&args);
+            assert!(count(&report, "/tasks/accepted") > 0, "{report}");
+            if let Some(outcome) = dropped {
+                assert!(count(&report, outcome) > 0, "{report}");
+            }
+        }
+    }
+}
+
+#[test]
+fn failures_open_breakers_and_stop_nobody() {
+    for mode in ["queued", "inline", "batch"] {
+        let report = load_test(&format!("--fail-rate 0.4 --mode {mode}"));
+        assert!(count(&report, "/outcomes/dead_lettered") > 0, "{report}");
+        assert!(count(&report, "/outcomes/rejected_by_breaker") > 0, "{report}");
+        assert!(count(&report, "/breakers/opens") > 0, "{report}");
+        assert!(count(&report, "/tasks/lost") > 0, "{report}");
+    }
+    let report = load_test("--fail-rate 1 --agents 10");
+    assert_eq!(count(&report, "/delivered"), 0);
+}
+
+#[test]
+fn slow_handlers_are_waited_for() {
+    let report = load_test("--slow-rate 0.02 --fail-rate 0.02");
+    assert!(count(&report, "/tasks/accepted") > 0, "{report}");
+    assert!(report["max_us"].as_f64().unwrap() >= 1_000.0, "{report}");
+    load_test("--slow-rate 1 --workers 64");
+}
+
+#[test]
+fn the_smallest_swarm_and_a_limited_rate() {
+    let report = load_test("--agents 3 --rate 2000");
+    assert_eq!(report["agents"]["workers"], 1);
+    assert!((10..1_200).contains(&count(&report, "/published")), "{report}");
+}
+
+#[test]
+fn cloud_events_and_plain_lines_are_replayed() {
+    let lines = [
+        r#"{"specversion":"1.0","id":"1","source":"s","type":"build.done","data":{"a":1},"priority":7}"#,
+        r#"{"reason":"compiler-artifact","package_id":"x"}"#,
+        "",
+        r#"{"no":"type"}"#,
+    ];
+    let report = balanced(&replay(&lines.join("\n")));
+    assert!(count(&report, "/tasks/accepted") > 0, "{report}");
+    assert_eq!(count(&report, "/unmatched"), 0);
+    assert_eq!(report["settings"]["events"], "-");
+}
+
+#[test]
+fn a_bad_line_is_named() {
+    for (lines, says) in [
+        ("{}\n{\"a\":1}\nnonsense\n", "standard input, line 3: not a JSON object"),
+        ("{\"specversion\":\"1.0\",\"type\":\"t\"}", "standard input, line 1: not a CloudEvents"),
+        ("\n\n", "standard input has no events"),
+    ] {
+        let output = replay(lines);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains(says), "{}", text(&output.stderr));
+        assert!(output.stdout.is_empty());
+    }
+    let missing = output("load-test --events no/such/file");
+    assert!(
+        text(&missing.stderr).contains("cannot open no/such/file"),
+        "{}",
+        text(&missing.stderr)
+    );
+}
+
+#[test]
+fn the_table_shows_what_matters_and_fits() {
+    let table = text(&output("load-test --seconds 0.2").stdout);
+    for row in ["published", "delivered", "publish → handler", "p99.9", "ledger", "balances"] {
+        assert!(table.contains(row), "{row}\n{table}");
+    }
+}
+
+/// A load test that got Ctrl-C in the middle.
+#[cfg(target_os = "linux")]
+fn interrupted(args: &str) -> Output {
+    let child = swarmbus(&format!("load-test --seconds 60 {args}")).spawn().unwrap();
+    let pid = child.id().to_string();
+    let started = std::time::Instant::now();
+    while !(catches_interrupts(&pid) && has_worked(&pid)) {
+        assert!(started.elapsed().as_secs() < 20, "it never begins");
+        std::thread::yield_now();
+    }
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    child.wait_with_output().unwrap()
+}
+
+#[cfg(target_os = "linux")]
+fn catches_interrupts(pid: &str) -> bool {
+    const SIGINT: u64 = 2;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+    u64::from_str_radix(mask.trim(), 16).unwrap() & 1 << (SIGINT - 1) != 0
+}
+
+/// Whether it has used a tenth of a second of processor time.
+#[cfg(target_os = "linux")]
+fn has_worked(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields = stat.rsplit_once(')').unwrap().1;
+    fields.split_whitespace().nth(11).unwrap().parse::<u64>().unwrap() >= 10
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn ctrl_c_drains_and_still_reports() {
+    for args in ["--json", "--json --slow-rate 0.1", "--json --fail-rate 0.5 --capacity 16"] {
+        let report = balanced(&interrupted(args));
+        assert_eq!(report["interrupted"], true);
+        assert!(report["seconds"].as_f64().unwrap() < 30.0);
+        assert!(count(&report, "/published") > 0);
+    }
+    let table = text(&interrupted("").stdout);
+    assert!(table.contains("interrupted"), "{table}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    let mut child = swarmbus("load-test --seconds 0.2").spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
+}
