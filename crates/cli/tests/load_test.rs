@@ -1,4 +1,5 @@
 //! The program as its users meet it: arguments in, output and exit code out.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::{
     io::Write,
