@@ -26,6 +26,8 @@ use anyhow::{Context, Result};
 use swarmbus::{BreakerReport, Bus};
 use tokio::{task::JoinHandle, time::Instant};
 
+use crate::cmd::say;
+
 pub(crate) use self::args::Args;
 use self::{
     agents::Done,
@@ -46,7 +48,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     let replay = args.events.as_deref().map(workload::read).transpose()?;
     if replay.as_ref().is_some_and(|replay| replay.cut) {
-        eprintln!("note: --events has more than 10,000 lines or 64 MiB; the rest is not used");
+        say("note: --events has more than 10,000 lines or 64 MiB; the rest is not used");
     }
     let mut memory = Memory::start();
     let bus = setup::bus(&args)?;

@@ -15,7 +15,8 @@ const MAX_PAYLOAD: usize = 1 << 20;
 ///
 /// Coordinators give tasks to workers, workers report results, validators vote
 /// on them, and coordinators act on the votes. Every event is delivered to a
-/// handler that reads its whole payload and checks it.
+/// handler that reads its whole payload and checks it. A task whose votes do
+/// not come is given up, after 100 ms or eight times what tasks usually take.
 ///
 /// The exit code is 1 when an event is not accounted for.
 #[derive(Clone, Debug, clap::Args, Serialize)]

@@ -6,6 +6,7 @@ use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use tokio::{signal, time};
 
 use super::{memory::Memory, recorder::Recorder};
+use crate::cmd::say;
 
 /// How often to look.
 const STEP: Duration = Duration::from_millis(100);
@@ -17,13 +18,19 @@ pub(super) async fn wait(limit: Duration, recorder: &Recorder, memory: &mut Memo
     let bar = ProgressBar::new(limit.as_millis() as u64).with_style(style());
     let started = time::Instant::now();
     let mut steps = time::interval(STEP);
-    let end = time::sleep(limit);
-    tokio::pin!(end);
+    // Both live through all rounds of the loop: a new listener would miss a
+    // signal that came between two.
+    let (end, ctrl_c) = (time::sleep(limit), signal::ctrl_c());
+    tokio::pin!(end, ctrl_c);
+    let mut listening = true;
     let interrupted = loop {
         tokio::select! {
             () = &mut end => break false,
-            // Without a handler Ctrl-C ends the program, which will do.
-            Ok(()) = signal::ctrl_c() => break true,
+            heard = &mut ctrl_c, if listening => match heard {
+                Ok(()) => break true,
+                // Then Ctrl-C ends the program, which will do.
+                Err(_) => listening = false,
+            },
             _ = steps.tick() => {
                 memory.sample();
                 let elapsed = started.elapsed();
@@ -41,7 +48,7 @@ pub(super) async fn wait(limit: Duration, recorder: &Recorder, memory: &mut Memo
         }
     });
     if interrupted {
-        eprintln!("stopping: what is in flight is delivered first; Ctrl-C again ends at once");
+        say("stopping: what is in flight is delivered first; Ctrl-C again ends at once");
     }
     interrupted
 }
