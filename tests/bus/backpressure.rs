@@ -84,6 +84,47 @@ async fn many_waiting_publishers_all_get_their_turn() {
     assert_eq!(seen.all().len(), 1_002);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_sees_events_that_hop_between_workers() {
+    let bus = Bus::builder().workers(64).build().unwrap();
+    let weak = bus.downgrade();
+    let _hop = bus
+        .subscribe("hop")
+        .breaker(swarmbus::BreakerScope::Off)
+        .handle(move |event: &Event| {
+            let n: u32 = event.text().unwrap_or("0").parse()?;
+            if n > 0 {
+                let next = Event::of("hop", (n - 1).to_string()).with_source(format!("s{n}"));
+                weak.upgrade().ok_or("gone")?.try_publish(next)?;
+            }
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+        })
+        .unwrap();
+    for n in 0..300 {
+        let event = Event::of("hop", "40").with_source(format!("x{n}"));
+        bus.publish(event).await.unwrap();
+        settle(&bus).await;
+    }
+    assert_eq!(bus.ledger().outcomes.delivered, 300 * 41);
+}
+
+#[tokio::test]
+async fn batches_go_in_whole_whatever_is_in_the_way() {
+    for overflow in [Overflow::Reject, Overflow::DropOldest] {
+        let bus = Bus::builder().workers(4).capacity(1_000).overflow(overflow).build().unwrap();
+        let _all = bus.subscribe("x").handle(|_: &Event| ()).unwrap();
+        // Quadratic work would show: this is a second's worth of it and more.
+        let mut batch: Vec<_> = (0..100_000).map(|n| event(n, (n % 10) as u8)).collect();
+        for (n, event) in batch.iter_mut().enumerate() {
+            *event = event.clone().with_source(format!("{}", n % 7));
+        }
+        within(bus.publish_batch(&mut batch)).await.unwrap();
+        assert!(batch.is_empty());
+        settle(&bus).await;
+        assert_eq!(bus.ledger().published, 100_000);
+    }
+}
+
 #[tokio::test]
 async fn drop_oldest_keeps_the_newest() {
     let (bus, door, seen) = stuck_bus(Overflow::DropOldest, 4).await;

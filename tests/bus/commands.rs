@@ -106,6 +106,54 @@ async fn a_session_answers_first_and_takes_everything_with_it() {
     assert_eq!(bus.session("s1").id(), "s1");
 }
 
+#[tokio::test]
+async fn an_old_subscription_does_not_touch_a_reopened_session() {
+    let bus = Bus::builder().build().unwrap();
+    let session = bus.session("s");
+    let old = session.subscribe("x").handle(|_: &Event| ()).unwrap();
+    drop(session);
+    let seen = Seen::default();
+    let s = seen.clone();
+    let session = bus.session("s");
+    let _new = session.subscribe("x").handle(move |_: &Event| s.push("new")).unwrap();
+    drop(old);
+    session.publish(Event::of("x", ())).await.unwrap();
+    settle(&bus).await;
+    assert_eq!(seen.all(), ["new"]);
+}
+
+#[tokio::test]
+async fn an_expired_command_does_not_run() {
+    let bus = Bus::builder().build().unwrap();
+    let seen = Seen::default();
+    let s = seen.clone();
+    let _pay = bus
+        .on_command("pay", move |_| {
+            s.push("paid");
+            async { Ok::<_, String>(()) }
+        })
+        .unwrap();
+    let past = Timestamp::from_micros(1).unwrap();
+    let error = bus.execute(Event::of("pay", ()).with_deadline(past)).await.unwrap_err();
+    assert!(matches!(error, CommandError::Expired), "{error}");
+    assert!(seen.all().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_command_says_nothing_about_its_handler() {
+    let bus = Bus::builder().command_middleware(Log(Seen::default())).build().unwrap();
+    let _down = bus.on_command("c", |_| async { Err::<(), _>("down") }).unwrap();
+    for _ in 0..5 {
+        bus.execute(Event::of("c", "try")).await.unwrap_err();
+    }
+    tokio::time::advance(Duration::from_secs(30)).await;
+    for _ in 0..3 {
+        let error = bus.execute(Event::of("c", ())).await.unwrap_err();
+        assert!(matches!(error, CommandError::Refused(_)), "{error}");
+    }
+    assert_eq!(bus.breakers()[0].stats.recoveries, 0, "nobody tried the handler");
+}
+
 struct Validate;
 
 impl EventMiddleware for Validate {
@@ -161,7 +209,7 @@ async fn middleware_sees_changes_and_refuses() {
     assert_eq!((error.accepted, batch.len()), (1, 2));
     settle(&bus).await;
     assert_eq!(seen.all(), ["yes ok ", "yes no bad"]);
-    assert_eq!(bus.ledger().refused, 4);
+    assert_eq!(bus.ledger().refused, 3 + 2, "three events, and what was left of a batch");
 
     let _echo = bus
         .on_command("echo", |command: Event| async move {

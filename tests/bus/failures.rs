@@ -194,6 +194,66 @@ async fn handlers_that_publish_to_a_full_bus_do_not_deadlock() {
     assert!(ledger.published > 100, "some found room: {ledger}");
 }
 
+#[tokio::test]
+async fn a_handler_that_comes_back_through_another_bus_does_not_wait_for_itself() {
+    let (a, b) = (Bus::builder().workers(1).capacity(4), Bus::builder());
+    let (a, b) = (a.build().unwrap(), b.build().unwrap());
+    let (weak_a, weak_b) = (a.downgrade(), b.downgrade());
+    let _back = b
+        .subscribe("x")
+        .handle_async(move |_| {
+            let a = weak_a.upgrade();
+            async move {
+                let a = a.ok_or("gone")?;
+                for _ in 0..10 {
+                    // Some find no room, and come back instead of waiting.
+                    let _ = a.publish(Event::of("leaf", ())).await;
+                }
+                Ok::<_, &str>(())
+            }
+        })
+        .unwrap();
+    let _there = a
+        .subscribe("x")
+        .handle_async(move |event| {
+            let b = weak_b.upgrade();
+            async move { b.ok_or("gone")?.dispatch(&event).await.map(drop).map_err(|_| "closed") }
+        })
+        .unwrap();
+    a.publish(Event::of("x", ())).await.unwrap();
+    settle(&a).await;
+    assert_eq!(a.ledger().outcomes.delivered, 1);
+}
+
+struct PanicsWhenDropped;
+
+impl Drop for PanicsWhenDropped {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            panic!("on the way out");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_when_dropped_ends_nobody() {
+    let bus = Bus::builder().workers(1).build().unwrap();
+    let bomb = PanicsWhenDropped;
+    let bad = bus
+        .subscribe("x")
+        .handle(move |_: &Event| {
+            let _ = &bomb;
+        })
+        .unwrap();
+    let good = bus.subscribe("x").handle(|_: &Event| ()).unwrap();
+    bus.publish(Event::of("x", ())).await.unwrap();
+    settle(&bus).await;
+    drop(bad);
+    bus.publish(Event::of("x", ())).await.unwrap();
+    settle(&bus).await;
+    assert_eq!(good.outcomes().delivered, 2);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sync_handlers_that_publish_get_the_reserve_and_then_the_event_back() {
     let bus = Bus::builder().workers(1).capacity(8).build().unwrap();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use swarmbus::{Bus, DispatchError, Event, PublishCause, SubscribeError};
-use swarmbus_tests::{Count, Door, LONG, within};
+use swarmbus_tests::{Count, Door, LONG, Seen, within};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shutdown_in_mid_load_loses_nothing_unreported() {
@@ -102,6 +102,103 @@ async fn a_handler_that_never_yields_is_reported() {
     let accounted = ledger.resolved + ledger.pending();
     assert_eq!(accounted, 10, "{ledger}");
     door.open();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_stuck_worker_had_taken_counts_as_cancelled() {
+    let bus = Bus::builder().workers(1).build().unwrap();
+    let (door, busy) = (Door::default(), Count::default());
+    let (d, b) = (door.clone(), busy.clone());
+    let handler = bus
+        .subscribe("x")
+        .handle(move |event: &Event| {
+            if event.text() == Some("stick") {
+                b.add();
+                d.wait();
+            }
+        })
+        .unwrap();
+    // A worker takes more at once while handlers are quick.
+    for _ in 0..2_000 {
+        bus.publish(Event::of("x", ())).await.unwrap();
+    }
+    let mut batch = vec![Event::of("x", "stick")];
+    batch.resize(300, Event::of("x", ()));
+    bus.publish_batch(&mut batch).await.unwrap();
+    busy.reaches(1).await;
+    let shutdown = bus.shutdown(Duration::from_millis(10)).await;
+    assert_eq!(shutdown.stuck_workers, 1);
+    door.open();
+    within(async {
+        while bus.ledger().pending() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let (ledger, outcomes) = (bus.ledger(), handler.outcomes());
+    assert!(ledger.balances(), "{ledger}");
+    assert_eq!((ledger.unmatched, outcomes.delivered + outcomes.cancelled), (0, 2_300));
+}
+
+#[tokio::test]
+async fn a_handler_may_shut_its_bus_down() {
+    let bus = Bus::builder().workers(1).build().unwrap();
+    let weak = bus.downgrade();
+    let _stop = bus
+        .subscribe("x")
+        .handle_async(move |_| {
+            let bus = weak.upgrade();
+            async move {
+                if let Some(bus) = bus {
+                    let _ = bus.shutdown(Duration::from_millis(10)).await;
+                }
+            }
+        })
+        .unwrap();
+    for _ in 0..10 {
+        bus.publish(Event::of("x", ())).await.unwrap();
+    }
+    within(async {
+        while !bus.ledger().balances() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(bus.ledger().outcomes.cancelled, 10);
+}
+
+#[tokio::test]
+async fn a_shutdown_that_runs_out_of_time_ends_backpressure_and_is_final() {
+    let seen = Seen::default();
+    let (high, low) = (seen.clone(), seen.clone());
+    let bus = Bus::builder()
+        .workers(1)
+        .capacity(10)
+        .on_high_water(move || high.push("high"))
+        .on_low_water(move || low.push("low"))
+        .build()
+        .unwrap();
+    let _stuck = bus.subscribe("x").handle_async(|_| std::future::pending::<()>()).unwrap();
+    for _ in 0..9 {
+        bus.publish(Event::of("x", ())).await.unwrap();
+    }
+    let shutdown = bus.shutdown(Duration::from_millis(10)).await;
+    assert_eq!(shutdown.undelivered.len(), 8);
+    assert_eq!(seen.all(), ["high", "low"]);
+    assert_eq!(bus.drain(LONG).await, 0);
+    assert!(bus.ledger().balances());
+}
+
+#[test]
+fn a_bus_whose_runtime_is_gone_says_that_it_is_closed() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let first = runtime();
+    let bus = first.block_on(async { Bus::builder().workers(1).capacity(4).build().unwrap() });
+    drop(first);
+    runtime().block_on(async {
+        let error = within(bus.publish(Event::of("x", ()))).await.unwrap_err();
+        assert_eq!(error.cause, PublishCause::Closed);
+    });
 }
 
 #[tokio::test]

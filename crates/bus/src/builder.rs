@@ -16,14 +16,15 @@ use crate::{
     clock::{BusClock, Stamper},
     error::BuildError,
     handler::BusId,
-    inner::{Inner, Watermarks},
+    inner::Inner,
     ledger::{Books, CellIndex},
     metrics::{Meter, SAMPLE_EVERY},
     middleware::{CommandMiddleware, EventMiddleware, Middleware},
     pipeline::{breaker::Breakers, dead_letter::DeadLetters},
+    pressure::Pressure,
     queue::{Shard, Sizes},
     runner::{Pool, Runner},
-    worker::work,
+    worker::{Duty, work},
 };
 
 /// The settings of a [`Bus`] in the making.
@@ -42,7 +43,7 @@ pub struct BusBuilder {
     sample_every: u32,
     tracing: bool,
     middleware: Middleware,
-    watermarks: Watermarks,
+    pressure: Pressure,
 }
 
 /// The limits that outlive the builder.
@@ -55,7 +56,7 @@ impl BusBuilder {
     pub(crate) fn new() -> Self {
         Self {
             name: "bus".to_owned(),
-            workers: WORKERS_PER_PROCESSOR * processors(),
+            workers: (WORKERS_PER_PROCESSOR * processors()).min(MAX_DEFAULT_WORKERS),
             capacity: 10_000,
             high_water: 0.8,
             low_water: 0.5,
@@ -67,7 +68,7 @@ impl BusBuilder {
             sample_every: SAMPLE_EVERY,
             tracing: false,
             middleware: Middleware::default(),
-            watermarks: Watermarks::default(),
+            pressure: Pressure::default(),
         }
     }
 
@@ -78,7 +79,7 @@ impl BusBuilder {
     }
 
     /// How many tasks empty the queue, each for its share of the sources.
-    /// Default: four for each processor. They are tasks, not threads: more
+    /// Default: four for each processor, at most 32. They are tasks, not threads: more
     /// of them meet each other, and publishers, less often. If handlers wait
     /// a lot, take more: a source waits for the handlers of those with which
     /// it shares a worker.
@@ -104,13 +105,13 @@ impl BusBuilder {
     /// Called when backpressure begins: by the publisher that filled the
     /// queue to its high-water mark, so keep it short. A panic is ignored.
     pub fn on_high_water(mut self, call: impl Fn() + Send + Sync + 'static) -> Self {
-        self.watermarks.high = Some(Box::new(call));
+        self.pressure.on_high = Some(Box::new(call));
         self
     }
 
     /// Called when backpressure ends, by a worker.
     pub fn on_low_water(mut self, call: impl Fn() + Send + Sync + 'static) -> Self {
-        self.watermarks.low = Some(Box::new(call));
+        self.pressure.on_low = Some(Box::new(call));
         self
     }
 
@@ -194,8 +195,7 @@ impl BusBuilder {
         let pool = Pool::new(self.workers, pool_size, self.route_cache);
         let meter = Arc::new(Meter::new(&self.name, self.sample_every));
         let inner = Arc::new(Inner {
-            // Never 0, which stands for no bus.
-            id: BusId(seed(usize::MAX) | 1),
+            id: BusId::next(),
             shards,
             by_source: ahash::RandomState::new(),
             routes: Default::default(),
@@ -210,19 +210,19 @@ impl BusBuilder {
             commands: Default::default(),
             sessions: Default::default(),
             limits: Limits { handlers: self.max_handlers, breaker: self.breaker },
-            watermarks: self.watermarks,
-            pressed: Default::default(),
+            pressure: self.pressure,
             serial: Default::default(),
             stamper: Mutex::new(Stamper::new(&clock, seed(usize::MAX - 2))),
             clock,
             closed: Default::default(),
+            stopped: Default::default(),
             idle: Default::default(),
             tasks: Default::default(),
             left_over: Default::default(),
         });
         let workers = (0..self.workers).map(|index| {
             let runner = Runner::new(CellIndex { index, shared: false }, self.route_cache);
-            runtime.spawn(work(Arc::clone(&inner), index, runner))
+            runtime.spawn(work(Duty(Arc::clone(&inner)), index, runner))
         });
         inner.tasks.lock().extend(workers);
         runtime.spawn(report(Arc::downgrade(&inner)));
@@ -256,6 +256,9 @@ impl BusBuilder {
 /// Measured with 100 publishing agents on 2 processors: 1 each is a third
 /// slower, 8 each are no faster, and would split the capacity further.
 const WORKERS_PER_PROCESSOR: usize = 4;
+
+/// Each handler counts in a cell for each worker.
+const MAX_DEFAULT_WORKERS: usize = 32;
 
 fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, NonZeroUsize::get)

@@ -17,7 +17,7 @@ use crate::{
     command::CommandFn,
     error::{BatchError, CommandError, DispatchError, PublishError, SubscribeError},
     inner::Inner,
-    ledger::{Ledger, Outcome},
+    ledger::Ledger,
     pipeline::{breaker::BreakerReport, dead_letter::DeadLetters},
     queue::Shard,
     runner::Delivery,
@@ -49,7 +49,9 @@ pub const MAX_NESTING: u32 = 64;
 /// [`Overflow`](crate::Overflow) policy makes room. A handler of the same bus
 /// never waits: its events may use a reserve beyond the capacity, and when
 /// that is full too it gets them back. So handlers that publish cannot
-/// deadlock the bus.
+/// deadlock the bus. That holds
+/// for what a handler does in its own task: one that waits for another task
+/// to publish to a full bus waits for itself.
 #[derive(Clone)]
 pub struct Bus {
     inner: Arc<Inner>,
@@ -235,9 +237,14 @@ impl Bus {
     }
 
     /// Waits until the queue is empty and the workers are idle, at most for
-    /// `limit`. Publishing goes on meanwhile.
+    /// `limit`. Publishing goes on meanwhile, and so does `dispatch`: wait for
+    /// those yourself. A handler that drains its own bus waits for itself.
     ///
     /// Returns the events that were still pending at the end: 0 for success.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with timers.
     pub async fn drain(&self, limit: Duration) -> u64 {
         let idle = tokio::time::timeout(limit, self.inner.wait_until_idle()).await;
         self.record_metrics();
@@ -252,37 +259,24 @@ impl Bus {
     ///
     /// All subscriptions and commands end. Events that come back in the
     /// report count as cancelled in the ledger.
+    ///
+    /// # Cancel safety
+    ///
+    /// It goes on to its end even if this future is dropped. So a handler may
+    /// call it, but does not live to see the report: it is itself one of the
+    /// things that the limit waits for.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with timers.
     pub async fn shutdown(&self, limit: Duration) -> Shutdown {
         self.inner.close();
-        let idle = tokio::time::timeout(limit, self.inner.wait_until_idle()).await;
-        let tasks = std::mem::take(&mut *self.inner.tasks.lock());
-        for task in &tasks {
-            if idle.is_err() {
-                task.abort();
-            }
-        }
-        let mut stuck = 0;
-        for task in tasks {
-            // A handler that never yields cannot be stopped from outside.
-            stuck += usize::from(tokio::time::timeout(STOP_LIMIT, task).await.is_err());
-        }
-        let mut undelivered = std::mem::take(&mut *self.inner.left_over.lock());
-        for shard in &self.inner.shards {
-            undelivered.extend(shard.clear());
-        }
-        for event in &undelivered {
-            self.inner.account(event, Outcome::Cancelled);
-        }
-        self.record_metrics();
-        self.inner.routes.clear();
-        drop(self.inner.commands.remove_all(None));
-        self.inner.forget_stale();
-        Shutdown { undelivered, stuck_workers: stuck }
+        let inner = Arc::clone(&self.inner);
+        let end = tokio::spawn(async move { inner.shutdown(limit).await });
+        // Only a runtime that is shutting down itself cancels the task.
+        end.await.unwrap_or_default()
     }
 }
-
-/// How long a stopped worker may take to come to its next await.
-const STOP_LIMIT: Duration = Duration::from_millis(200);
 
 /// What a [`shutdown`](Bus::shutdown) left undone.
 #[derive(Debug, Default)]
@@ -291,8 +285,8 @@ pub struct Shutdown {
     /// Events that were accepted and never reached a handler.
     pub undelivered: Vec<Event>,
     /// Workers that are still inside a handler which does not yield. The
-    /// event it has, and up to 255 that its worker had taken, stay pending in
-    /// the ledger.
+    /// event it has, and up to 255 more that its worker had taken, are pending
+    /// in the ledger until it returns; then those count as cancelled.
     pub stuck_workers: usize,
 }
 

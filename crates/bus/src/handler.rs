@@ -6,6 +6,7 @@ use std::{
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
     task::{Context, Poll},
 };
 
@@ -145,7 +146,9 @@ impl FutureSlots {
         in_handler(bus, || handler.start(event, &mut slot))?;
         let Some(future) = slot.as_mut() else { return Ok(()) };
         let result = Guarded { future, bus }.await;
-        *self.0[runner].lock() = slot;
+        let earlier = std::mem::replace(&mut *self.0[runner].lock(), slot);
+        // What a nested call left there is the program's to drop, unlocked.
+        drop(earlier);
         result
     }
 }
@@ -196,19 +199,27 @@ impl Future for Guarded<'_> {
     }
 }
 
-/// Tells buses apart.
+/// Tells buses apart, by one bit. Of more than 64 buses some share one: a
+/// handler of one that publishes to the other is then not made to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct BusId(pub(crate) u64);
+pub(crate) struct BusId(u64);
+
+impl BusId {
+    pub(crate) fn next() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        Self(1 << (NEXT.fetch_add(1, Relaxed) % u64::BITS))
+    }
+}
 
 thread_local! {
     /// What this thread is doing.
-    static PLACE: Cell<Place> = const { Cell::new(Place { bus: 0, depth: 0 }) };
+    static PLACE: Cell<Place> = const { Cell::new(Place { buses: 0, depth: 0 }) };
 }
 
 #[derive(Clone, Copy)]
 struct Place {
-    /// The bus whose handler is running, 0 for none.
-    bus: u64,
+    /// A bit for each bus that has a handler running.
+    buses: u64,
     /// How many handlers are running inside each other.
     depth: u32,
 }
@@ -217,7 +228,7 @@ struct Place {
 /// room in the queue that it is meant to empty.
 #[inline]
 pub(crate) fn is_handling(bus: BusId) -> bool {
-    PLACE.get().bus == bus.0
+    PLACE.get().buses & bus.0 != 0
 }
 
 /// How many handlers the current call is nested in.
@@ -230,7 +241,7 @@ pub(crate) fn nesting() -> u32 {
 #[inline]
 pub(crate) fn in_handler(bus: BusId, f: impl FnOnce() -> HandlerResult) -> HandlerResult {
     let outer = PLACE.get();
-    PLACE.set(Place { bus: bus.0, depth: outer.depth + 1 });
+    PLACE.set(Place { buses: outer.buses | bus.0, depth: outer.depth + 1 });
     let caught = catch_unwind(AssertUnwindSafe(f));
     PLACE.set(outer);
     match caught {

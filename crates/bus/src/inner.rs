@@ -2,11 +2,10 @@
 //! they do with it: the second file to read, after `bus.rs`.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -18,7 +17,7 @@ use tokio::{sync::Notify, task::JoinHandle};
 
 use crate::{
     builder::Limits,
-    bus::MAX_NESTING,
+    bus::{MAX_NESTING, Shutdown},
     clock::{BusClock, Stamper},
     command::{CommandFn, CommandHandler, Commands, Inserted},
     error::{BatchError, CommandError, DispatchError, PublishCause, PublishError, SubscribeError},
@@ -30,6 +29,7 @@ use crate::{
         breaker::{self, BreakerScope, Breakers},
         dead_letter::DeadLetters,
     },
+    pressure::Pressure,
     queue::{Pushed, Pusher, Shard},
     routes::{Place, Routes},
     runner::{Delivery, Pool},
@@ -58,25 +58,18 @@ pub(crate) struct Inner {
     pub(crate) commands: Commands,
     pub(crate) sessions: Sessions,
     pub(crate) limits: Limits,
-    pub(crate) watermarks: Watermarks,
-    /// Shards above their high-water mark.
-    pub(crate) pressed: AtomicUsize,
+    pub(crate) pressure: Pressure,
     pub(crate) serial: AtomicU64,
     /// Stamps what does not go through a queue.
     pub(crate) stamper: Mutex<Stamper>,
     pub(crate) closed: AtomicBool,
+    /// A shutdown ran out of time: workers begin nothing more.
+    pub(crate) stopped: AtomicBool,
     /// Rings when a worker finds nothing to do.
     pub(crate) idle: Notify,
     pub(crate) tasks: Mutex<Vec<JoinHandle<()>>>,
     /// Events that stopped workers had taken and not begun.
     pub(crate) left_over: Mutex<Vec<Event>>,
-}
-
-/// What to call when backpressure begins and ends.
-#[derive(Default)]
-pub(crate) struct Watermarks {
-    pub(crate) high: Option<Box<dyn Fn() + Send + Sync>>,
-    pub(crate) low: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Inner {
@@ -149,7 +142,7 @@ impl Inner {
     #[inline]
     fn pushed(&self, pushed: Pushed) {
         if pushed.rose {
-            self.pressure_rose();
+            self.pressure.rose();
         }
         if let Some((event, outcome)) = pushed.evicted {
             self.account(&event, outcome);
@@ -183,47 +176,73 @@ impl Inner {
     }
 
     pub(crate) async fn publish_batch(&self, batch: &mut Vec<Event>) -> Result<(), BatchError> {
-        let mut accepted = 0;
-        if !self.middleware.events.is_empty() {
-            return self.publish_batch_one_by_one(batch).await;
+        tokio::task::coop::consume_budget().await;
+        if self.push_whole(batch) {
+            return Ok(());
         }
-        while let Some(first) = batch.first() {
-            tokio::task::coop::consume_budget().await;
-            let number = self.shard_number(first.source());
+        let rest = Backwards::new(batch);
+        // `publish` counts the event that it refuses.
+        let (result, counted) = if self.middleware.events.is_empty() {
+            (self.publish_runs(rest.0).await, 0)
+        } else {
+            (self.publish_each(rest.0).await, 1)
+        };
+        result.map_err(|cause| {
+            self.books.refused(rest.0.len() as u64 - counted);
+            BatchError { accepted: rest.accepted(), cause }
+        })
+    }
+
+    /// The usual case: one source, and room for all.
+    fn push_whole(&self, batch: &mut Vec<Event>) -> bool {
+        let Some(first) = batch.first() else { return true };
+        let number = self.shard_number(first.source());
+        let alike = batch.iter().all(|event| self.shard_number(event.source()) == number);
+        if !alike || !self.middleware.events.is_empty() {
+            return false;
+        }
+        let pushed = self.shards[number].push_all(batch, &self.clock);
+        if pushed == Some(true) {
+            self.pressure.rose();
+        }
+        pushed.is_some()
+    }
+
+    /// Events of one shard after the other together, waiting for room.
+    async fn publish_runs(&self, backwards: &mut Vec<Event>) -> Result<(), PublishCause> {
+        while let Some(next) = backwards.last() {
+            let number = self.shard_number(next.source());
             let shard = &self.shards[number];
-            let same = batch.iter().take_while(|e| self.shard_number(e.source()) == number);
-            let count = same.count();
+            let alike = |event: &&Event| self.shard_number(event.source()) == number;
+            // At most so many, for others want the lock too.
+            let count = backwards.iter().rev().take(LONGEST_RUN).take_while(alike).count();
             let pusher = self.pusher();
-            let pushed = shard.push_batch(batch, count, pusher, &self.clock);
-            accepted += pushed.accepted;
+            let pushed = shard.push_some(backwards, count, pusher, &self.clock);
             if pushed.rose {
-                self.pressure_rose();
+                self.pressure.rose();
             }
             for (event, outcome) in pushed.evicted {
                 self.account(&event, outcome);
             }
-            let Some(cause) = pushed.cause else { continue };
+            let Some(cause) = pushed.cause else {
+                tokio::task::coop::consume_budget().await;
+                continue;
+            };
             match Wait::of(&cause) {
                 Some(wait) if pusher == Pusher::Other => self.wait(shard, wait).await,
-                _ => {
-                    self.books.refused(batch.len() as u64);
-                    return Err(BatchError { accepted, cause });
-                }
+                _ => return Err(cause),
             }
         }
         Ok(())
     }
 
-    /// Middleware sees, and may refuse, each event of a batch.
-    async fn publish_batch_one_by_one(&self, batch: &mut Vec<Event>) -> Result<(), BatchError> {
-        let mut accepted = 0;
-        while !batch.is_empty() {
+    /// Middleware sees, and may refuse, each event by itself.
+    async fn publish_each(&self, backwards: &mut Vec<Event>) -> Result<(), PublishCause> {
+        while let Some(next) = backwards.last() {
             // A copy, so that a publish cut off while it waits loses nothing.
-            if let Err(error) = self.publish(&mut Some(batch[0].clone())).await {
-                return Err(BatchError { accepted, cause: error.cause });
-            }
-            batch.remove(0);
-            accepted += 1;
+            let published = self.publish(&mut Some(next.clone())).await;
+            published.map_err(|error| error.cause)?;
+            backwards.pop();
         }
         Ok(())
     }
@@ -242,12 +261,10 @@ impl Inner {
         if self.watched || self.closed.load(Relaxed) || nesting() >= MAX_NESTING {
             return None;
         }
-        let mut borrowed = self.pool.borrow();
+        let mut borrowed = self.pool.borrow(self);
         let runner = borrowed.get()?;
         runner.refresh(self);
-        let delivery = runner.run_now(self, event)?;
-        self.books.dispatched(runner.cell);
-        Some(delivery)
+        runner.run_now(self, event, true)
     }
 
     pub(crate) async fn dispatch(&self, event: &Event) -> Result<Delivery, DispatchError> {
@@ -267,7 +284,7 @@ impl Inner {
             })?;
             event = &changed;
         }
-        let mut borrowed = self.pool.borrow();
+        let mut borrowed = self.pool.borrow(self);
         let Some(runner) = borrowed.get() else { return Ok(Delivery::default()) };
         self.books.dispatched(runner.cell);
         runner.refresh(self);
@@ -277,7 +294,7 @@ impl Inner {
     /// Books one outcome for all handlers of an event that no runner has.
     #[cold]
     pub(crate) fn account(&self, event: &Event, outcome: Outcome) {
-        if let Some(runner) = self.pool.borrow().get() {
+        if let Some(runner) = self.pool.borrow(self).get() {
             runner.account(self, event, outcome);
         }
     }
@@ -289,6 +306,10 @@ impl Inner {
         if nesting() >= MAX_NESTING {
             return Err(CommandError::TooDeep { limit: MAX_NESTING });
         }
+        let deadline = command.deadline();
+        if deadline.is_some_and(|deadline| deadline <= BusClock::wall()) {
+            return Err(CommandError::Expired);
+        }
         let ty = command.ty().clone();
         let Some(handler) = self.commands.find(command.session(), &ty) else {
             return Err(CommandError::NoHandler { command: ty });
@@ -298,7 +319,6 @@ impl Inner {
             breaker::enter(breaker, command.priority(), &self.clock).map_err(|rejected| {
                 CommandError::Rejected { command: ty, retry_after: rejected.retry_after }
             })?;
-        let deadline = command.deadline();
         let next =
             Next { rest: &self.middleware.commands, handler: &handler.function, bus: self.id };
         let reply = match deadline {
@@ -311,8 +331,14 @@ impl Inner {
                 }
             }
         };
-        let failed = matches!(reply, Err(CommandError::Failed { .. } | CommandError::Expired));
-        breaker::leave(permit, breaker, !failed, &self.clock);
+        match &reply {
+            Ok(_) => breaker::leave(permit, breaker, true, &self.clock),
+            Err(CommandError::Failed { .. } | CommandError::Expired) => {
+                breaker::leave(permit, breaker, false, &self.clock);
+            }
+            // The handler had no part in it: the permit goes back unused.
+            Err(_) => drop(permit),
+        }
         reply
     }
 
@@ -322,6 +348,9 @@ impl Inner {
         command: &str,
         function: CommandFn,
     ) -> Result<Subscription, SubscribeError> {
+        if self.closed.load(Relaxed) {
+            return Err(SubscribeError::Ended);
+        }
         let ty = EventType::new(command)
             .map_err(|source| SubscribeError::Command { command: command.to_owned(), source })?;
         let name = format!("command {command}");
@@ -380,6 +409,11 @@ impl Inner {
         self.stamper.lock().stamp(&self.clock, self.clock.cycles(), event);
     }
 
+    /// The ledger without its handlers.
+    pub(crate) fn totals(&self) -> Ledger {
+        self.books.totals(|| self.shards.iter().map(Shard::accepted).sum())
+    }
+
     pub(crate) fn ledger(&self) -> Ledger {
         self.books.ledger(|| self.shards.iter().map(Shard::accepted).sum())
     }
@@ -388,47 +422,94 @@ impl Inner {
         self.shards.iter().map(Shard::depth).sum()
     }
 
-    #[cold]
-    fn pressure_rose(&self) {
-        if self.pressed.fetch_add(1, Relaxed) == 0 {
-            tracing::debug!("backpressure begins");
-            call_safely(self.watermarks.high.as_deref());
-        }
-    }
-
-    #[cold]
-    pub(crate) fn pressure_fell(&self) {
-        if self.pressed.fetch_sub(1, Relaxed) == 1 {
-            tracing::debug!("backpressure ends");
-            call_safely(self.watermarks.low.as_deref());
-        }
-    }
-
     pub(crate) fn close(&self) {
         self.closed.store(true, Relaxed);
         self.shards.iter().for_each(Shard::close);
+    }
+
+    pub(crate) async fn shutdown(&self, limit: Duration) -> Shutdown {
+        let idle = tokio::time::timeout(limit, self.wait_until_idle()).await;
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        if idle.is_err() {
+            self.stopped.store(true, Relaxed);
+            tasks.iter().for_each(JoinHandle::abort);
+        }
+        let mut stuck = 0;
+        let limit = tokio::time::Instant::now() + STOP_LIMIT;
+        for task in tasks {
+            // A handler that never yields cannot be stopped from outside.
+            stuck += usize::from(tokio::time::timeout_at(limit, task).await.is_err());
+        }
+        let mut undelivered = std::mem::take(&mut *self.left_over.lock());
+        for shard in &self.shards {
+            let (events, fell) = shard.clear();
+            for event in &events {
+                self.account(event, Outcome::Cancelled);
+            }
+            undelivered.extend(events);
+            if fell {
+                self.pressure.fell();
+            }
+        }
+        self.idle.notify_waiters();
+        self.meter.report(self);
+        if stuck == 0 {
+            self.routes.clear();
+        }
+        drop(self.commands.remove_all(None));
+        self.forget_stale();
+        Shutdown { undelivered, stuck_workers: stuck }
     }
 
     pub(crate) async fn wait_until_idle(&self) {
         loop {
             let mut idle = pin!(self.idle.notified());
             idle.as_mut().enable();
-            if self.shards.iter().all(Shard::is_idle) {
+            if self.is_idle() {
                 return;
             }
             idle.await;
         }
     }
-}
 
-/// Runs a callback of the program; its panic must not end a worker.
-fn call_safely(callback: Option<&(dyn Fn() + Send + Sync)>) {
-    if let Some(callback) = callback
-        && catch_unwind(AssertUnwindSafe(callback)).is_err()
-    {
-        tracing::error!("a watermark callback panicked");
+    /// Whether all shards were idle at one moment.
+    ///
+    /// They are looked at one after the other, so a handler may have put an
+    /// event into one that was seen before. The count of accepted events only
+    /// grows: the same sum before and after means that nobody did.
+    fn is_idle(&self) -> bool {
+        let look = || self.shards.iter().map(Shard::idle_since).sum::<Option<u64>>();
+        matches!((look(), look()), (Some(before), Some(after)) if before == after)
     }
 }
+
+/// The most events of a batch that are queued under one lock, unless all are.
+const LONGEST_RUN: usize = 256;
+
+/// A batch turned round, so that its front can be taken off one by one. What
+/// is left turns back when this is dropped, cancelled or not.
+struct Backwards<'a>(&'a mut Vec<Event>, usize);
+
+impl<'a> Backwards<'a> {
+    fn new(batch: &'a mut Vec<Event>) -> Self {
+        batch.reverse();
+        let len = batch.len();
+        Self(batch, len)
+    }
+
+    fn accepted(&self) -> usize {
+        self.1 - self.0.len()
+    }
+}
+
+impl Drop for Backwards<'_> {
+    fn drop(&mut self) {
+        self.0.reverse();
+    }
+}
+
+/// How long stopped workers may take to come to their next await.
+const STOP_LIMIT: Duration = Duration::from_millis(200);
 
 /// What a publisher waits for.
 enum Wait {

@@ -10,6 +10,7 @@
 //! at a time, so that counting costs a plain add and shares no cache line.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{
         Arc,
@@ -214,6 +215,7 @@ struct Cells {
 /// One handler's counts.
 #[derive(Debug)]
 pub(crate) struct HandlerCounts {
+    serial: u64,
     name: String,
     pattern: String,
     cells: Box<[CachePadded<Cells>]>,
@@ -223,6 +225,14 @@ impl HandlerCounts {
     #[inline]
     pub(crate) fn count(&self, at: CellIndex, outcome: Outcome) {
         at.add(&self.cells[at.index].outcomes[outcome as usize], 1);
+    }
+
+    fn report(&self) -> HandlerLedger {
+        HandlerLedger {
+            name: self.name.clone(),
+            pattern: self.pattern.clone(),
+            outcomes: self.outcomes(),
+        }
     }
 
     pub(crate) fn outcomes(&self) -> Outcomes {
@@ -253,7 +263,8 @@ pub(crate) struct Books {
 
 #[derive(Debug, Default)]
 struct Handlers {
-    living: Vec<Arc<HandlerCounts>>,
+    /// By order of subscription.
+    living: BTreeMap<u64, Arc<HandlerCounts>>,
     /// The sum of those that ended.
     ended: Outcomes,
 }
@@ -272,19 +283,19 @@ impl Books {
         self.runners.len()
     }
 
-    pub(crate) fn open(&self, name: String, pattern: String) -> Arc<HandlerCounts> {
+    pub(crate) fn open(&self, serial: u64, name: String, pattern: String) -> Arc<HandlerCounts> {
         let cells = self.runners.iter().map(|_| CachePadded::default()).collect();
-        let counts = Arc::new(HandlerCounts { name, pattern, cells });
-        self.handlers.lock().living.push(Arc::clone(&counts));
+        let counts = Arc::new(HandlerCounts { serial, name, pattern, cells });
+        self.handlers.lock().living.insert(serial, Arc::clone(&counts));
         counts
     }
 
     /// Moves a handler's counts to the sum of those that ended. Only when
     /// nobody can count in it any more.
-    pub(crate) fn close(&self, counts: &Arc<HandlerCounts>) {
+    pub(crate) fn close(&self, counts: &HandlerCounts) {
         let mut handlers = self.handlers.lock();
-        if let Some(at) = handlers.living.iter().position(|c| Arc::ptr_eq(c, counts)) {
-            for cells in &handlers.living.swap_remove(at).cells {
+        if handlers.living.remove(&counts.serial).is_some() {
+            for cells in &counts.cells {
                 handlers.ended.add(cells);
             }
         }
@@ -320,21 +331,22 @@ impl Books {
 
     /// The ledger, given how many events the queues accepted.
     pub(crate) fn ledger(&self, queued: impl FnOnce() -> u64) -> Ledger {
+        let mut ledger = self.totals(queued);
+        let handlers = self.handlers.lock();
+        ledger.handlers = handlers.living.values().map(|counts| counts.report()).collect();
+        ledger
+    }
+
+    /// The same without a line for each handler.
+    pub(crate) fn totals(&self, queued: impl FnOnce() -> u64) -> Ledger {
         // Outcomes are read before what causes them, so that a reading in
         // mid-flight shows events as pending, never as made up.
         let mut ledger = Ledger::default();
         {
             let handlers = self.handlers.lock();
             ledger.outcomes = handlers.ended;
-            for counts in &handlers.living {
-                for cells in &counts.cells {
-                    ledger.outcomes.add(cells);
-                }
-                ledger.handlers.push(HandlerLedger {
-                    name: counts.name.clone(),
-                    pattern: counts.pattern.clone(),
-                    outcomes: counts.outcomes(),
-                });
+            for cells in handlers.living.values().flat_map(|counts| &counts.cells) {
+                ledger.outcomes.add(cells);
             }
         }
         for counts in &self.runners {

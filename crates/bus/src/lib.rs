@@ -49,6 +49,7 @@ mod ledger;
 mod metrics;
 mod middleware;
 mod pipeline;
+mod pressure;
 mod queue;
 mod routes;
 mod runner;

@@ -5,7 +5,7 @@
 //! therefore costs the hot path nothing. Times are measured for one event in
 //! [`SAMPLE_EVERY`].
 
-use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, Unit};
 
@@ -156,7 +156,7 @@ impl Meter {
 
     /// Carries the totals to the recorder.
     pub(crate) fn report(&self, inner: &Inner) {
-        let ledger = inner.ledger();
+        let ledger = inner.totals();
         let outcomes = ledger.outcomes;
         self.published.absolute(ledger.published);
         self.processed.absolute(outcomes.delivered);
@@ -166,7 +166,7 @@ impl Meter {
         self.expired.absolute(outcomes.expired);
         self.refused.absolute(ledger.refused);
         self.queue_size.set(inner.depth() as f64);
-        self.backpressure.set(f64::from(inner.pressed.load(Relaxed) > 0));
+        self.backpressure.set(f64::from(inner.pressure.is_high()));
         self.dead_letters.set(inner.dead_letters.len() as f64);
     }
 }

@@ -53,13 +53,13 @@ pub(crate) struct Pushed {
     pub(crate) rose: bool,
 }
 
-/// What became of a batch.
+/// What became of a part of a batch.
 #[derive(Debug, Default)]
 pub(crate) struct PushedBatch {
     pub(crate) accepted: usize,
     pub(crate) evicted: Vec<(Event, Outcome)>,
     pub(crate) rose: bool,
-    /// What stopped it. The event that was refused is still in the batch.
+    /// What stopped it. The event that was refused is still there.
     pub(crate) cause: Option<PublishCause>,
 }
 
@@ -180,11 +180,33 @@ impl Shard {
         Ok(pushed)
     }
 
-    /// Stamps and queues the first `count` events of `batch`, or as many as
-    /// are taken; these are moved out.
-    pub(crate) fn push_batch(
+    /// Stamps and queues all of `batch` if there is room for all, else none.
+    /// Says whether the depth rose to the high-water mark.
+    pub(crate) fn push_all(&self, batch: &mut Vec<Event>, clock: &BusClock) -> Option<bool> {
+        let since = clock.cycles();
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        if self.room_without_asking(state) < batch.len() {
+            return None;
+        }
+        for event in batch.drain(..) {
+            let priority = event.priority();
+            state.add(Some(event), priority, since, clock);
+        }
+        let rose = self.rises(state);
+        let wake = mem::take(&mut state.asleep);
+        drop(guard);
+        if wake {
+            self.work.notify_one();
+        }
+        Some(rose)
+    }
+
+    /// Stamps and queues `count` events from the end of `backwards`, or as
+    /// many as are taken.
+    pub(crate) fn push_some(
         &self,
-        batch: &mut Vec<Event>,
+        backwards: &mut Vec<Event>,
         count: usize,
         pusher: Pusher,
         clock: &BusClock,
@@ -193,27 +215,19 @@ impl Shard {
         let mut done = PushedBatch::default();
         let mut guard = self.state.lock();
         let state = &mut *guard;
-        while done.accepted < count && !batch.is_empty() {
-            let left = count - done.accepted;
-            let room = self.room_without_asking(state).min(left);
-            if room > 0 {
-                for event in batch.drain(..room) {
-                    let priority = event.priority();
-                    state.add(Some(event), priority, since, clock);
-                }
-                done.accepted += room;
-                done.rose |= self.rises(state);
-                continue;
-            }
-            let priority = batch[0].priority();
-            match self.make_room(state, priority, pusher, clock) {
-                Ok(evicted) => done.evicted.extend(evicted),
-                Err(cause) => {
-                    done.cause = Some(cause);
-                    break;
+        while done.accepted < count
+            && let Some(priority) = backwards.last().map(Event::priority)
+        {
+            if self.room_without_asking(state) == 0 {
+                match self.make_room(state, priority, pusher, clock) {
+                    Ok(evicted) => done.evicted.extend(evicted),
+                    Err(cause) => {
+                        done.cause = Some(cause);
+                        break;
+                    }
                 }
             }
-            state.add(Some(batch.remove(0)), priority, since, clock);
+            state.add(backwards.pop(), priority, since, clock);
             done.accepted += 1;
             done.rose |= self.rises(state);
         }
@@ -320,17 +334,23 @@ impl Shard {
         self.room.notify_one();
     }
 
-    /// Takes everything out.
-    pub(crate) fn clear(&self) -> Vec<Event> {
+    /// Takes everything out, for a worker that has stopped; and says whether
+    /// the depth fell to the low-water mark with it.
+    pub(crate) fn clear(&self) -> (Vec<Event>, bool) {
         let mut waiting = VecDeque::new();
-        self.state.lock().lanes.take(&mut waiting, usize::MAX);
-        waiting.into_iter().map(|waiting| waiting.event).collect()
+        let mut state = self.state.lock();
+        state.lanes.take(&mut waiting, usize::MAX);
+        state.asleep = true;
+        let fell = mem::take(&mut state.pressed);
+        drop(state);
+        (waiting.into_iter().map(|waiting| waiting.event).collect(), fell)
     }
 
-    /// Whether nothing waits and the worker has nothing either.
-    pub(crate) fn is_idle(&self) -> bool {
+    /// How many events were accepted so far, if nothing waits and the worker
+    /// has nothing either.
+    pub(crate) fn idle_since(&self) -> Option<u64> {
         let state = self.state.lock();
-        state.lanes.depth() == 0 && state.asleep
+        (state.lanes.depth() == 0 && state.asleep).then_some(state.accepted)
     }
 
     /// Events that wait now.

@@ -12,7 +12,7 @@ use ahash::RandomState;
 use parking_lot::RwLock;
 use swarmbus_core::{
     Event, EventType, Str,
-    router::{Pattern, RouteId, Router},
+    router::{Pattern, PatternError, RouteId, Router},
 };
 
 use crate::subscriber::{Match, Route, Subscriber};
@@ -30,14 +30,22 @@ pub(crate) struct Routes {
 #[derive(Default)]
 struct Tables {
     bus: Router<Arc<Subscriber>>,
-    sessions: HashMap<Str, Router<Arc<Subscriber>>, RandomState>,
+    sessions: HashMap<Str, SessionTable, RandomState>,
     len: usize,
+    epochs: u64,
+}
+
+/// The subscriptions of one session, while it has any.
+struct SessionTable {
+    /// Tells it from an earlier or later one of the same name.
+    epoch: u64,
+    router: Router<Arc<Subscriber>>,
 }
 
 /// Where a subscription stands, to take it out again.
 #[derive(Debug)]
 pub(crate) struct Place {
-    session: Option<Str>,
+    session: Option<(Str, u64)>,
     id: RouteId,
 }
 
@@ -50,18 +58,23 @@ impl Routes {
         subscriber: Arc<Subscriber>,
         limit: usize,
     ) -> Option<Place> {
-        let mut tables = self.tables.write();
+        let mut guard = self.tables.write();
+        let tables = &mut *guard;
         if tables.len >= limit {
             return None;
         }
         tables.len += 1;
-        let router = match session {
-            Some(session) => tables.sessions.entry(session.clone()).or_default(),
-            None => &mut tables.bus,
+        let Some(session) = session else {
+            let id = tables.bus.insert(pattern, subscriber);
+            self.generation.fetch_add(1, Ordering::Release);
+            return Some(Place { session: None, id });
         };
-        let id = router.insert(pattern, subscriber);
-        self.generation.fetch_add(1, Ordering::Release);
-        Some(Place { session: session.cloned(), id })
+        let table = tables.sessions.entry(session.clone()).or_insert_with(|| {
+            tables.epochs += 1;
+            SessionTable { epoch: tables.epochs, router: Router::new() }
+        });
+        let id = table.router.insert(pattern, subscriber);
+        Some(Place { session: Some((session.clone(), table.epoch)), id })
     }
 
     /// Takes a subscriber out; `None` if its session took it out before.
@@ -69,18 +82,24 @@ impl Routes {
         let mut guard = self.tables.write();
         let tables = &mut *guard;
         let removed = match &place.session {
-            Some(session) => {
-                let router = tables.sessions.get_mut(session)?;
-                let removed = router.remove(place.id);
-                if router.is_empty() {
+            Some((session, epoch)) => {
+                let table = tables.sessions.get_mut(session)?;
+                if table.epoch != *epoch {
+                    return None;
+                }
+                let removed = table.router.remove(place.id)?;
+                if table.router.is_empty() {
                     tables.sessions.remove(session);
                 }
                 removed
             }
-            None => tables.bus.remove(place.id),
-        }?;
+            None => {
+                let removed = tables.bus.remove(place.id)?;
+                self.generation.fetch_add(1, Ordering::Release);
+                removed
+            }
+        };
         tables.len -= 1;
-        self.generation.fetch_add(1, Ordering::Release);
         Some(removed)
     }
 
@@ -88,11 +107,10 @@ impl Routes {
     /// of any lock, as handlers have destructors of their own.
     pub(crate) fn remove_session(&self, session: &str) -> Vec<Arc<Subscriber>> {
         let mut tables = self.tables.write();
-        let Some(router) = tables.sessions.remove(session) else { return Vec::new() };
-        tables.len -= router.len();
-        self.generation.fetch_add(1, Ordering::Release);
+        let Some(table) = tables.sessions.remove(session) else { return Vec::new() };
+        tables.len -= table.router.len();
         drop(tables);
-        let ended: Vec<_> = router.into_values().collect();
+        let ended: Vec<_> = table.router.into_values().collect();
         ended.iter().for_each(|subscriber| subscriber.deactivate());
         ended
     }
@@ -101,13 +119,14 @@ impl Routes {
     pub(crate) fn clear(&self) {
         let old = std::mem::take(&mut *self.tables.write());
         self.generation.fetch_add(1, Ordering::Release);
-        let sessions = old.sessions.into_values().flat_map(Router::into_values);
+        let sessions = old.sessions.into_values().flat_map(|table| table.router.into_values());
         for subscriber in old.bus.into_values().chain(sessions) {
             subscriber.deactivate();
         }
     }
 
-    /// Changes whenever the table does.
+    /// Changes whenever the bus's own table does; session tables are not
+    /// cached.
     #[inline]
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
@@ -131,8 +150,8 @@ impl Routes {
 
     fn in_session(&self, session: &str, event: &Event) -> Vec<Match> {
         let mut found = Vec::new();
-        if let Some(router) = self.tables.read().sessions.get(session) {
-            router.for_each_match(event.ty().as_str(), |s| found.push(Arc::clone(s)));
+        if let Some(table) = self.tables.read().sessions.get(session) {
+            table.router.for_each_match(event.ty().as_str(), |s| found.push(Arc::clone(s)));
         }
         in_order(found, event.ty())
     }
@@ -147,4 +166,10 @@ impl Routes {
 fn in_order(mut found: Vec<Arc<Subscriber>>, ty: &EventType) -> Vec<Match> {
     found.sort_by_key(|subscriber| (std::cmp::Reverse(subscriber.priority), subscriber.serial));
     found.into_iter().map(|subscriber| Match::new(subscriber, ty)).collect()
+}
+
+/// A type, a type with wildcards, or a regex between slashes.
+pub(crate) fn parse_pattern(pattern: &str) -> Result<Pattern, PatternError> {
+    let regex = pattern.strip_prefix('/').and_then(|rest| rest.strip_suffix('/'));
+    regex.map_or_else(|| Pattern::parse(pattern), Pattern::regex)
 }

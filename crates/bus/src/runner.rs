@@ -64,7 +64,7 @@ impl Runner {
     /// not begin count as cancelled.
     #[inline]
     pub(crate) async fn run(&mut self, inner: &Inner, event: &Event) -> Delivery {
-        match self.run_now(inner, event) {
+        match self.run_now(inner, event, false) {
             Some(delivery) => delivery,
             None => self.run_all(inner, event).await,
         }
@@ -72,9 +72,14 @@ impl Runner {
 
     /// Does so at once, if all handlers are plain functions and nobody
     /// watches. Nothing here can be cut off, and a panic ends in the handler's
-    /// result.
+    /// result. `dispatched` events have not been counted yet.
     #[inline]
-    pub(crate) fn run_now(&mut self, inner: &Inner, event: &Event) -> Option<Delivery> {
+    pub(crate) fn run_now(
+        &mut self,
+        inner: &Inner,
+        event: &Event,
+        dispatched: bool,
+    ) -> Option<Delivery> {
         let special = event.session().is_some() || event.deadline().is_some();
         if special || inner.watched || inner.meter.is_due(self.until_sample) {
             return None;
@@ -87,6 +92,9 @@ impl Runner {
             return None;
         }
         self.until_sample = self.until_sample.saturating_sub(1);
+        if dispatched {
+            inner.books.dispatched(cell);
+        }
         let mut delivery = Delivery::default();
         for matched in &route.matches {
             if matched.subscriber.is_active() {
@@ -105,7 +113,6 @@ impl Runner {
     async fn run_all(&mut self, inner: &Inner, event: &Event) -> Delivery {
         let sampled = inner.meter.due(&mut self.until_sample);
         let cell = self.cell;
-        let expired = event.deadline().is_some_and(|deadline| deadline <= BusClock::wall());
         let session = inner.routes.of_session(event);
         let bus = self
             .cache
@@ -118,6 +125,8 @@ impl Runner {
             delivery: Delivery::default(),
         };
         while let Some(matched) = flight.begin() {
+            // Asked for each handler: the one before may have taken its time.
+            let expired = event.deadline().is_some_and(|deadline| deadline <= BusClock::wall());
             let call = Call { inner, runner: cell.index, event, matched, sampled };
             let outcome = if expired { Outcome::Expired } else { call.run().await };
             flight.end(matched, outcome);
@@ -212,24 +221,24 @@ impl Pool {
 
     /// A runner nobody else has until it is dropped.
     #[inline]
-    pub(crate) fn borrow(&self) -> Borrowed<'_> {
+    pub(crate) fn borrow<'a>(&'a self, inner: &'a Inner) -> Borrowed<'a> {
         let slot = &*self.free[thread_number() % self.free.len()];
         match slot.take() {
-            Some(runner) => Borrowed { home: Some(slot), runner: Some(runner) },
-            None => self.borrow_elsewhere(),
+            Some(runner) => Borrowed { home: Some(slot), runner: Some(runner), inner },
+            None => self.borrow_elsewhere(inner),
         }
     }
 
     #[cold]
-    fn borrow_elsewhere(&self) -> Borrowed<'_> {
+    fn borrow_elsewhere<'a>(&'a self, inner: &'a Inner) -> Borrowed<'a> {
         for slot in &self.free {
             if let Some(runner) = slot.take() {
-                return Borrowed { home: Some(slot), runner: Some(runner) };
+                return Borrowed { home: Some(slot), runner: Some(runner), inner };
             }
         }
         // Small, as it lives for one event.
-        let cache = self.cache.min(NonZeroUsize::MIN);
-        Borrowed { home: None, runner: Some(Box::new(Runner::new(self.spare, cache))) }
+        let runner = Runner::new(self.spare, self.cache.min(NonZeroUsize::MIN));
+        Borrowed { home: None, runner: Some(Box::new(runner)), inner }
     }
 
     /// Lets all resting runners let go of handlers that are gone.
@@ -248,6 +257,7 @@ pub(crate) struct Borrowed<'a> {
     home: Option<&'a Slot>,
     /// `None` only while being dropped.
     runner: Option<Box<Runner>>,
+    inner: &'a Inner,
 }
 
 impl Borrowed<'_> {
@@ -260,8 +270,12 @@ impl Borrowed<'_> {
 impl Drop for Borrowed<'_> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(home) = self.home {
-            home.store(self.runner.take());
+        let (Some(home), Some(runner)) = (self.home, self.runner.take()) else { return };
+        let generation = runner.generation;
+        home.store(Some(runner));
+        // Handlers that went while it was on loan must not rest in its cache.
+        if generation != self.inner.routes.generation() {
+            self.inner.pool.forget_stale(self.inner);
         }
     }
 }

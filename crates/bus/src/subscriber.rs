@@ -1,11 +1,15 @@
 //! A handler with everything that belongs to it, and its match with one type.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use swarmbus_core::EventType;
+use swarmbus_core::{Event, EventType};
 
 use crate::{
     handler::{FutureSlots, Handler},
@@ -59,6 +63,13 @@ impl Subscriber {
 impl Drop for Subscriber {
     fn drop(&mut self) {
         self.books.close(&self.counts);
+        // What the program's closures captured may panic when dropped, and
+        // that must not end the worker that happens to be last to let go.
+        let handler = mem::replace(&mut self.handler, Handler::sync(|_: &Event| ()));
+        let filter = mem::take(&mut self.pipeline.filter);
+        if catch_unwind(AssertUnwindSafe(|| drop((handler, filter)))).is_err() {
+            tracing::error!(handler = &*self.name, "a handler panicked when dropped");
+        }
     }
 }
 

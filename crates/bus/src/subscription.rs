@@ -6,10 +6,7 @@ use std::{
 };
 
 use serde::de::DeserializeOwned;
-use swarmbus_core::{
-    Event, EventType, Str, breaker,
-    router::{Pattern, PatternError},
-};
+use swarmbus_core::{Event, EventType, Str, breaker};
 
 use crate::{
     command::CommandHandler,
@@ -22,7 +19,7 @@ use crate::{
         breaker::BreakerScope,
         filter::{Filter, FilterLayer},
     },
-    routes::Place,
+    routes::{Place, parse_pattern},
     session::SessionScope,
     subscriber::Subscriber,
 };
@@ -62,7 +59,7 @@ impl<'a> Subscribe<'a> {
     }
 
     /// The name in ledgers, dead letters, metrics and logs. Default: the
-    /// pattern with a number.
+    /// pattern.
     pub fn name(mut self, name: impl AsRef<str>) -> Self {
         self.name = Some(name.as_ref().into());
         self
@@ -162,10 +159,10 @@ impl<'a> Subscribe<'a> {
 
     fn finish(self, handler: Handler) -> Result<Subscription, SubscribeError> {
         let inner = self.inner;
-        let pattern = parse(&self.pattern)
+        let pattern = parse_pattern(&self.pattern)
             .map_err(|source| SubscribeError::Pattern { pattern: self.pattern.clone(), source })?;
         let serial = inner.next_serial();
-        let name = self.name.unwrap_or_else(|| format!("{}#{serial}", self.pattern).into());
+        let name = self.name.unwrap_or_else(|| self.pattern.as_str().into());
         let breaker = inner.breakers.layer(
             &name,
             self.scope,
@@ -184,7 +181,7 @@ impl<'a> Subscribe<'a> {
             handler,
             slots,
             pipeline,
-            inner.books.open(name.to_string(), self.pattern),
+            inner.books.open(serial, name.to_string(), self.pattern),
             Arc::clone(&inner.books),
         ));
         let place = inner.insert_route(self.session, &pattern, Arc::clone(&subscriber))?;
@@ -195,16 +192,10 @@ impl<'a> Subscribe<'a> {
     }
 }
 
-/// A type, a type with wildcards, or a regex between slashes.
-fn parse(pattern: &str) -> Result<Pattern, PatternError> {
-    let regex = pattern.strip_prefix('/').and_then(|rest| rest.strip_suffix('/'));
-    regex.map_or_else(|| Pattern::parse(pattern), Pattern::regex)
-}
-
 /// A handler's registration: dropping it ends it.
 ///
-/// No call starts after the drop returns; one that runs already runs to its
-/// end.
+/// Events that come after the drop do not reach it; a call that has begun
+/// runs to its end.
 #[must_use = "dropping a subscription ends it at once: keep it, or call detach()"]
 pub struct Subscription {
     inner: Weak<Inner>,

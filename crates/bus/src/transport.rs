@@ -80,8 +80,7 @@ pub trait Transport: Send + Sync + 'static {
 }
 
 /// In what transports differ, as data that tests can ask.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Features {
     /// Lost events are told as [`Incoming::Gap`].
     pub reports_gaps: bool,

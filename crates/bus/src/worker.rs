@@ -1,9 +1,14 @@
 //! Workers: the tasks that empty the queue.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use crate::{
     inner::Inner,
+    ledger::Outcome,
     queue::{Taken, Waiting},
     runner::Runner,
 };
@@ -19,10 +24,10 @@ const LONGEST_TAKE: Duration = Duration::from_millis(1);
 const LONGEST_DUTY: Duration = Duration::from_micros(500);
 
 /// Empties one shard until it is closed and empty.
-pub(crate) async fn work(inner: Arc<Inner>, shard: usize, mut runner: Runner) {
+pub(crate) async fn work(duty: Duty, shard: usize, mut runner: Runner) {
+    let inner = &*duty.0;
     let shard = &inner.shards[shard];
-    let mut batch =
-        Batch { inner: &inner, waiting: VecDeque::with_capacity(LARGEST_TAKE), begun: false };
+    let mut batch = Batch { inner, waiting: VecDeque::with_capacity(LARGEST_TAKE), begun: false };
     let mut largest = 1;
     let mut on_duty = Duration::ZERO;
     let mut until_sample = 0;
@@ -30,19 +35,19 @@ pub(crate) async fn work(inner: Arc<Inner>, shard: usize, mut runner: Runner) {
         match shard.take(&mut batch.waiting, largest) {
             Taken::Some { fell } => {
                 if fell {
-                    inner.pressure_fell();
+                    inner.pressure.fell();
                 }
             }
             Taken::Nothing => {
                 inner.idle.notify_waiters();
-                runner.forget_stale(&inner);
+                runner.forget_stale(inner);
                 shard.work.notified().await;
                 on_duty = Duration::ZERO;
                 continue;
             }
             Taken::Closed => break,
         }
-        runner.refresh(&inner);
+        runner.refresh(inner);
         let taken = batch.waiting.len();
         let started = inner.clock.cycles();
         // In place, as an event is large; one that was begun is the runner's
@@ -52,8 +57,12 @@ pub(crate) async fn work(inner: Arc<Inner>, shard: usize, mut runner: Runner) {
                 let wait = inner.clock.between(waiting.since, inner.clock.cycles());
                 inner.meter.waited(wait);
             }
-            runner.run(&inner, &waiting.event).await;
+            runner.run(inner, &waiting.event).await;
             batch.end();
+            if inner.stopped.load(Relaxed) {
+                // A handler that never yields held up the end of this task.
+                return;
+            }
         }
         let took = inner.clock.between(started, inner.clock.cycles());
         if took > LONGEST_TAKE {
@@ -70,6 +79,16 @@ pub(crate) async fn work(inner: Arc<Inner>, shard: usize, mut runner: Runner) {
         }
     }
     inner.idle.notify_waiters();
+}
+
+/// A worker's hold on its bus. A bus whose worker is gone, with its runtime for example, must not let
+/// publishers wait for it.
+pub(crate) struct Duty(pub(crate) Arc<Inner>);
+
+impl Drop for Duty {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 /// Events that a worker has taken.
@@ -96,11 +115,13 @@ impl Batch<'_> {
 }
 
 impl Drop for Batch<'_> {
-    /// The worker was stopped: what was not begun goes back to be reported.
+    /// The worker was stopped: what was not begun is cancelled, and goes back
+    /// to be reported.
     fn drop(&mut self) {
-        if !self.waiting.is_empty() {
-            let left = self.waiting.drain(..).skip(usize::from(self.begun));
-            self.inner.left_over.lock().extend(left.map(|waiting| waiting.event));
+        let left = self.waiting.drain(..).skip(usize::from(self.begun));
+        for Waiting { event, .. } in left {
+            self.inner.account(&event, Outcome::Cancelled);
+            self.inner.left_over.lock().push(event);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
@@ -30,7 +30,7 @@ pub enum BreakerScope {
     /// All events of the handler share one.
     PerHandler,
     /// All handlers that name this service share one, whatever they handle.
-    /// The first to name it decides its settings.
+    /// The first to name it decides its settings; it ends with the last.
     Service(Str),
     /// None: every event reaches the handler.
     Off,
@@ -55,14 +55,17 @@ pub(crate) struct NamedBreaker {
     name: Arc<str>,
     event_type: Option<EventType>,
     breaker: Breaker,
-    gauge: Gauge,
+    meter: Arc<Meter>,
+    /// Registered at the first change: most breakers never have one.
+    gauge: OnceLock<Gauge>,
 }
 
 impl NamedBreaker {
     fn changed(&self, transition: Transition) {
         let event_type = self.event_type.as_ref().map_or("*", EventType::as_str);
         tracing::info!(handler = &*self.name, event_type, "circuit breaker: {transition}");
-        self.gauge.set(match transition.to {
+        let gauge = self.gauge.get_or_init(|| self.meter.breaker(&self.name, event_type));
+        gauge.set(match transition.to {
             StateKind::Closed | StateKind::Disabled | StateKind::MetricsOnly => 0.0,
             StateKind::HalfOpen => 1.0,
             StateKind::Open | StateKind::ForcedOpen | StateKind::Isolated => 2.0,
@@ -157,7 +160,7 @@ impl PerType {
 /// All breakers of one bus.
 pub(crate) struct Breakers {
     registry: Arc<Registry>,
-    services: Mutex<HashMap<Str, Arc<NamedBreaker>, RandomState>>,
+    services: Mutex<HashMap<Str, Weak<NamedBreaker>, RandomState>>,
     max_services: usize,
 }
 
@@ -174,19 +177,21 @@ impl Registry {
         event_type: Option<EventType>,
         config: Config,
     ) -> Arc<NamedBreaker> {
-        let label = event_type.as_ref().map_or("*", EventType::as_str);
-        let gauge = self.meter.breaker(name, label);
         let config = config.with_seed(self.seed.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed));
         let named = Arc::new(NamedBreaker {
             name: Arc::clone(name),
             event_type,
             breaker: Breaker::new(config),
-            gauge,
+            meter: Arc::clone(&self.meter),
+            gauge: OnceLock::new(),
         });
         let mut made = self.made.lock();
         if made.len() == made.capacity() {
-            // Before it grows, let go of those whose handlers are gone.
+            // Before it grows, let go of those whose handlers are gone, and
+            // make room for as many again.
             made.retain(|breaker| breaker.strong_count() > 0);
+            let living = made.len();
+            made.reserve(living.max(8));
         }
         made.push(Arc::downgrade(&named));
         named
@@ -222,14 +227,17 @@ impl Breakers {
 
     fn service(&self, service: Str, config: Config) -> Result<Arc<NamedBreaker>, SubscribeError> {
         let mut services = self.services.lock();
-        if let Some(breaker) = services.get(&service) {
-            return Ok(Arc::clone(breaker));
+        if let Some(breaker) = services.get(&service).and_then(Weak::upgrade) {
+            return Ok(breaker);
+        }
+        if services.len() >= self.max_services {
+            services.retain(|_, breaker| breaker.strong_count() > 0);
         }
         if services.len() >= self.max_services {
             return Err(SubscribeError::TooManyServices { limit: self.max_services });
         }
         let breaker = self.registry.make(&Arc::from(service.as_str()), None, config);
-        services.insert(service, Arc::clone(&breaker));
+        services.insert(service, Arc::downgrade(&breaker));
         Ok(breaker)
     }
 

@@ -9,7 +9,10 @@ use swarmbus_core::{
     router::{Pattern, PatternError},
 };
 
-use crate::handler::{BusId, HandlerError, in_handler};
+use crate::{
+    handler::{BusId, HandlerError, in_handler},
+    routes::parse_pattern,
+};
 
 /// Which of the matching events a handler wants.
 ///
@@ -56,7 +59,7 @@ impl Filter {
     ///
     /// When the pattern is not one.
     pub fn pattern(pattern: &str) -> Result<Self, PatternError> {
-        Ok(Self(Kind::Pattern(Arc::new(Pattern::parse(pattern)?))))
+        Ok(Self(Kind::Pattern(Arc::new(parse_pattern(pattern)?))))
     }
 
     /// Events of one session.

@@ -92,7 +92,8 @@ impl Transport for MemoryTransport {
         if shared.subscriptions >= Self::MAX_SUBSCRIPTIONS {
             return Err(TransportError::TooMany { limit: Self::MAX_SUBSCRIPTIONS });
         }
-        let (sender, inbox) = Inbox::channel(Self::INBOX);
+        // One place more, for the gap that an end may leave.
+        let (sender, inbox) = Inbox::channel(Self::INBOX + 1);
         let subscriber = Subscriber { inbox: sender, missed: AtomicU64::new(0) };
         shared.channels.entry(channel.to_owned()).or_default().push(subscriber);
         shared.subscriptions += 1;
@@ -102,6 +103,7 @@ impl Transport for MemoryTransport {
     async fn close(&self) {
         let mut shared = self.shared.lock();
         shared.closed = true;
+        shared.channels.values().flatten().for_each(Subscriber::end);
         shared.channels.clear();
         shared.subscriptions = 0;
     }
@@ -120,12 +122,22 @@ impl Shared {
 }
 
 impl Subscriber {
+    /// Says what is missing at the end.
+    fn end(&self) {
+        let missed = self.missed.load(Relaxed);
+        if missed > 0 {
+            // Fails if nobody listens any more, which is as well.
+            let _ = self.inbox.try_send(Incoming::Gap { missed });
+        }
+    }
+
     /// Puts the event in the inbox, after the gap if there is one; `false` if
     /// nobody reads it any more.
     fn offer(&self, event: &Event) -> bool {
         let missed = self.missed.load(Relaxed);
-        // A gap and its event go in together or not at all.
-        let needed = if missed > 0 { 2 } else { 1 };
+        // A gap and its event go in together or not at all, and a place is
+        // left for the gap at the end.
+        let needed = if missed > 0 { 3 } else { 2 };
         if !self.inbox.is_closed() && self.inbox.capacity() < needed {
             self.missed.store(missed + 1, Relaxed);
             return true;
