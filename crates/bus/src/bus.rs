@@ -1,8 +1,8 @@
 //! [`Bus`]: start reading here.
 //!
 //! An event goes `publish → queue → runner (route) → pipeline → handler`:
-//! [`Bus::publish`] below, then `queue.rs`, `worker.rs`, `runner.rs`,
-//! `pipeline.rs`, in that order.
+//! [`Bus::publish`] below, then `publish.rs`, `queue.rs`, `worker.rs`,
+//! `runner.rs`, `pipeline.rs`, in that order.
 
 use std::{
     future::Future,
@@ -116,7 +116,8 @@ impl Bus {
     ///
     /// # Errors
     ///
-    /// The cause that stopped it. What was not accepted is still in `batch`.
+    /// The cause that stopped it. What was not accepted is still in `batch`,
+    /// and counts as refused.
     ///
     /// # Cancel safety
     ///
@@ -130,6 +131,9 @@ impl Bus {
     ///
     /// Returns how many handlers matched and how many succeeded. Failures go
     /// the way of the pipeline: breaker, dead letters, ledger.
+    ///
+    /// With plain functions as handlers it never yields: a task that does
+    /// nothing else should yield now and then.
     ///
     /// # Errors
     ///
@@ -220,7 +224,8 @@ impl Bus {
         &self.inner.dead_letters
     }
 
-    /// Every circuit breaker that has seen an event, with its statistics.
+    /// Every circuit breaker of a handler that is subscribed, with its
+    /// statistics. None are left after a [`shutdown`](Self::shutdown).
     pub fn breakers(&self) -> Vec<BreakerReport> {
         self.inner.breakers.report()
     }

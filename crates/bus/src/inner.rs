@@ -1,5 +1,5 @@
 //! What all handles, workers and subscriptions of one bus share, and what
-//! they do with it: the second file to read, after `bus.rs`.
+//! they do with it.
 
 use std::{
     pin::pin,
@@ -20,8 +20,8 @@ use crate::{
     bus::{MAX_NESTING, Shutdown},
     clock::{BusClock, Stamper},
     command::{CommandFn, CommandHandler, Commands, Inserted},
-    error::{BatchError, CommandError, DispatchError, PublishCause, PublishError, SubscribeError},
-    handler::{BusId, is_handling, nesting},
+    error::{CommandError, DispatchError, SubscribeError},
+    handler::{BusId, nesting},
     ledger::{Books, Ledger, Outcome},
     metrics::Meter,
     middleware::{Middleware, Next},
@@ -30,7 +30,7 @@ use crate::{
         dead_letter::DeadLetters,
     },
     pressure::Pressure,
-    queue::{Pushed, Pusher, Shard},
+    queue::Shard,
     routes::{Place, Routes},
     runner::{Delivery, Pool},
     session::{SessionScope, Sessions},
@@ -73,187 +73,6 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
-    /// Queues the event in `slot`, waiting for room if need be.
-    ///
-    /// A slot, because an event is large: it stays where the caller's future
-    /// has it until it is copied, once, into its lane.
-    #[inline]
-    pub(crate) async fn publish(&self, slot: &mut Option<Event>) -> Result<(), PublishError> {
-        self.prepare(slot)?;
-        let shard = self.shard_of(slot);
-        let pusher = self.pusher();
-        match shard.push(slot, pusher, &self.clock) {
-            Ok(pushed) => {
-                self.pushed(pushed);
-                Ok(())
-            }
-            Err(cause) if pusher == Pusher::Handler => Err(self.refuse(slot, cause)),
-            Err(cause) => self.publish_later(shard, slot, cause).await,
-        }
-    }
-
-    #[inline]
-    pub(crate) fn try_publish(&self, slot: &mut Option<Event>) -> Result<(), PublishError> {
-        self.prepare(slot)?;
-        match self.shard_of(slot).push(slot, self.pusher(), &self.clock) {
-            Ok(pushed) => {
-                self.pushed(pushed);
-                Ok(())
-            }
-            Err(cause) => Err(self.refuse(slot, cause)),
-        }
-    }
-
-    /// Middleware before the queue.
-    #[inline]
-    fn prepare(&self, slot: &mut Option<Event>) -> Result<(), PublishError> {
-        if self.middleware.events.is_empty() {
-            return Ok(());
-        }
-        let Some(event) = slot else { return Ok(()) };
-        let publishing = self.middleware.publishing(event);
-        publishing.map_err(|reason| self.refuse(slot, PublishCause::Refused(reason)))
-    }
-
-    /// Hands an event back.
-    #[cold]
-    fn refuse(&self, slot: &mut Option<Event>, cause: PublishCause) -> PublishError {
-        self.books.refused(1);
-        // A slot is empty only after a push that succeeded.
-        let event = slot.take().unwrap_or_else(|| Event::of("unknown", ()));
-        PublishError { event: Box::new(event), cause }
-    }
-
-    #[inline]
-    fn shard_of(&self, slot: &Option<Event>) -> &Shard {
-        let source = slot.as_ref().map_or("", Event::source);
-        &self.shards[self.shard_number(source)]
-    }
-
-    /// A source always gets the same shard, which keeps its order.
-    #[inline]
-    fn shard_number(&self, source: &str) -> usize {
-        match self.shards.len() {
-            1 => 0,
-            n => (self.by_source.hash_one(source) % n as u64) as usize,
-        }
-    }
-
-    #[inline]
-    fn pushed(&self, pushed: Pushed) {
-        if pushed.rose {
-            self.pressure.rose();
-        }
-        if let Some((event, outcome)) = pushed.evicted {
-            self.account(&event, outcome);
-        }
-    }
-
-    /// A handler of this bus must not wait for the queue it empties.
-    #[inline]
-    fn pusher(&self) -> Pusher {
-        if is_handling(self.id) { Pusher::Handler } else { Pusher::Other }
-    }
-
-    #[cold]
-    async fn publish_later(
-        &self,
-        shard: &Shard,
-        slot: &mut Option<Event>,
-        mut cause: PublishCause,
-    ) -> Result<(), PublishError> {
-        while let Some(wait) = Wait::of(&cause) {
-            self.wait(shard, wait).await;
-            match shard.push(slot, Pusher::Other, &self.clock) {
-                Ok(pushed) => {
-                    self.pushed(pushed);
-                    return Ok(());
-                }
-                Err(again) => cause = again,
-            }
-        }
-        Err(self.refuse(slot, cause))
-    }
-
-    pub(crate) async fn publish_batch(&self, batch: &mut Vec<Event>) -> Result<(), BatchError> {
-        tokio::task::coop::consume_budget().await;
-        if self.push_whole(batch) {
-            return Ok(());
-        }
-        let rest = Backwards::new(batch);
-        // `publish` counts the event that it refuses.
-        let (result, counted) = if self.middleware.events.is_empty() {
-            (self.publish_runs(rest.0).await, 0)
-        } else {
-            (self.publish_each(rest.0).await, 1)
-        };
-        result.map_err(|cause| {
-            self.books.refused(rest.0.len() as u64 - counted);
-            BatchError { accepted: rest.accepted(), cause }
-        })
-    }
-
-    /// The usual case: one source, and room for all.
-    fn push_whole(&self, batch: &mut Vec<Event>) -> bool {
-        let Some(first) = batch.first() else { return true };
-        let number = self.shard_number(first.source());
-        let alike = batch.iter().all(|event| self.shard_number(event.source()) == number);
-        if !alike || !self.middleware.events.is_empty() {
-            return false;
-        }
-        let pushed = self.shards[number].push_all(batch, &self.clock);
-        if pushed == Some(true) {
-            self.pressure.rose();
-        }
-        pushed.is_some()
-    }
-
-    /// Events of one shard after the other together, waiting for room.
-    async fn publish_runs(&self, backwards: &mut Vec<Event>) -> Result<(), PublishCause> {
-        while let Some(next) = backwards.last() {
-            let number = self.shard_number(next.source());
-            let shard = &self.shards[number];
-            let alike = |event: &&Event| self.shard_number(event.source()) == number;
-            // At most so many, for others want the lock too.
-            let count = backwards.iter().rev().take(LONGEST_RUN).take_while(alike).count();
-            let pusher = self.pusher();
-            let pushed = shard.push_some(backwards, count, pusher, &self.clock);
-            if pushed.rose {
-                self.pressure.rose();
-            }
-            for (event, outcome) in pushed.evicted {
-                self.account(&event, outcome);
-            }
-            let Some(cause) = pushed.cause else {
-                tokio::task::coop::consume_budget().await;
-                continue;
-            };
-            match Wait::of(&cause) {
-                Some(wait) if pusher == Pusher::Other => self.wait(shard, wait).await,
-                _ => return Err(cause),
-            }
-        }
-        Ok(())
-    }
-
-    /// Middleware sees, and may refuse, each event by itself.
-    async fn publish_each(&self, backwards: &mut Vec<Event>) -> Result<(), PublishCause> {
-        while let Some(next) = backwards.last() {
-            // A copy, so that a publish cut off while it waits loses nothing.
-            let published = self.publish(&mut Some(next.clone())).await;
-            published.map_err(|error| error.cause)?;
-            backwards.pop();
-        }
-        Ok(())
-    }
-
-    async fn wait(&self, shard: &Shard, wait: Wait) {
-        match wait {
-            Wait::ForRoom => shard.wait_for_room().await,
-            Wait::For(time) => tokio::time::sleep(time).await,
-        }
-    }
-
     /// Runs an event through its handlers here, if all are plain functions
     /// and nobody watches: the usual case, without a future of its own.
     #[inline]
@@ -483,47 +302,5 @@ impl Inner {
     }
 }
 
-/// The most events of a batch that are queued under one lock, unless all are.
-const LONGEST_RUN: usize = 256;
-
-/// A batch turned round, so that its front can be taken off one by one. What
-/// is left turns back when this is dropped, cancelled or not.
-struct Backwards<'a>(&'a mut Vec<Event>, usize);
-
-impl<'a> Backwards<'a> {
-    fn new(batch: &'a mut Vec<Event>) -> Self {
-        batch.reverse();
-        let len = batch.len();
-        Self(batch, len)
-    }
-
-    fn accepted(&self) -> usize {
-        self.1 - self.0.len()
-    }
-}
-
-impl Drop for Backwards<'_> {
-    fn drop(&mut self) {
-        self.0.reverse();
-    }
-}
-
 /// How long stopped workers may take to come to their next await.
 const STOP_LIMIT: Duration = Duration::from_millis(200);
-
-/// What a publisher waits for.
-enum Wait {
-    ForRoom,
-    For(Duration),
-}
-
-impl Wait {
-    /// `None` if waiting is of no use.
-    fn of(cause: &PublishCause) -> Option<Self> {
-        match cause {
-            PublishCause::Full => Some(Self::ForRoom),
-            PublishCause::RateLimited { retry_after } => Some(Self::For(*retry_after)),
-            PublishCause::Outranked | PublishCause::Closed | PublishCause::Refused(_) => None,
-        }
-    }
-}

@@ -50,6 +50,7 @@ mod metrics;
 mod middleware;
 mod pipeline;
 mod pressure;
+mod publish;
 mod queue;
 mod routes;
 mod runner;
