@@ -112,22 +112,13 @@ impl Runner {
 
     async fn run_all(&mut self, inner: &Inner, event: &Event) -> Delivery {
         let sampled = inner.meter.due(&mut self.until_sample);
-        let cell = self.cell;
+        let runner = self.cell.index;
         let session = inner.routes.of_session(event);
-        let bus = self
-            .cache
-            .get_or_insert_with(self.generation, event.ty(), || inner.routes.of_type(event.ty()));
-        let mut flight = InFlight {
-            books: &inner.books,
-            cell,
-            current: None,
-            rest: session.iter().chain(&bus.matches),
-            delivery: Delivery::default(),
-        };
+        let mut flight = self.start(inner, event, &session);
         while let Some(matched) = flight.begin() {
             // Asked for each handler: the one before may have taken its time.
             let expired = event.deadline().is_some_and(|deadline| deadline <= BusClock::wall());
-            let call = Call { inner, runner: cell.index, event, matched, sampled };
+            let call = Call { inner, runner, event, matched, sampled };
             let outcome = if expired { Outcome::Expired } else { call.run().await };
             flight.end(matched, outcome);
         }
@@ -138,18 +129,28 @@ impl Runner {
     pub(crate) fn account(&mut self, inner: &Inner, event: &Event, outcome: Outcome) {
         self.refresh(inner);
         let session = inner.routes.of_session(event);
-        let bus = self
+        let mut flight = self.start(inner, event, &session);
+        while let Some(matched) = flight.begin() {
+            flight.end(matched, outcome);
+        }
+    }
+
+    /// Finds an event's handlers, those of its session first.
+    fn start<'a>(
+        &'a mut self,
+        inner: &'a Inner,
+        event: &Event,
+        session: &'a [Match],
+    ) -> InFlight<'a, impl Iterator<Item = &'a Match>> {
+        let route = self
             .cache
             .get_or_insert_with(self.generation, event.ty(), || inner.routes.of_type(event.ty()));
-        let mut flight = InFlight {
+        InFlight {
             books: &inner.books,
             cell: self.cell,
             current: None,
-            rest: session.iter().chain(&bus.matches),
+            rest: session.iter().chain(&route.matches),
             delivery: Delivery::default(),
-        };
-        while let Some(matched) = flight.begin() {
-            flight.end(matched, outcome);
         }
     }
 }
