@@ -75,7 +75,7 @@ impl NamedBreaker {
 
 /// On the way in: a permit, if there is a breaker; priorities 8 and 9 always
 /// get one.
-#[inline]
+#[inline(always)]
 pub(crate) fn enter<'a>(
     breaker: Option<&'a NamedBreaker>,
     priority: Priority,
@@ -102,7 +102,7 @@ pub(crate) fn enter<'a>(
 }
 
 /// On the way out: tells the breaker how it went.
-#[inline]
+#[inline(always)]
 pub(crate) fn leave(
     permit: Option<Permit<'_>>,
     breaker: Option<&NamedBreaker>,
