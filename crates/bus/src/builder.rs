@@ -90,6 +90,9 @@ impl BusBuilder {
 
     /// How many events may wait, split evenly over the workers. Default:
     /// 10,000. Handlers that publish may use a quarter more.
+    ///
+    /// One source fills the share of its worker and no more: take one worker
+    /// where a single source should have it all.
     pub fn capacity(mut self, events: usize) -> Self {
         self.capacity = events;
         self

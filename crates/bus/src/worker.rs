@@ -17,7 +17,8 @@ use crate::{
 const LARGEST_TAKE: usize = 256;
 
 /// A worker takes fewer events at once when these take longer, so that an
-/// urgent event never waits behind many slow ones.
+/// urgent event seldom waits behind many slow ones: only when handlers turn
+/// slow in the middle of what was taken.
 const LONGEST_TAKE: Duration = Duration::from_millis(1);
 
 /// After this long a worker yields its thread.

@@ -210,8 +210,9 @@ impl Event {
     /// has none yet. The bus does this on publishing, so that the id itself,
     /// a `UUIDv7`, need only be computed for an event that leaves the process.
     ///
-    /// `nonce` should be unique and hard to guess within one microsecond; 0
-    /// means "none".
+    /// `nonce` should be unique within one microsecond, among processes too;
+    /// 0 means "none". An id is no secret: one that is known may give others
+    /// away.
     #[inline]
     pub fn stamp(&mut self, now: Timestamp, nonce: u64) {
         if self.timestamp.is_none() {
