@@ -5,5 +5,6 @@ mod backpressure;
 mod commands;
 mod delivery;
 mod failures;
+mod journal;
 mod observation;
 mod shutdown;

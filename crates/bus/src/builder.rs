@@ -17,6 +17,7 @@ use crate::{
     error::BuildError,
     handler::BusId,
     inner::Inner,
+    journal::Journal,
     ledger::{Books, CellIndex},
     metrics::{Meter, SAMPLE_EVERY},
     middleware::{CommandMiddleware, EventMiddleware, Middleware},
@@ -44,6 +45,7 @@ pub struct BusBuilder {
     tracing: bool,
     middleware: Middleware,
     pressure: Pressure,
+    journal: Option<Arc<dyn Journal>>,
 }
 
 /// The limits that outlive the builder.
@@ -69,6 +71,7 @@ impl BusBuilder {
             tracing: false,
             middleware: Middleware::default(),
             pressure: Pressure::default(),
+            journal: None,
         }
     }
 
@@ -177,6 +180,13 @@ impl BusBuilder {
         self
     }
 
+    /// Writes down every event before it is accepted, and what became of it.
+    /// Default: nothing is written down.
+    pub fn journal(mut self, journal: impl Journal) -> Self {
+        self.journal = Some(Arc::new(journal));
+        self
+    }
+
     /// Builds the bus and starts its workers on the current tokio runtime.
     ///
     /// # Errors
@@ -205,6 +215,8 @@ impl BusBuilder {
             books: Arc::new(Books::new(self.workers + pool_size + 1)),
             pool,
             watched: self.tracing || !self.middleware.events.is_empty(),
+            plain: !self.tracing && self.middleware.events.is_empty() && self.journal.is_none(),
+            journal: self.journal,
             tracing: self.tracing,
             middleware: self.middleware,
             breakers: Breakers::new(Arc::clone(&meter), self.max_handlers, seed(usize::MAX - 1)),

@@ -6,7 +6,7 @@ use swarmbus_core::{
     Event, EventType, event::EventTypeError, overflow::Reason, router::PatternError,
 };
 
-use crate::handler::HandlerError;
+use crate::{handler::HandlerError, journal::JournalError};
 
 /// Why an event was not published. It is handed back in
 /// [`PublishError::event`].
@@ -45,6 +45,15 @@ pub enum PublishCause {
     /// Middleware refused it.
     #[error("refused by middleware: {0}")]
     Refused(String),
+    /// The journal could not write it down, and says why.
+    #[error("the journal did not take it: {0}")]
+    Journal(String),
+}
+
+impl From<JournalError> for PublishCause {
+    fn from(error: JournalError) -> Self {
+        Self::Journal(error.to_string())
+    }
 }
 
 impl From<Reason> for PublishCause {
@@ -79,6 +88,9 @@ pub enum DispatchError {
     /// Middleware refused it.
     #[error("refused by middleware: {0}")]
     Refused(String),
+    /// The journal could not write it down, and says why.
+    #[error("the journal did not take it: {0}")]
+    Journal(String),
     /// Handlers dispatch to each other without end.
     #[error("handlers dispatch inside each other more than {limit} deep")]
     TooDeep {

@@ -22,6 +22,7 @@ use crate::{
     command::{CommandFn, CommandHandler, Commands, Inserted},
     error::{CommandError, DispatchError, SubscribeError},
     handler::{BusId, nesting},
+    journal::Journal,
     ledger::{Books, Ledger, Outcome},
     metrics::Meter,
     middleware::{Middleware, Next},
@@ -50,6 +51,10 @@ pub(crate) struct Inner {
     pub(crate) middleware: Middleware,
     /// Whether every handler call is to be observed, not only sampled ones.
     pub(crate) watched: bool,
+    /// Whether nobody watches and nothing is written down: events may then
+    /// take the short way.
+    pub(crate) plain: bool,
+    pub(crate) journal: Option<Arc<dyn Journal>>,
     /// Whether every handler call has a span.
     pub(crate) tracing: bool,
     pub(crate) meter: Arc<Meter>,
@@ -77,7 +82,7 @@ impl Inner {
     /// and nobody watches: the usual case, without a future of its own.
     #[inline]
     pub(crate) fn dispatch_now(&self, event: &Event) -> Option<Delivery> {
-        if self.watched || self.closed.load(Relaxed) || nesting() >= MAX_NESTING {
+        if !self.plain || self.closed.load(Relaxed) || nesting() >= MAX_NESTING {
             return None;
         }
         let mut borrowed = self.pool.borrow(self);
@@ -102,6 +107,19 @@ impl Inner {
                 DispatchError::Refused(reason)
             })?;
             event = &changed;
+        }
+        let mut stamped;
+        if let Some(journal) = self.journal_for(event) {
+            stamped = event.clone();
+            self.stamp(&mut stamped);
+            match self.record(journal, &stamped).await {
+                Ok(recorded) => recorded.handed_over(),
+                Err(error) => {
+                    self.books.refused(1);
+                    return Err(DispatchError::Journal(error.to_string()));
+                }
+            }
+            event = &stamped;
         }
         let mut borrowed = self.pool.borrow(self);
         let Some(runner) = borrowed.get() else { return Ok(Delivery::default()) };

@@ -45,6 +45,7 @@ mod command;
 mod error;
 mod handler;
 mod inner;
+mod journal;
 mod ledger;
 mod metrics;
 mod middleware;
@@ -66,6 +67,7 @@ pub use error::{
     BatchError, BuildError, CommandError, DispatchError, PublishCause, PublishError, SubscribeError,
 };
 pub use handler::{HandlerError, IntoHandlerResult};
+pub use journal::{Journal, JournalError, Settlement};
 pub use ledger::{HandlerLedger, Ledger, Outcome, Outcomes};
 pub use metrics::{METRICS, Metric, MetricKind, SAMPLE_EVERY};
 pub use middleware::{CommandMiddleware, EventMiddleware, Next};

@@ -1,6 +1,6 @@
 //! The way into the queue: one event or a batch, waiting for room or not.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use swarmbus_core::Event;
 
@@ -8,6 +8,7 @@ use crate::{
     error::{BatchError, PublishCause, PublishError},
     handler::is_handling,
     inner::Inner,
+    journal::{self, Journal, JournalError, Recorded, Settlement},
     queue::{Pushed, Pusher, Shard},
 };
 
@@ -19,6 +20,15 @@ impl Inner {
     #[inline]
     pub(crate) async fn publish(&self, slot: &mut Option<Event>) -> Result<(), PublishError> {
         self.prepare(slot)?;
+        if self.journal.is_some() {
+            // Boxed, as its future is large and most buses have no journal.
+            return Box::pin(self.publish_recorded(slot)).await;
+        }
+        self.enqueue(slot).await
+    }
+
+    #[inline]
+    async fn enqueue(&self, slot: &mut Option<Event>) -> Result<(), PublishError> {
         let shard = self.shard_of(slot);
         let pusher = self.pusher();
         match shard.push(slot, pusher, &self.clock) {
@@ -34,13 +44,68 @@ impl Inner {
     #[inline]
     pub(crate) fn try_publish(&self, slot: &mut Option<Event>) -> Result<(), PublishError> {
         self.prepare(slot)?;
+        let recorded = match self.try_record(slot) {
+            Ok(recorded) => recorded,
+            Err(cause) => return Err(self.refuse(slot, cause)),
+        };
         match self.shard_of(slot).push(slot, self.pusher(), &self.clock) {
             Ok(pushed) => {
                 self.pushed(pushed);
+                if let Some(recorded) = recorded {
+                    recorded.handed_over();
+                }
                 Ok(())
             }
             Err(cause) => Err(self.refuse(slot, cause)),
         }
+    }
+
+    /// The journal, if there is one that wants to know of this event.
+    #[inline]
+    pub(crate) fn journal_for(&self, event: &Event) -> Option<&Arc<dyn Journal>> {
+        self.journal.as_ref().filter(|_| journal::wants(event))
+    }
+
+    /// Has a stamped event written down.
+    pub(crate) async fn record<'a>(
+        &self,
+        journal: &'a Arc<dyn Journal>,
+        event: &Event,
+    ) -> Result<Recorded<'a>, JournalError> {
+        let recorded = Recorded::new(&**journal, event);
+        match journal.accept(std::slice::from_ref(event)).await {
+            Ok(()) => Ok(recorded),
+            Err(error) => {
+                // The journal has nothing of it: there is nothing to withdraw.
+                recorded.handed_over();
+                Err(error)
+            }
+        }
+    }
+
+    /// Queues an event once the journal has it.
+    async fn publish_recorded(&self, slot: &mut Option<Event>) -> Result<(), PublishError> {
+        let Some(event) = slot.as_mut() else { return Ok(()) };
+        let Some(journal) = self.journal_for(event) else { return self.enqueue(slot).await };
+        self.stamp(event);
+        match self.record(journal, event).await {
+            Ok(recorded) => {
+                self.enqueue(slot).await?;
+                recorded.handed_over();
+                Ok(())
+            }
+            Err(error) => Err(self.refuse(slot, error.into())),
+        }
+    }
+
+    /// Has an event written down, if that takes no waiting.
+    #[inline]
+    fn try_record(&self, slot: &mut Option<Event>) -> Result<Option<Recorded<'_>>, PublishCause> {
+        let Some(event) = slot else { return Ok(None) };
+        let Some(journal) = self.journal_for(event) else { return Ok(None) };
+        self.stamp(event);
+        journal.try_accept(event)?;
+        Ok(Some(Recorded::new(&**journal, event)))
     }
 
     /// Middleware before the queue.
@@ -116,6 +181,13 @@ impl Inner {
 
     pub(crate) async fn publish_batch(&self, batch: &mut Vec<Event>) -> Result<(), BatchError> {
         tokio::task::coop::consume_budget().await;
+        if self.journal.is_some() && self.middleware.events.is_empty() {
+            return self.publish_batch_recorded(batch).await;
+        }
+        self.enqueue_batch(batch).await
+    }
+
+    async fn enqueue_batch(&self, batch: &mut Vec<Event>) -> Result<(), BatchError> {
         if self.push_whole(batch) {
             return Ok(());
         }
@@ -130,6 +202,43 @@ impl Inner {
             self.books.refused(rest.0.len() as u64 - counted);
             BatchError { accepted: rest.accepted(), cause }
         })
+    }
+
+    /// Has a batch written down and queued, a part at a time.
+    async fn publish_batch_recorded(&self, batch: &mut Vec<Event>) -> Result<(), BatchError> {
+        let Some(journal) = &self.journal else { return Ok(()) };
+        let mut accepted = 0;
+        while !batch.is_empty() {
+            let mut part = Part::take(&**journal, batch);
+            let taken = part.events.len();
+            let done = self.publish_part(&mut part).await;
+            drop(part);
+            if let Err(error) = done {
+                // Those of the part are counted already.
+                let uncounted = batch.len() - (taken - error.accepted);
+                self.books.refused(uncounted as u64);
+                return Err(BatchError { accepted: accepted + error.accepted, ..error });
+            }
+            accepted += taken;
+        }
+        Ok(())
+    }
+
+    async fn publish_part(&self, part: &mut Part<'_>) -> Result<(), BatchError> {
+        part.events.iter_mut().for_each(|event| self.stamp(event));
+        part.recorded = true;
+        let accepted = if part.events.iter().all(journal::wants) {
+            part.journal.accept(&part.events).await
+        } else {
+            let wanted = part.events.iter().filter(|event| journal::wants(event));
+            part.journal.accept(&wanted.cloned().collect::<Vec<_>>()).await
+        };
+        if let Err(error) = accepted {
+            part.recorded = false;
+            self.books.refused(part.events.len() as u64);
+            return Err(BatchError { accepted: 0, cause: error.into() });
+        }
+        self.enqueue_batch(&mut part.events).await
     }
 
     /// The usual case: one source, and room for all.
@@ -197,6 +306,37 @@ impl Inner {
 /// The most events of a batch that are queued under one lock, unless all are.
 const LONGEST_RUN: usize = 256;
 
+/// The most events that are written down as one.
+const LARGEST_PART: usize = 1_024;
+
+/// The front of a batch. What is left of it goes back when this is dropped,
+/// cancelled or not, and the journal forgets it.
+struct Part<'a> {
+    journal: &'a dyn Journal,
+    events: Vec<Event>,
+    batch: &'a mut Vec<Event>,
+    /// The journal may have the events.
+    recorded: bool,
+}
+
+impl<'a> Part<'a> {
+    fn take(journal: &'a dyn Journal, batch: &'a mut Vec<Event>) -> Self {
+        let events = batch.drain(..batch.len().min(LARGEST_PART)).collect();
+        Self { journal, events, batch, recorded: false }
+    }
+}
+
+impl Drop for Part<'_> {
+    fn drop(&mut self) {
+        if self.recorded {
+            for event in self.events.iter().filter(|event| journal::wants(event)) {
+                self.journal.settle(event, Settlement::Withdrawn);
+            }
+        }
+        self.batch.splice(..0, self.events.drain(..));
+    }
+}
+
 /// A batch turned round, so that its front can be taken off one by one. What
 /// is left turns back when this is dropped, cancelled or not.
 struct Backwards<'a>(&'a mut Vec<Event>, usize);
@@ -231,7 +371,10 @@ impl Wait {
         match cause {
             PublishCause::Full => Some(Self::ForRoom),
             PublishCause::RateLimited { retry_after } => Some(Self::For(*retry_after)),
-            PublishCause::Outranked | PublishCause::Closed | PublishCause::Refused(_) => None,
+            PublishCause::Outranked
+            | PublishCause::Closed
+            | PublishCause::Refused(_)
+            | PublishCause::Journal(_) => None,
         }
     }
 }

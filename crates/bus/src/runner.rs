@@ -6,7 +6,10 @@
 
 use std::{
     num::NonZeroUsize,
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use crossbeam_utils::{CachePadded, atomic::AtomicCell};
@@ -15,6 +18,7 @@ use swarmbus_core::{Event, router::RouteCache};
 use crate::{
     clock::BusClock,
     inner::Inner,
+    journal::Receipt,
     ledger::{Books, CellIndex, Outcome},
     pipeline::Call,
     subscriber::{Match, Route},
@@ -81,7 +85,7 @@ impl Runner {
         dispatched: bool,
     ) -> Option<Delivery> {
         let special = event.session().is_some() || event.deadline().is_some();
-        if special || inner.watched || inner.meter.is_due(self.until_sample) {
+        if special || !inner.plain || inner.meter.is_due(self.until_sample) {
             return None;
         }
         let cell = self.cell;
@@ -145,8 +149,10 @@ impl Runner {
         let route = self
             .cache
             .get_or_insert_with(self.generation, event.ty(), || inner.routes.of_type(event.ty()));
+        let journal = inner.journal_for(event);
         InFlight {
             books: &inner.books,
+            receipt: journal.map(|journal| Receipt::new(journal, event)),
             cell: self.cell,
             current: None,
             rest: session.iter().chain(&route.matches),
@@ -160,6 +166,8 @@ impl Runner {
 struct InFlight<'a, I: Iterator<Item = &'a Match>> {
     books: &'a Books,
     cell: CellIndex,
+    /// What the journal learns from, if there is one.
+    receipt: Option<Arc<Receipt>>,
     current: Option<&'a Match>,
     rest: I,
     delivery: Delivery,
@@ -180,6 +188,9 @@ impl<'a, I: Iterator<Item = &'a Match>> InFlight<'a, I> {
     #[inline]
     fn end(&mut self, matched: &Match, outcome: Outcome) {
         self.current = None;
+        if let Some(receipt) = &self.receipt {
+            receipt.note(outcome);
+        }
         matched.subscriber.counts.count(self.cell, outcome);
         self.delivery.delivered += u32::from(outcome == Outcome::Delivered);
     }

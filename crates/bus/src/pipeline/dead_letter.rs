@@ -96,6 +96,10 @@ pub(crate) fn keep(call: Call<'_>, error: Box<HandlerError>) -> Outcome {
     // A dispatched event has no stamp yet; a letter needs its id and time.
     call.inner.stamp(&mut event);
     let handler = Arc::clone(&subscriber.name);
-    call.inner.dead_letters.push(DeadLetter { event, handler, error: error.into(), at });
+    let letter = DeadLetter { event, handler, error: error.into(), at };
+    if let Some(journal) = call.inner.journal_for(&letter.event) {
+        journal.dead_letter(&letter);
+    }
+    call.inner.dead_letters.push(letter);
     Outcome::DeadLettered
 }

@@ -1,0 +1,270 @@
+//! What a journal is told: of every event before it is accepted, and of what
+//! became of it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::SeqCst},
+};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use swarmbus::{
+    Bus, DeadLetter, DispatchError, Event, Journal, JournalError, Overflow, PublishCause,
+    Settlement,
+};
+use swarmbus_tests::{Count, Door, LONG, settle, within};
+use tokio::sync::Semaphore;
+
+/// Keeps what it is told, refuses or waits when asked to.
+#[derive(Clone)]
+struct Notes(Arc<Told>);
+
+struct Told {
+    lines: Mutex<Vec<String>>,
+    broken: AtomicBool,
+    /// A permit for each call that may go on.
+    turns: Semaphore,
+    asked: Count,
+}
+
+impl Notes {
+    fn new() -> Self {
+        let turns = Semaphore::new(Semaphore::MAX_PERMITS);
+        let (lines, broken) = (Mutex::default(), AtomicBool::new(false));
+        Self(Arc::new(Told { lines, broken, turns, asked: Count::default() }))
+    }
+
+    /// Lets no `accept` return until permits are added.
+    fn held() -> Self {
+        let notes = Self::new();
+        notes.0.turns.forget_permits(Semaphore::MAX_PERMITS);
+        notes
+    }
+
+    fn broken() -> Self {
+        let notes = Self::new();
+        notes.0.broken.store(true, SeqCst);
+        notes
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.0.lines.lock().clone()
+    }
+
+    fn note(&self, what: &str, event: &Event) {
+        assert!(event.is_stamped(), "{event:?}");
+        self.0.lines.lock().push(format!("{what} {}", event.text().unwrap_or_default()));
+    }
+
+    fn take(&self, events: &[Event]) -> Result<(), JournalError> {
+        if self.0.broken.load(SeqCst) {
+            return Err(JournalError::Failed("no space left".into()));
+        }
+        events.iter().for_each(|event| self.note("accept", event));
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Journal for Notes {
+    async fn accept(&self, events: &[Event]) -> Result<(), JournalError> {
+        self.0.asked.add();
+        self.0.turns.acquire().await.expect("never closed").forget();
+        self.take(events)
+    }
+
+    fn try_accept(&self, event: &Event) -> Result<(), JournalError> {
+        if self.0.turns.available_permits() == 0 {
+            return Err(JournalError::WouldWait);
+        }
+        self.take(std::slice::from_ref(event))
+    }
+
+    fn settle(&self, event: &Event, settlement: Settlement) {
+        self.note(&format!("{settlement:?}"), event);
+    }
+
+    fn dead_letter(&self, letter: &DeadLetter) {
+        self.note(&format!("letter of {}:", letter.handler), &letter.event);
+    }
+}
+
+fn event(text: &'static str) -> Event {
+    Event::of("x", text)
+}
+
+#[tokio::test]
+async fn an_event_is_settled_by_the_worst_of_its_outcomes() {
+    let notes = Notes::new();
+    let bus = Bus::builder().journal(notes.clone()).build().unwrap();
+    let _works = bus.subscribe("x").handle(|_: &Event| ()).unwrap();
+    let _fails = bus
+        .subscribe("x")
+        .name("picky")
+        .handle(|event: &Event| if event.text() == Some("dead") { Err("no") } else { Ok(()) })
+        .unwrap();
+    let _forgets = bus
+        .subscribe("x")
+        .dead_letters(false)
+        .handle(|event: &Event| if event.text() == Some("good") { Ok(()) } else { Err("no") })
+        .unwrap();
+    for text in ["good", "dead", "bad"] {
+        bus.publish(event(text)).await.unwrap();
+    }
+    bus.publish(Event::of("nobody.wants.it", "alone")).await.unwrap();
+    settle(&bus).await;
+    let mut lines = notes.lines();
+    lines.sort();
+    let mut expected = vec!["accept good", "accept dead", "accept bad", "accept alone"];
+    expected.extend(["letter of picky: dead", "Delivered good", "Dead dead", "Failed bad"]);
+    expected.push("Delivered alone");
+    expected.sort_unstable();
+    assert_eq!(lines, expected);
+}
+
+#[tokio::test]
+async fn every_way_in_is_written_down_first() {
+    let notes = Notes::new();
+    let bus = Bus::builder().journal(notes.clone()).build().unwrap();
+    let reader = notes.clone();
+    let _handler = bus
+        .subscribe("x")
+        .handle(move |event: &Event| {
+            let line = format!("accept {}", event.text().unwrap());
+            assert!(reader.lines().contains(&line), "{line}");
+        })
+        .unwrap();
+    bus.publish(event("publish")).await.unwrap();
+    bus.try_publish(event("try_publish")).unwrap();
+    bus.publish_batch(&mut vec![event("batch 1"), event("batch 2")]).await.unwrap();
+    assert_eq!(bus.dispatch(&event("dispatch")).await.unwrap().delivered, 1);
+    settle(&bus).await;
+    let settled = notes.lines().iter().filter(|line| line.starts_with("Delivered")).count();
+    assert_eq!(settled, 5, "{:?}", notes.lines());
+    assert_eq!(bus.ledger().outcomes.delivered, 5);
+}
+
+#[tokio::test]
+async fn what_the_journal_refuses_comes_back_and_is_not_withdrawn() {
+    let notes = Notes::broken();
+    let bus = Bus::builder().journal(notes.clone()).build().unwrap();
+    let _handler = bus.subscribe("x").handle(|_: &Event| ()).unwrap();
+    let cause = PublishCause::Journal("no space left".into());
+    let error = bus.publish(event("a")).await.unwrap_err();
+    assert_eq!((error.event.text(), &error.cause), (Some("a"), &cause));
+    let error = bus.try_publish(event("b")).unwrap_err();
+    assert_eq!((error.event.text(), &error.cause), (Some("b"), &cause));
+    let mut batch = vec![event("c"), event("d")];
+    let error = bus.publish_batch(&mut batch).await.unwrap_err();
+    assert_eq!((error.accepted, error.cause, batch.len()), (0, cause, 2));
+    let error = bus.dispatch(&event("e")).await.unwrap_err();
+    assert_eq!(error, DispatchError::Journal("no space left".into()));
+    settle(&bus).await;
+    assert_eq!((bus.ledger().published, bus.ledger().refused), (0, 5));
+    assert!(notes.lines().is_empty(), "{:?}", notes.lines());
+}
+
+#[tokio::test]
+async fn what_the_queue_refuses_is_withdrawn() {
+    let notes = Notes::new();
+    let bus = Bus::builder().workers(1).capacity(1).journal(notes.clone()).build().unwrap();
+    let (door, begun) = (Door::default(), Count::default());
+    let (waits, counts) = (door.clone(), begun.clone());
+    let _stuck = bus
+        .subscribe("x")
+        .handle(move |_: &Event| {
+            counts.add();
+            waits.wait();
+        })
+        .unwrap();
+    let publisher = bus.clone();
+    let full = std::thread::spawn(move || {
+        let mut taken = 0;
+        // One is with the handler, one in the queue.
+        while publisher.try_publish(event("fits")).is_ok() {
+            taken += 1;
+        }
+        taken
+    });
+    // The handler blocks this runtime's only thread, so the rest happens there.
+    let taken = full.join().unwrap();
+    door.open();
+    settle(&bus).await;
+    let lines = notes.lines();
+    let count = |what: &str| lines.iter().filter(|line| line.starts_with(what)).count();
+    assert_eq!(count("accept"), taken + 1);
+    assert_eq!((count("Delivered"), count("Withdrawn")), (taken, 1));
+}
+
+#[tokio::test]
+async fn a_publisher_that_gives_up_withdraws_its_event() {
+    let notes = Notes::held();
+    let bus = Bus::builder().journal(notes.clone()).build().unwrap();
+    let mut batch = vec![event("b"), event("c")];
+    {
+        let mut single = std::pin::pin!(bus.publish(event("a")));
+        let mut several = std::pin::pin!(bus.publish_batch(&mut batch));
+        let both = async { tokio::join!(&mut single, &mut several) };
+        tokio::select! {
+            biased;
+            _ = both => unreachable!("the journal holds them"),
+            () = notes.0.asked.reaches(2) => {}
+        }
+    }
+    let texts: Vec<_> = batch.iter().map(|event| event.text().unwrap()).collect();
+    assert_eq!(texts, ["b", "c"]);
+    assert_eq!(notes.lines(), ["Withdrawn b", "Withdrawn c", "Withdrawn a"]);
+    assert!(matches!(
+        bus.try_publish(event("d")).unwrap_err().cause,
+        PublishCause::Journal(reason) if reason.contains("use publish")
+    ));
+    assert_eq!(bus.ledger().published, 0);
+}
+
+#[tokio::test]
+async fn what_a_shutdown_cuts_off_stays_pending() {
+    let notes = Notes::new();
+    let bus = Bus::builder().workers(1).journal(notes.clone()).build().unwrap();
+    let begun = Count::default();
+    let counts = begun.clone();
+    let _handler = bus
+        .subscribe("x")
+        .handle_async(move |_: Event| {
+            counts.add();
+            std::future::pending::<()>()
+        })
+        .unwrap();
+    bus.publish(event("in the handler")).await.unwrap();
+    bus.publish(event("in the queue")).await.unwrap();
+    begun.reaches(1).await;
+    let left = within(bus.shutdown(std::time::Duration::ZERO)).await;
+    assert_eq!(left.undelivered.len(), 1);
+    assert_eq!(notes.lines(), ["accept in the handler", "accept in the queue"]);
+    assert_eq!(bus.ledger().outcomes.cancelled, 2);
+}
+
+#[tokio::test]
+async fn a_dropped_event_has_failed_and_a_replayed_one_is_not_written_down() {
+    let notes = Notes::new();
+    let bus = Bus::builder()
+        .workers(1)
+        .capacity(1)
+        .overflow(Overflow::DropOldest)
+        .journal(notes.clone())
+        .build()
+        .unwrap();
+    let _handler = bus.subscribe("x").handle(|_: &Event| ()).unwrap();
+    // Nothing is taken from the queue before this task yields.
+    bus.try_publish(event("old")).unwrap();
+    bus.try_publish(event("new")).unwrap();
+    assert_eq!(notes.lines(), ["accept old", "accept new", "Failed old"]);
+    let replayed = event("again").with_attribute("replayed", "true").unwrap();
+    let mut batch = vec![event("first"), replayed.clone()];
+    bus.drain(LONG).await;
+    bus.publish(replayed).await.unwrap();
+    bus.drain(LONG).await;
+    bus.publish_batch(&mut batch).await.unwrap();
+    settle(&bus).await;
+    assert!(!notes.lines().iter().any(|line| line.contains("again")), "{:?}", notes.lines());
+    assert!(notes.lines().contains(&"accept first".to_owned()));
+}
