@@ -72,6 +72,16 @@ pub(crate) struct Extra {
     pub(crate) attributes: Vec<(Str, Str)>,
 }
 
+impl Extra {
+    /// The name must be checked.
+    pub(crate) fn put_attribute(&mut self, name: Str, value: Str) {
+        match self.attributes.binary_search_by(|(n, _)| n.cmp(&name)) {
+            Ok(at) => self.attributes[at].1 = value,
+            Err(at) => self.attributes.insert(at, (name, value)),
+        }
+    }
+}
+
 impl Event {
     /// An event of a type that was checked before.
     pub fn new(ty: EventType, payload: impl Into<Payload>) -> Self {
@@ -191,10 +201,7 @@ impl Event {
     ) -> Result<Self, AttributeError> {
         let (name, value) = (name.into(), value.into());
         AttributeError::check(&name)?;
-        Ok(self.set(|extra| match extra.attributes.binary_search_by(|(n, _)| n.cmp(&name)) {
-            Ok(at) => extra.attributes[at].1 = value,
-            Err(at) => extra.attributes.insert(at, (name, value)),
-        }))
+        Ok(self.set(|extra| extra.put_attribute(name, value)))
     }
 
     /// Replaces the payload.
@@ -374,9 +381,14 @@ impl Event {
         self
     }
 
-    fn set(mut self, change: impl FnOnce(&mut Extra)) -> Self {
-        change(Arc::make_mut(self.extra.get_or_insert_default()));
+    #[must_use]
+    pub(crate) fn set(mut self, change: impl FnOnce(&mut Extra)) -> Self {
+        change(self.extra_mut());
         self
+    }
+
+    pub(crate) fn extra_mut(&mut self) -> &mut Extra {
+        Arc::make_mut(self.extra.get_or_insert_default())
     }
 }
 

@@ -22,6 +22,7 @@
 //! | [`router`] | Which handlers want this type? |
 //! | [`breaker`] | May this call go ahead? |
 //! | [`backoff`] | How long until the next try? |
+//! | [`hops`] | Has this event come too far? |
 //! | [`moment`] | What is `now` for code without a clock? |
 //! | [`overflow`] | What happens to an event that finds the queue full? |
 
@@ -29,6 +30,7 @@ pub mod backoff;
 pub mod breaker;
 pub mod codec;
 pub mod event;
+pub mod hops;
 pub mod moment;
 pub mod overflow;
 pub mod router;

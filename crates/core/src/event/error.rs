@@ -1,5 +1,7 @@
 //! What can be wrong with the parts of an event.
 
+use crate::hops::attribute;
+
 /// Why a string is not an event type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -30,6 +32,7 @@ pub enum AttributeError {
 impl AttributeError {
     /// Names that `CloudEvents` or swarmbus give a meaning to.
     const RESERVED: &[&str] = &[
+        "budget",
         "causationid",
         "correlationid",
         "data",
@@ -40,6 +43,7 @@ impl AttributeError {
         "id",
         "nonce",
         "priority",
+        "replayed",
         "session",
         "source",
         "specversion",
@@ -50,13 +54,14 @@ impl AttributeError {
         "type",
     ];
 
-    /// Reserved names that an event from elsewhere may bring along: swarmbus
-    /// gives them no meaning, but passes them on.
-    const FOREIGN: &[&str] = &["dataschema", "subject"];
+    /// Reserved names that travel as attributes all the same: the two of
+    /// `CloudEvents` are passed on without a meaning, the others are read by
+    /// [`hops`](crate::hops), which has setters of its own.
+    const CARRIED: &[&str] = &[attribute::BUDGET, "dataschema", attribute::REPLAYED, "subject"];
 
     /// The rules for a name that a decoder found.
     pub(crate) fn check_carried(name: &str) -> Result<(), Self> {
-        if Self::FOREIGN.contains(&name) { Ok(()) } else { Self::check(name) }
+        if Self::CARRIED.contains(&name) { Ok(()) } else { Self::check(name) }
     }
 
     pub(crate) fn check(name: &str) -> Result<(), Self> {
