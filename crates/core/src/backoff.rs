@@ -15,8 +15,16 @@
 //! assert_eq!(spread.delay(0, 0), Duration::from_millis(75));
 //! assert_eq!(spread.delay(0, u64::MAX), Duration::from_millis(125));
 //! ```
+//!
+//! Delays alone do not spare a service that fails for everybody: callers that
+//! all retry three times send it four times the load. [`RetryBudget`] keeps
+//! retries to a share of the calls.
+
+mod budget;
 
 use std::time::Duration;
+
+pub use budget::RetryBudget;
 
 /// A rule for the delays between tries. Pure and `Copy`: it holds settings,
 /// the progress is in [`Delays`].

@@ -80,12 +80,12 @@ pub use window::Window;
 use self::{
     gate::Gate,
     machine::{Machine, Phase, Verdict},
-    stripes::{Padded, Stripes},
+    stripes::Stripes,
     word::Word,
 };
 use crate::{
     Clock, Moment,
-    sync::{AtomicU64, Mutex, Ordering},
+    sync::{AtomicU64, Mutex, Ordering, Padded},
 };
 
 /// A circuit breaker for any number of threads. See the [module](self).

@@ -12,6 +12,12 @@ pub(crate) use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+/// A value with its cache line, and the neighbour the prefetcher adds, to
+/// itself.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(crate) struct Padded<T>(pub(crate) T);
+
 /// Over how many cells threads spread what they count; a power of two.
 pub(crate) const SLOTS: usize = if cfg!(loom) { 1 } else { 8 };
 

@@ -8,7 +8,7 @@
 //! success adds to it only by an exchange that compares the tag: it cannot end
 //! up in a generation or a step it does not belong to.
 
-use crate::sync::{self, AtomicU64, Ordering};
+use crate::sync::{self, AtomicU64, Ordering, Padded};
 
 #[derive(Debug)]
 pub(super) struct Stripes(Box<[Padded<AtomicU64>]>);
@@ -62,11 +62,5 @@ impl Stripes {
         count
     }
 }
-
-/// A value with its cache line, and the neighbour the prefetcher adds, to
-/// itself.
-#[derive(Debug)]
-#[repr(align(128))]
-pub(super) struct Padded<T>(pub(super) T);
 
 const COUNT: u64 = 0xffff;
