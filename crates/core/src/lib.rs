@@ -23,6 +23,7 @@
 //! | [`breaker`] | May this call go ahead? |
 //! | [`backoff`] | How long until the next try? |
 //! | [`hops`] | Has this event come too far? |
+//! | [`timeout`] | When must a call be over? |
 //! | [`moment`] | What is `now` for code without a clock? |
 //! | [`overflow`] | What happens to an event that finds the queue full? |
 
@@ -35,6 +36,7 @@ pub mod moment;
 pub mod overflow;
 pub mod router;
 mod sync;
+pub mod timeout;
 
 pub use event::{Content, Event, EventId, EventType, Payload, Priority, Str, Target, Timestamp};
 pub use moment::{Clock, Moment};
