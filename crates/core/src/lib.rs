@@ -24,9 +24,11 @@
 //! | [`backoff`] | How long until the next try? |
 //! | [`hops`] | Has this event come too far? |
 //! | [`timeout`] | When must a call be over? |
+//! | [`approval`] | Has somebody said yes? |
 //! | [`moment`] | What is `now` for code without a clock? |
 //! | [`overflow`] | What happens to an event that finds the queue full? |
 
+pub mod approval;
 pub mod backoff;
 pub mod breaker;
 pub mod codec;

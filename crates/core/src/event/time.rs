@@ -1,11 +1,14 @@
 //! [`Timestamp`]: wall-clock time in whole microseconds.
 
-use std::{fmt, num::NonZeroU64, str::FromStr, time::Duration};
+use std::{borrow::Cow, fmt, num::NonZeroU64, str::FromStr, time::Duration};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Wall-clock time: microseconds since 1970-01-01T00:00:00Z, at least 1.
 ///
 /// Microseconds stay exact in a JavaScript number until the year 2255. Text
-/// is RFC 3339 in UTC; a finer fraction than a microsecond is cut off.
+/// is RFC 3339 in UTC, with serde too; a finer fraction than a microsecond is
+/// cut off.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(NonZeroU64);
 
@@ -86,5 +89,17 @@ impl fmt::Display for Timestamp {
 impl fmt::Debug for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Cow::<str>::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
