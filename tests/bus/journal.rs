@@ -9,8 +9,8 @@ use std::sync::{
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use swarmbus::{
-    Bus, DeadLetter, DispatchError, Event, Journal, JournalError, Overflow, PublishCause,
-    Settlement,
+    Bus, DeadLetter, DispatchError, Event, Journal, JournalError, LetterEnd, LetterFilter,
+    Overflow, PublishCause, Settlement,
 };
 use swarmbus_tests::{Count, Door, LONG, settle, within};
 use tokio::sync::Semaphore;
@@ -86,6 +86,10 @@ impl Journal for Notes {
 
     fn dead_letter(&self, letter: &DeadLetter) {
         self.note(&format!("letter of {}:", letter.handler), &letter.event);
+    }
+
+    fn letter_gone(&self, letter: &DeadLetter, end: LetterEnd) {
+        self.note(&format!("{end:?} letter"), &letter.event);
     }
 }
 
@@ -258,7 +262,7 @@ async fn a_dropped_event_has_failed_and_a_replayed_one_is_not_written_down() {
     bus.try_publish(event("old")).unwrap();
     bus.try_publish(event("new")).unwrap();
     assert_eq!(notes.lines(), ["accept old", "accept new", "Failed old"]);
-    let replayed = event("again").with_attribute("replayed", "true").unwrap();
+    let replayed = event("again").replayed();
     let mut batch = vec![event("first"), replayed.clone()];
     bus.drain(LONG).await;
     bus.publish(replayed).await.unwrap();
@@ -267,4 +271,30 @@ async fn a_dropped_event_has_failed_and_a_replayed_one_is_not_written_down() {
     settle(&bus).await;
     assert!(!notes.lines().iter().any(|line| line.contains("again")), "{:?}", notes.lines());
     assert!(notes.lines().contains(&"accept first".to_owned()));
+}
+
+#[tokio::test]
+async fn the_journal_learns_what_becomes_of_letters_and_of_no_event_twice() {
+    let notes = Notes::new();
+    let bus = Bus::builder().journal(notes.clone()).build().unwrap();
+    let calls = swarmbus_tests::Count::default();
+    let _third_time = bus
+        .subscribe("x")
+        .name("slow to learn")
+        .handle(move |_: &Event| {
+            calls.add();
+            if calls.get() < 4 { Err("no") } else { Ok(()) }
+        })
+        .unwrap();
+    bus.publish(event("one")).await.unwrap();
+    bus.publish(event("two")).await.unwrap();
+    settle(&bus).await;
+    let before = notes.lines().len();
+    assert!(bus.dead_letters().retry(1).await.is_err());
+    bus.dead_letters().retry(1).await.unwrap();
+    assert_eq!(bus.dead_letters().purge(&LetterFilter::all()), 1);
+    assert_eq!(
+        notes.lines()[before..],
+        ["letter of slow to learn: one", "Delivered letter one", "Purged letter two"]
+    );
 }

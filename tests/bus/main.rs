@@ -3,6 +3,7 @@
 
 mod backpressure;
 mod commands;
+mod dead_letters;
 mod delivery;
 mod failures;
 mod journal;

@@ -18,7 +18,7 @@ use crate::{
     error::{BatchError, CommandError, DispatchError, PublishError, SubscribeError},
     inner::Inner,
     ledger::Ledger,
-    pipeline::{breaker::BreakerReport, dead_letter::DeadLetters},
+    pipeline::{breaker::BreakerReport, dead_letter::retry::DeadLetters},
     queue::Shard,
     runner::Delivery,
     session::Session,
@@ -219,9 +219,9 @@ impl Bus {
         self.inner.shards.iter().map(Shard::peak).sum()
     }
 
-    /// The dead letter queue.
-    pub fn dead_letters(&self) -> &DeadLetters {
-        &self.inner.dead_letters
+    /// The dead letter queue: list, retry, purge.
+    pub fn dead_letters(&self) -> DeadLetters<'_> {
+        DeadLetters::new(&self.inner)
     }
 
     /// Every circuit breaker of a handler that is subscribed, with its

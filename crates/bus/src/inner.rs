@@ -28,7 +28,7 @@ use crate::{
     middleware::{Middleware, Next},
     pipeline::{
         breaker::{self, BreakerScope, Breakers},
-        dead_letter::DeadLetters,
+        dead_letter::queue::LetterQueue,
     },
     pressure::Pressure,
     queue::Shard,
@@ -59,7 +59,7 @@ pub(crate) struct Inner {
     pub(crate) tracing: bool,
     pub(crate) meter: Arc<Meter>,
     pub(crate) breakers: Breakers,
-    pub(crate) dead_letters: DeadLetters,
+    pub(crate) dead_letters: LetterQueue,
     pub(crate) commands: Commands,
     pub(crate) sessions: Sessions,
     pub(crate) limits: Limits,

@@ -26,8 +26,9 @@ use crate::{ledger::Outcome, pipeline::dead_letter::DeadLetter};
 /// - Events come stamped: they have an id and a timestamp.
 /// - Each accepted event is settled at most once. One that is never settled
 ///   was pending when its bus ended, and should be offered again.
-/// - Neither [`settle`](Self::settle) nor [`dead_letter`](Self::dead_letter)
-///   may block or panic: workers call them between two events.
+/// - [`settle`](Self::settle), [`dead_letter`](Self::dead_letter) and
+///   [`letter_gone`](Self::letter_gone) may not block or panic: workers call
+///   them between two events.
 #[async_trait]
 pub trait Journal: Send + Sync + 'static {
     /// Writes down events that are about to be accepted: all, or none.
@@ -58,8 +59,15 @@ pub trait Journal: Send + Sync + 'static {
     fn settle(&self, event: &Event, settlement: Settlement);
 
     /// Tells of an event that a handler could not handle, before the event is
-    /// settled.
+    /// settled. It is told again, of the same event and handler, each time
+    /// that a retry of the letter fails.
     fn dead_letter(&self, letter: &DeadLetter);
+
+    /// Tells that the program is done with a dead letter. One that only made
+    /// room for newer ones in memory is not meant. By default nothing happens.
+    fn letter_gone(&self, letter: &DeadLetter, end: LetterEnd) {
+        let _ = (letter, end);
+    }
 }
 
 /// What became of an accepted event.
@@ -80,6 +88,15 @@ pub enum Settlement {
     Withdrawn,
 }
 
+/// How a dead letter came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LetterEnd {
+    /// A retry has delivered it.
+    Delivered,
+    /// It was purged, or taken out of the queue by the program.
+    Purged,
+}
+
 /// Why a journal did not take events.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -97,7 +114,7 @@ pub enum JournalError {
 
 /// Whether the journal is to know of this event.
 pub(crate) fn wants(event: &Event) -> bool {
-    event.attribute("replayed").is_none()
+    !event.is_replayed()
 }
 
 /// Events that the journal has, or may have, and the queue has not: withdrawn

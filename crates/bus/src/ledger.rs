@@ -124,7 +124,8 @@ impl Outcomes {
 /// after a [`drain`](crate::Bus::drain) they are exact.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Ledger {
-    /// Events accepted by `publish` and its kin, or by `dispatch`.
+    /// Events accepted by `publish` and its kin, or by `dispatch`, and
+    /// retries of dead letters.
     pub published: u64,
     /// Events handed back to the publisher with an error. Not part of
     /// `published`.

@@ -67,13 +67,17 @@ pub use error::{
     BatchError, BuildError, CommandError, DispatchError, PublishCause, PublishError, SubscribeError,
 };
 pub use handler::{HandlerError, IntoHandlerResult};
-pub use journal::{Journal, JournalError, Settlement};
+pub use journal::{Journal, JournalError, LetterEnd, Settlement};
 pub use ledger::{HandlerLedger, Ledger, Outcome, Outcomes};
 pub use metrics::{METRICS, Metric, MetricKind, SAMPLE_EVERY};
 pub use middleware::{CommandMiddleware, EventMiddleware, Next};
 pub use pipeline::{
     breaker::{BreakerReport, BreakerScope, MAX_TYPES},
-    dead_letter::{DeadLetter, DeadLetters},
+    dead_letter::{
+        DeadLetter, DeadReason,
+        filter::LetterFilter,
+        retry::{DeadLetters, RetryError, RetryReport},
+    },
     filter::Filter,
 };
 pub use runner::Delivery;

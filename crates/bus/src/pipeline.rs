@@ -26,6 +26,7 @@ use tracing::Instrument;
 
 use self::{
     breaker::{BreakerLayer, NamedBreaker},
+    dead_letter::Retried,
     filter::FilterLayer,
 };
 use crate::{
@@ -63,6 +64,8 @@ pub(crate) struct Call<'a> {
     pub(crate) matched: &'a Match,
     /// Whether this call's time is measured.
     pub(crate) sampled: bool,
+    /// The dead letter that this call retries.
+    pub(crate) retried: Option<Retried>,
 }
 
 impl<'a> Call<'a> {
@@ -103,7 +106,7 @@ impl<'a> Call<'a> {
         match self.matched.subscriber.pipeline.filter.wants(self.event, self.inner.id) {
             Ok(true) => {}
             Ok(false) => return Err(Outcome::Filtered),
-            Err(error) => return Err(dead_letter::keep(self, error)),
+            Err(error) => return Err(dead_letter::keep(self, error, 1)),
         }
         let breaker = self.matched.breaker.as_deref();
         breaker::enter(breaker, self.event.priority(), &self.inner.clock)
@@ -117,7 +120,7 @@ impl<'a> Call<'a> {
         breaker::leave(permit, breaker, result.is_ok(), &self.inner.clock);
         match result {
             Ok(()) => Outcome::Delivered,
-            Err(error) => dead_letter::keep(self, error),
+            Err(error) => dead_letter::keep(self, error, 1),
         }
     }
 

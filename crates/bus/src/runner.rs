@@ -20,7 +20,7 @@ use crate::{
     inner::Inner,
     journal::Receipt,
     ledger::{Books, CellIndex, Outcome},
-    pipeline::Call,
+    pipeline::{Call, dead_letter::Retried},
     subscriber::{Match, Route},
 };
 
@@ -104,7 +104,14 @@ impl Runner {
             if matched.subscriber.is_active() {
                 inner.books.matched(cell);
                 delivery.matched += 1;
-                let call = Call { inner, runner: cell.index, event, matched, sampled: false };
+                let call = Call {
+                    inner,
+                    runner: cell.index,
+                    event,
+                    matched,
+                    sampled: false,
+                    retried: None,
+                };
                 let outcome = call.run_now();
                 matched.subscriber.counts.count(cell, outcome);
                 delivery.delivered += u32::from(outcome == Outcome::Delivered);
@@ -120,13 +127,40 @@ impl Runner {
         let session = inner.routes.of_session(event);
         let mut flight = self.start(inner, event, &session);
         while let Some(matched) = flight.begin() {
+            let call = Call { inner, runner, event, matched, sampled, retried: None };
             // Asked for each handler: the one before may have taken its time.
-            let expired = event.deadline().is_some_and(|deadline| deadline <= BusClock::wall());
-            let call = Call { inner, runner, event, matched, sampled };
-            let outcome = if expired { Outcome::Expired } else { call.run().await };
+            let outcome = if is_late(event) { Outcome::Expired } else { call.run().await };
             flight.end(matched, outcome);
         }
         flight.delivery
+    }
+
+    /// Runs the event of a dead letter through the one handler that it is
+    /// for: one more event, with one match. `None` if the handler has ended.
+    pub(crate) async fn retry(
+        &mut self,
+        inner: &Inner,
+        event: &Event,
+        matched: &Match,
+        retried: Retried,
+    ) -> Option<Outcome> {
+        let (cell, runner) = (self.cell, self.cell.index);
+        let sampled = inner.meter.due(&mut self.until_sample);
+        inner.books.dispatched(cell);
+        let mut flight = InFlight {
+            books: &inner.books,
+            // The event was settled when its letter was written.
+            receipt: None,
+            cell,
+            current: None,
+            rest: std::iter::once(matched),
+            delivery: Delivery::default(),
+        };
+        let matched = flight.begin()?;
+        let call = Call { inner, runner, event, matched, sampled, retried: Some(retried) };
+        let outcome = if is_late(event) { Outcome::Expired } else { call.run().await };
+        flight.end(matched, outcome);
+        Some(outcome)
     }
 
     /// Counts one outcome for every handler that an event would have reached.
@@ -159,6 +193,10 @@ impl Runner {
             delivery: Delivery::default(),
         }
     }
+}
+
+fn is_late(event: &Event) -> bool {
+    event.deadline().is_some_and(|deadline| deadline <= BusClock::wall())
 }
 
 /// An event among its handlers. Dropping it settles the account, whether all

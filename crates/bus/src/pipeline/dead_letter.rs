@@ -1,105 +1,120 @@
 //! Layer: dead letters. Keeps the events that a handler could not handle.
 
+pub(crate) mod filter;
+pub(crate) mod queue;
+pub(crate) mod retry;
+
 use std::{
-    collections::VecDeque,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    fmt,
+    sync::{Arc, Weak},
 };
 
-use parking_lot::Mutex;
 use swarmbus_core::{Event, Timestamp};
 
 use super::Call;
-use crate::{clock::BusClock, handler::HandlerError, ledger::Outcome};
+use crate::{clock::BusClock, handler::HandlerError, ledger::Outcome, subscriber::Subscriber};
 
 /// An event that a handler could not handle.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct DeadLetter {
+    /// Its number in this bus, counted from 1. It stays the same however
+    /// often the letter is retried.
+    pub id: u64,
     /// The event as the handler got it.
     pub event: Event,
     /// The handler's name.
     pub handler: Arc<str>,
-    /// What the handler said.
+    /// The kind of failure, for filters and labels.
+    pub reason: DeadReason,
+    /// What the handler said the last time.
     pub error: Arc<HandlerError>,
-    /// When the handler gave up.
+    /// How often the handler was called with the event, retries included.
+    pub attempts: u32,
+    /// When the handler gave up the last time.
     pub at: Timestamp,
+    /// Who failed: a retry goes there and nowhere else.
+    subscriber: Weak<Subscriber>,
 }
 
-/// The dead letter queue of a bus: bounded, newest last.
-///
-/// It never blocks: when it is full, the oldest letter makes room and is
-/// counted in [`evicted`](Self::evicted).
-#[derive(Debug)]
-pub struct DeadLetters {
-    letters: Mutex<VecDeque<DeadLetter>>,
-    capacity: usize,
-    evicted: AtomicU64,
+/// Why an event became a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DeadReason {
+    /// The handler returned an error.
+    Failed,
+    /// The handler, or a filter of it, panicked.
+    Panicked,
+    /// The payload does not fit the type that the handler asks for.
+    PayloadMismatch,
 }
 
-impl DeadLetters {
-    pub(crate) fn new(capacity: usize) -> Self {
-        Self { letters: Mutex::default(), capacity, evicted: AtomicU64::new(0) }
-    }
+impl DeadReason {
+    /// Every reason.
+    pub const ALL: [Self; 3] = [Self::Failed, Self::Panicked, Self::PayloadMismatch];
 
-    /// How many letters wait.
-    pub fn len(&self) -> usize {
-        self.letters.lock().len()
-    }
-
-    /// Whether none waits.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// How many letters had to make room for newer ones.
-    pub fn evicted(&self) -> u64 {
-        self.evicted.load(Relaxed)
-    }
-
-    /// Copies of all letters, oldest first.
-    pub fn list(&self) -> Vec<DeadLetter> {
-        self.letters.lock().iter().cloned().collect()
-    }
-
-    /// Takes all letters out, oldest first.
-    pub fn take_all(&self) -> Vec<DeadLetter> {
-        std::mem::take(&mut *self.letters.lock()).into()
-    }
-
-    fn push(&self, letter: DeadLetter) {
-        let mut letters = self.letters.lock();
-        let oldest = if letters.len() >= self.capacity { letters.pop_front() } else { None };
-        if self.capacity > 0 {
-            letters.push_back(letter);
+    /// `failed`, `panicked` or `payload_mismatch`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Panicked => "panicked",
+            Self::PayloadMismatch => "payload_mismatch",
         }
-        drop(letters);
-        if oldest.is_some() || self.capacity == 0 {
-            self.evicted.fetch_add(1, Relaxed);
+    }
+
+    fn of(error: &HandlerError) -> Self {
+        match error {
+            HandlerError::Failed(_) => Self::Failed,
+            HandlerError::Panicked(_) => Self::Panicked,
+            HandlerError::Payload(_) => Self::PayloadMismatch,
         }
-        // The evicted letter is dropped here, outside the lock.
-        drop(oldest);
     }
 }
 
-/// On the way out of a call that failed.
+impl fmt::Display for DeadReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// The letter that a call retries.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Retried {
+    id: u64,
+    /// Calls before this one.
+    attempts: u32,
+}
+
+/// On the way out of a call that failed, after `attempts` calls of the
+/// handler.
 #[cold]
-pub(crate) fn keep(call: Call<'_>, error: Box<HandlerError>) -> Outcome {
+pub(crate) fn keep(call: Call<'_>, error: Box<HandlerError>, attempts: u32) -> Outcome {
     let subscriber = &call.matched.subscriber;
     tracing::debug!(handler = &*subscriber.name, event = %call.event.ty(), %error, "handler failed");
     if !subscriber.pipeline.dead_letters {
         return Outcome::Failed;
     }
-    let at = BusClock::wall();
+    let letters = &call.inner.dead_letters;
     let mut event = call.event.clone();
     // A dispatched event has no stamp yet; a letter needs its id and time.
     call.inner.stamp(&mut event);
-    let handler = Arc::clone(&subscriber.name);
-    let letter = DeadLetter { event, handler, error: error.into(), at };
+    let (id, before) = match call.retried {
+        Some(retried) => (retried.id, retried.attempts),
+        None => (letters.next_id(), 0),
+    };
+    let letter = DeadLetter {
+        id,
+        event,
+        handler: Arc::clone(&subscriber.name),
+        reason: DeadReason::of(&error),
+        error: error.into(),
+        attempts: before.saturating_add(attempts),
+        at: BusClock::wall(),
+        subscriber: Arc::downgrade(subscriber),
+    };
     if let Some(journal) = call.inner.journal_for(&letter.event) {
         journal.dead_letter(&letter);
     }
-    call.inner.dead_letters.push(letter);
+    letters.push(letter);
     Outcome::DeadLettered
 }
