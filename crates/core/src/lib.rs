@@ -25,6 +25,7 @@
 //! | [`hops`] | Has this event come too far? |
 //! | [`timeout`] | When must a call be over? |
 //! | [`approval`] | Has somebody said yes? |
+//! | [`lifecycle`] | How is the system as a whole? |
 //! | [`moment`] | What is `now` for code without a clock? |
 //! | [`overflow`] | What happens to an event that finds the queue full? |
 
@@ -34,6 +35,7 @@ pub mod breaker;
 pub mod codec;
 pub mod event;
 pub mod hops;
+pub mod lifecycle;
 pub mod moment;
 pub mod overflow;
 pub mod router;
