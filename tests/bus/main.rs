@@ -8,4 +8,5 @@ mod delivery;
 mod failures;
 mod journal;
 mod observation;
+mod rules;
 mod shutdown;

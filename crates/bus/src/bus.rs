@@ -20,6 +20,7 @@ use crate::{
     ledger::Ledger,
     pipeline::{breaker::BreakerReport, dead_letter::retry::DeadLetters},
     queue::Shard,
+    rules::{Routing, Rules},
     runner::Delivery,
     session::Session,
     subscription::{Subscribe, Subscription},
@@ -158,6 +159,22 @@ impl Bus {
     /// Events published after this returns a subscription are seen by it.
     pub fn subscribe(&self, pattern: &str) -> Subscribe<'_> {
         Subscribe::new(&self.inner, None, pattern)
+    }
+
+    /// Sends copies of events to the targets that routing rules name, until
+    /// what this returns is dropped.
+    ///
+    /// The copies are published by a handler called `routing rules`, which is
+    /// called before all others: it is in the ledger, and an event whose
+    /// copies find no room in the queue goes to its dead letters. A bus may
+    /// use several sets of rules.
+    ///
+    /// # Errors
+    ///
+    /// [`SubscribeError::TooMany`], as each rule counts as a handler, or
+    /// [`SubscribeError::Ended`].
+    pub fn use_rules(&self, rules: Rules) -> Result<Routing, SubscribeError> {
+        Routing::start(&self.inner, rules)
     }
 
     /// Registers the one handler that answers commands of this type. Its

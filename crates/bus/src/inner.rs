@@ -222,6 +222,22 @@ impl Inner {
             .ok_or(SubscribeError::TooMany { limit })
     }
 
+    /// Puts one subscriber under many patterns, in place of what is at `old`.
+    pub(crate) fn replace_routes<'a>(
+        &self,
+        old: &[Place],
+        patterns: impl ExactSizeIterator<Item = &'a Pattern>,
+        subscriber: &Arc<Subscriber>,
+    ) -> Result<Vec<Place>, SubscribeError> {
+        if self.closed.load(Relaxed) && patterns.len() > 0 {
+            return Err(SubscribeError::Ended);
+        }
+        let limit = self.limits.handlers;
+        self.routes
+            .replace(old, patterns, subscriber, limit)
+            .ok_or(SubscribeError::TooMany { limit })
+    }
+
     /// Takes out what a session registered. The caller drops it outside of
     /// any lock.
     pub(crate) fn end_session(&self, id: &str) -> impl Sized + use<> {

@@ -54,6 +54,7 @@ mod pressure;
 mod publish;
 mod queue;
 mod routes;
+pub mod rules;
 mod runner;
 mod session;
 mod subscriber;

@@ -103,6 +103,37 @@ impl Routes {
         Some(removed)
     }
 
+    /// Puts one subscriber of the bus under many patterns, in place of what is
+    /// at `old`, in one step: a runner finds all of one or all of the other.
+    /// `None`, and no change, if there would be more than `limit`.
+    ///
+    /// The old subscriber stays active: a runner that has found it already
+    /// will not look again.
+    pub(crate) fn replace<'a>(
+        &self,
+        old: &[Place],
+        patterns: impl ExactSizeIterator<Item = &'a Pattern>,
+        subscriber: &Arc<Subscriber>,
+        limit: usize,
+    ) -> Option<Vec<Place>> {
+        let mut tables = self.tables.write();
+        let others = tables.len - old.len().min(tables.len);
+        if others + patterns.len() > limit {
+            return None;
+        }
+        // Not dropped under the lock: it may be the last to hold its handler.
+        let removed: Vec<_> = old.iter().filter_map(|place| tables.bus.remove(place.id)).collect();
+        tables.len -= removed.len();
+        let mut insert = |pattern| tables.bus.insert(pattern, Arc::clone(subscriber));
+        let places: Vec<_> =
+            patterns.map(|pattern| Place { session: None, id: insert(pattern) }).collect();
+        tables.len += places.len();
+        self.generation.fetch_add(1, Ordering::Release);
+        drop(tables);
+        drop(removed);
+        Some(places)
+    }
+
     /// Takes a whole session out. The caller drops what comes back outside
     /// of any lock, as handlers have destructors of their own.
     pub(crate) fn remove_session(&self, session: &str) -> Vec<Arc<Subscriber>> {
@@ -162,9 +193,11 @@ impl Routes {
     }
 }
 
-/// Highest handler priority first, then first come, first served.
+/// Highest handler priority first, then first come, first served. One that
+/// several of its patterns lead to comes once.
 fn in_order(mut found: Vec<Arc<Subscriber>>, ty: &EventType) -> Vec<Match> {
     found.sort_by_key(|subscriber| (std::cmp::Reverse(subscriber.priority), subscriber.serial));
+    found.dedup_by_key(|subscriber| subscriber.serial);
     found.into_iter().map(|subscriber| Match::new(subscriber, ty)).collect()
 }
 

@@ -158,9 +158,20 @@ impl<'a> Subscribe<'a> {
     }
 
     fn finish(self, handler: Handler) -> Result<Subscription, SubscribeError> {
-        let inner = self.inner;
+        let (inner, session) = (self.inner, self.session);
         let pattern = parse_pattern(&self.pattern)
             .map_err(|source| SubscribeError::Pattern { pattern: self.pattern.clone(), source })?;
+        let subscriber = self.subscriber(handler)?;
+        let place = inner.insert_route(session, &pattern, Arc::clone(&subscriber))?;
+        Ok(Subscription {
+            inner: Arc::downgrade(inner),
+            held: Some(Held::Events { place, subscriber }),
+        })
+    }
+
+    /// The handler with its layers, subscribed to nothing yet.
+    pub(crate) fn subscriber(self, handler: Handler) -> Result<Arc<Subscriber>, SubscribeError> {
+        let inner = self.inner;
         let serial = inner.next_serial();
         let name = self.name.unwrap_or_else(|| self.pattern.as_str().into());
         let breaker = inner.breakers.layer(
@@ -174,7 +185,7 @@ impl<'a> Subscribe<'a> {
             Handler::Sync(_) => FutureSlots::default(),
             Handler::Async(_) => FutureSlots::new(inner.books.runners()),
         };
-        let subscriber = Arc::new(Subscriber::new(
+        Ok(Arc::new(Subscriber::new(
             Arc::clone(&name),
             self.priority,
             serial,
@@ -183,12 +194,7 @@ impl<'a> Subscribe<'a> {
             pipeline,
             inner.books.open(serial, name.to_string(), self.pattern),
             Arc::clone(&inner.books),
-        ));
-        let place = inner.insert_route(self.session, &pattern, Arc::clone(&subscriber))?;
-        Ok(Subscription {
-            inner: Arc::downgrade(inner),
-            held: Some(Held::Events { place, subscriber }),
-        })
+        )))
     }
 }
 
