@@ -3,12 +3,12 @@
 //! Each value is first taken as the piece of text that it is, so that its
 //! place is known when it turns out to be wrong, and reading can go on.
 
-use std::{collections::HashSet, fmt};
+use std::{collections::HashSet, fmt, marker::PhantomData};
 
 use ahash::RandomState;
 use serde::{
     Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
 use serde_json::{Value, value::RawValue};
 use swarmbus_core::{Event, Priority, Str, router::Pattern};
@@ -27,7 +27,7 @@ const MAX_NAME: usize = 100;
 type Raw<'t> = Option<&'t RawValue>;
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object with `routing`, `rules` or both")]
+#[serde(deny_unknown_fields)]
 struct RawFile<'t> {
     #[serde(rename = "$schema", default)]
     _schema: Option<String>,
@@ -42,7 +42,7 @@ struct RawFile<'t> {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object with `type` and `to`")]
+#[serde(deny_unknown_fields)]
 struct RawRule<'t> {
     #[serde(rename = "description", default)]
     _description: Option<String>,
@@ -65,7 +65,7 @@ struct RawRule<'t> {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object of conditions")]
+#[serde(deny_unknown_fields)]
 struct RawWhen<'t> {
     #[serde(borrow, default)]
     source: Raw<'t>,
@@ -134,7 +134,9 @@ impl<'t> Reader<'t> {
             self.fault(&whole, RuleFault::TooLong);
             return Vec::new();
         }
-        let Some(file) = self.read::<RawFile<'_>>(&whole) else { return Vec::new() };
+        let Some(Object(file)) = self.read::<Object<RawFile<'_>>>(&whole) else {
+            return Vec::new();
+        };
         if let Some(raw) = file.version {
             let at = whole.field("version", raw);
             match self.read::<u64>(&at) {
@@ -164,7 +166,7 @@ impl<'t> Reader<'t> {
     }
 
     fn long_rule(&mut self, at: &At<'t>) -> Option<(i64, Rule)> {
-        let raw = self.read::<RawRule<'_>>(at)?;
+        let Object(raw) = self.read::<Object<RawRule<'_>>>(at)?;
         let pattern = match raw.pattern.map(|raw| at.field("type", raw)) {
             Some(at) => self.read(&at).map(|pattern: String| (at, pattern)),
             None => self.missing(at, "type"),
@@ -240,7 +242,7 @@ impl<'t> Reader<'t> {
     fn when(&mut self, rule: &At<'t>, raw: Raw<'t>) -> Option<Condition> {
         let Some(raw) = raw else { return Some(Condition::default()) };
         let at = rule.field("when", raw);
-        let raw = self.read::<RawWhen<'_>>(&at)?;
+        let Object(raw) = self.read::<Object<RawWhen<'_>>>(&at)?;
         let before = self.problems.len();
         let mut when = Condition {
             source: raw.source.and_then(|raw| self.text(&at.field("source", raw))),
@@ -400,15 +402,39 @@ fn is_regex(text: &str) -> bool {
     text.len() > 1 && text.starts_with('/') && text.ends_with('/')
 }
 
+/// A struct that is an object in the file: by itself serde would take a list
+/// of its fields too.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+
+        from.deserialize_map(Fields(PhantomData)).map(Self)
+    }
+}
+
 /// The entries of an object, in order, as pieces of text.
 #[derive(Default)]
 struct Entries<'t>(Vec<(&'t RawValue, &'t RawValue)>);
 
 impl<'de: 't, 't> Deserialize<'de> for Entries<'t> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Object;
+        struct All;
 
-        impl<'de> Visitor<'de> for Object {
+        impl<'de> Visitor<'de> for All {
             type Value = Entries<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -424,6 +450,6 @@ impl<'de: 't, 't> Deserialize<'de> for Entries<'t> {
             }
         }
 
-        from.deserialize_map(Object)
+        from.deserialize_map(All)
     }
 }
