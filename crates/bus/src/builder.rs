@@ -25,6 +25,7 @@ use crate::{
     pressure::Pressure,
     queue::{Shard, Sizes},
     runner::{Pool, Runner},
+    schedule::{self, ScheduleConfig, Scheduler},
     worker::{Duty, work},
 };
 
@@ -45,6 +46,7 @@ pub struct BusBuilder {
     tracing: bool,
     middleware: Middleware,
     pressure: Pressure,
+    schedules: ScheduleConfig,
     journal: Option<Arc<dyn Journal>>,
 }
 
@@ -71,6 +73,7 @@ impl BusBuilder {
             tracing: false,
             middleware: Middleware::default(),
             pressure: Pressure::default(),
+            schedules: ScheduleConfig::default(),
             journal: None,
         }
     }
@@ -168,6 +171,12 @@ impl BusBuilder {
         self
     }
 
+    /// Settings of scheduled events: see [`Bus::schedule`].
+    pub fn schedules(mut self, config: ScheduleConfig) -> Self {
+        self.schedules = config;
+        self
+    }
+
     /// Adds middleware for events, after what was added before.
     pub fn event_middleware(mut self, middleware: impl EventMiddleware) -> Self {
         self.middleware.events.push(Arc::new(middleware));
@@ -226,6 +235,7 @@ impl BusBuilder {
             sessions: Default::default(),
             limits: Limits { handlers: self.max_handlers, breaker: self.breaker },
             pressure: self.pressure,
+            scheduler: Arc::new(Scheduler::new(self.schedules)),
             serial: Default::default(),
             stamper: Mutex::new(Stamper::new(&clock, seed(usize::MAX - 2))),
             clock,
@@ -241,6 +251,7 @@ impl BusBuilder {
         });
         inner.tasks.lock().extend(workers);
         runtime.spawn(report(Arc::downgrade(&inner)));
+        runtime.spawn(schedule::drive(Arc::clone(&inner.scheduler), Arc::downgrade(&inner)));
         Ok(Bus::from_inner(inner))
     }
 

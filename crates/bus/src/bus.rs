@@ -22,6 +22,7 @@ use crate::{
     queue::Shard,
     rules::{Routing, Rules},
     runner::Delivery,
+    schedule::{NewScheduleOf, Schedules},
     session::Session,
     subscription::{Subscribe, Subscription},
 };
@@ -212,6 +213,17 @@ impl Bus {
     /// Dropped in the middle, the handler's future is dropped.
     pub async fn execute(&self, command: Event) -> Result<Payload, CommandError> {
         self.inner.execute(command).await
+    }
+
+    /// Has an event published later, once or again and again: see
+    /// [`schedule`](crate::schedule).
+    pub fn schedule(&self, event: Event) -> NewScheduleOf<'_> {
+        NewScheduleOf::new(&self.inner.scheduler, event)
+    }
+
+    /// The schedules of this bus: list, cancel, restore.
+    pub fn schedules(&self) -> Schedules<'_> {
+        Schedules::new(&self.inner.scheduler)
     }
 
     /// Opens a session, or the one of this name that is open already.

@@ -3,9 +3,9 @@
 use std::{
     any::Any,
     cell::Cell,
-    future::Future,
+    future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::atomic::{AtomicU32, Ordering::Relaxed},
     task::{Context, Poll},
 };
@@ -253,6 +253,17 @@ pub(crate) fn in_handler(bus: BusId, f: impl FnOnce() -> HandlerResult) -> Handl
 #[cold]
 fn panicked(panic: &(dyn Any + Send)) -> Box<HandlerError> {
     Box::new(HandlerError::Panicked(panic_text(panic)))
+}
+
+/// Polls a piece of the program that is no handler, so that its panic is an
+/// error: the message.
+pub(crate) async fn contained<T>(future: impl Future<Output = T>) -> Result<T, String> {
+    let mut future = pin!(future);
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(polled) => polled.map(Ok),
+        Err(panic) => Poll::Ready(Err(panic_text(&*panic))),
+    })
+    .await
 }
 
 /// The message of a panic, which is nearly always a string.

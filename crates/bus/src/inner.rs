@@ -34,6 +34,7 @@ use crate::{
     queue::Shard,
     routes::{Place, Routes},
     runner::{Delivery, Pool},
+    schedule::Scheduler,
     session::{SessionScope, Sessions},
     subscriber::Subscriber,
     subscription::Subscription,
@@ -64,6 +65,7 @@ pub(crate) struct Inner {
     pub(crate) sessions: Sessions,
     pub(crate) limits: Limits,
     pub(crate) pressure: Pressure,
+    pub(crate) scheduler: Arc<Scheduler>,
     pub(crate) serial: AtomicU64,
     /// Stamps what does not go through a queue.
     pub(crate) stamper: Mutex<Stamper>,
@@ -277,11 +279,16 @@ impl Inner {
 
     pub(crate) fn close(&self) {
         self.closed.store(true, Relaxed);
+        self.scheduler.close();
         self.shards.iter().for_each(Shard::close);
     }
 
     pub(crate) async fn shutdown(&self, limit: Duration) -> Shutdown {
-        let idle = tokio::time::timeout(limit, self.wait_until_idle()).await;
+        let idle = tokio::time::timeout(limit, async {
+            self.scheduler.ended().await;
+            self.wait_until_idle().await;
+        });
+        let idle = idle.await;
         let tasks = std::mem::take(&mut *self.tasks.lock());
         if idle.is_err() {
             self.stopped.store(true, Relaxed);

@@ -28,6 +28,7 @@
 //! - [`Bus::subscribe`] takes sync and async handlers, with raw or decoded
 //!   payloads, priorities, [`Filter`]s and a circuit breaker for each.
 //! - [`Bus::execute`] has a command answered by its one handler.
+//! - [`Bus::schedule`] publishes an event later, or again and again.
 //! - [`Bus::session`] scopes handlers to a conversation.
 //! - [`Bus::ledger`] accounts for every event; [`Bus::drain`] and
 //!   [`Bus::shutdown`] say what was not done.
@@ -56,6 +57,7 @@ mod queue;
 mod routes;
 pub mod rules;
 mod runner;
+pub mod schedule;
 mod session;
 mod subscriber;
 mod subscription;

@@ -136,7 +136,7 @@ impl Inner {
 
     /// A source always gets the same shard, which keeps its order.
     #[inline]
-    fn shard_number(&self, source: &str) -> usize {
+    pub(crate) fn shard_number(&self, source: &str) -> usize {
         match self.shards.len() {
             1 => 0,
             n => (self.by_source.hash_one(source) % n as u64) as usize,

@@ -236,6 +236,17 @@ impl Event {
         self.timestamp.is_some() && self.nonce != 0
     }
 
+    /// The same again as an event of its own: without an id and a timestamp,
+    /// which it gets when it is published.
+    #[must_use]
+    pub fn unstamped(mut self) -> Self {
+        (self.timestamp, self.nonce) = (None, 0);
+        if self.extra().is_some_and(|extra| extra.id.is_some()) {
+            self = self.set(|extra| extra.id = None);
+        }
+        self
+    }
+
     /// The id set by [`with_id`](Self::with_id), else the `UUIDv7` made from
     /// the stamp, else `None`. Clones of one stamped event agree on it.
     pub fn id(&self) -> Option<EventId> {

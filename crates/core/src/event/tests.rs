@@ -163,3 +163,15 @@ fn priority_bands_cover_the_scale() {
     assert_eq!(bypassing, [8, 9]);
     assert_eq!(Priority::new(10), None);
 }
+
+#[test]
+fn what_is_unstamped_can_be_stamped_again() {
+    let at = Timestamp::from_micros(5).unwrap();
+    let mut event = Event::of("a", "text").with_id("mine").with_session("s");
+    event.stamp(at, 7);
+    let mut again = event.clone().unstamped();
+    assert_eq!((again.id(), again.timestamp(), again.session()), (None, None, Some("s")));
+    again.stamp(at, 8);
+    assert_eq!(again.id(), Some(EventId::v7(at, 8)));
+    assert_eq!(event.id(), Some("mine".into()), "a clone is not touched");
+}
