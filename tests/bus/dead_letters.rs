@@ -9,8 +9,8 @@ use std::{
 };
 
 use swarmbus::{
-    BreakerScope, Bus, DeadReason, Event, LetterFilter, Outcome, RetryError, Subscription,
-    Timestamp,
+    BreakerScope, Bus, DeadLetter, DeadReason, Event, LetterFilter, Outcome, RetryError,
+    Subscription, Timestamp,
 };
 use swarmbus_tests::{Count, Door, LONG, Seen, settle, within};
 
@@ -351,5 +351,35 @@ async fn handlers_that_retry_inside_each_other_end() {
     let report = within(bus.dead_letters().retry_all(&LetterFilter::all())).await;
     assert_eq!(report.left.len(), 3);
     assert!(deep.get() >= 2);
+    settle(&bus).await;
+}
+
+#[tokio::test]
+async fn a_letter_from_elsewhere_is_offered_to_the_handler_of_its_name() {
+    let (bus, healthy, handler) = flaky();
+    let at = wall();
+    let event = Event::of("task.a", "old").with_id("of-an-earlier-run");
+    let letter =
+        || DeadLetter::restored(event.clone(), "flaky", DeadReason::Panicked, "was down", 3, at);
+    assert_eq!(letter().error.to_string(), "was down");
+    assert!(bus.dead_letters().offer(letter()).await.is_err());
+    let kept = bus.dead_letters().list();
+    assert_eq!(
+        (kept.len(), kept[0].attempts, kept[0].reason),
+        (1, 4, DeadReason::Failed),
+        "it failed again, and is kept like any other"
+    );
+
+    // The queue's own one is retried: it is one letter, not two.
+    assert!(bus.dead_letters().offer(letter()).await.is_err());
+    assert_eq!(bus.dead_letters().list()[0].attempts, 5);
+    healthy.store(true, SeqCst);
+    bus.dead_letters().offer(letter()).await.unwrap();
+    assert!(bus.dead_letters().is_empty());
+
+    drop(handler);
+    let error = bus.dead_letters().offer(letter()).await.unwrap_err();
+    assert!(matches!(error, RetryError::HandlerGone { .. }), "{error}");
+    assert!(bus.dead_letters().is_empty(), "it stays where it came from");
     settle(&bus).await;
 }

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
-use swarmbus::{Bus, Event, METRICS};
-use swarmbus_tests::settle;
+use swarmbus::{Bus, Event, EventMiddleware, METRICS, Outcome};
+use swarmbus_tests::{Seen, settle};
 
 #[test]
 fn metrics_carry_the_ledgers_totals() {
@@ -64,4 +64,35 @@ async fn a_ledger_reads_well() {
     );
     assert_eq!((ledger.handlers[0].name.as_str(), ledger.unmatched), ("worker", 1));
     assert!(format!("{bus:?}").contains("handlers: 1"), "{bus:?}");
+}
+
+struct Ends(Seen);
+
+impl EventMiddleware for Ends {
+    fn resolved(&self, event: &Event, handler: &str, outcome: Outcome) {
+        self.0.push(&format!("{} {handler} {outcome:?}", event.ty()));
+        assert_ne!(outcome, Outcome::Filtered, "a panic in here ends nothing");
+    }
+}
+
+#[tokio::test]
+async fn middleware_learns_what_became_of_every_match() {
+    let ends = Seen::default();
+    let middleware = Ends(ends.clone());
+    let bus = Bus::builder().workers(1).event_middleware(middleware).build().unwrap();
+    let fails = bus.subscribe("x").name("fails").handle(|_: &Event| Err("no")).unwrap();
+    let _picky = bus
+        .subscribe("x")
+        .name("picky")
+        .filter(swarmbus::Filter::custom(|_| false))
+        .handle(|_: &Event| ())
+        .unwrap();
+    for ty in ["x", "x", "x", "x", "x", "x", "nobody"] {
+        bus.publish(Event::of(ty, ())).await.unwrap();
+    }
+    settle(&bus).await;
+    let ends = ends.all();
+    assert_eq!(ends[..2], ["x fails DeadLettered", "x picky Filtered"]);
+    assert_eq!(ends[10..], ["x fails RejectedByBreaker", "x picky Filtered"]);
+    assert_eq!(fails.outcomes().total(), 6);
 }

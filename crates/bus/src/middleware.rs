@@ -9,11 +9,11 @@ use std::{
 use async_trait::async_trait;
 use swarmbus_core::{Event, Payload};
 
-use crate::{command::CommandFn, error::CommandError, handler::HandlerError};
+use crate::{command::CommandFn, error::CommandError, handler::HandlerError, ledger::Outcome};
 
 /// Sees every event of a bus.
 ///
-/// Both methods run in the thread that publishes or handles, so they should
+/// All methods run in the thread that publishes or handles, so they should
 /// be short. The first middleware that was added is the first to see an
 /// event.
 pub trait EventMiddleware: Send + Sync + 'static {
@@ -32,6 +32,14 @@ pub trait EventMiddleware: Send + Sync + 'static {
     /// it to log and time. A panic in here is ignored.
     fn handled(&self, event: &Event, handler: &str, error: Option<&HandlerError>, took: Duration) {
         let _ = (event, handler, error, took);
+    }
+
+    /// An event has come to its end for one handler that it matched, whether
+    /// the handler was called or not: once for each match that is counted in
+    /// the ledger, except those that were cancelled. A panic in here is
+    /// ignored.
+    fn resolved(&self, event: &Event, handler: &str, outcome: Outcome) {
+        let _ = (event, handler, outcome);
     }
 }
 
@@ -99,6 +107,15 @@ impl Middleware {
             let call = || middleware.handled(event, handler, error, took);
             if catch_unwind(AssertUnwindSafe(call)).is_err() {
                 tracing::error!("event middleware panicked after a handler");
+            }
+        }
+    }
+
+    pub(crate) fn resolved(&self, event: &Event, handler: &str, outcome: Outcome) {
+        for middleware in &self.events {
+            let call = || middleware.resolved(event, handler, outcome);
+            if catch_unwind(AssertUnwindSafe(call)).is_err() {
+                tracing::error!("event middleware panicked at the end of an event");
             }
         }
     }

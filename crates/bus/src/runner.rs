@@ -131,6 +131,7 @@ impl Runner {
             // Asked for each handler: the one before may have taken its time.
             let outcome = if is_late(event) { Outcome::Expired } else { call.run().await };
             flight.end(matched, outcome);
+            inner.middleware.resolved(event, &matched.subscriber.name, outcome);
         }
         flight.delivery
     }
@@ -160,6 +161,7 @@ impl Runner {
         let call = Call { inner, runner, event, matched, sampled, retried: Some(retried) };
         let outcome = if is_late(event) { Outcome::Expired } else { call.run().await };
         flight.end(matched, outcome);
+        inner.middleware.resolved(event, &matched.subscriber.name, outcome);
         Some(outcome)
     }
 
@@ -170,6 +172,9 @@ impl Runner {
         let mut flight = self.start(inner, event, &session);
         while let Some(matched) = flight.begin() {
             flight.end(matched, outcome);
+            if outcome != Outcome::Cancelled {
+                inner.middleware.resolved(event, &matched.subscriber.name, outcome);
+            }
         }
     }
 

@@ -37,6 +37,32 @@ pub struct DeadLetter {
     subscriber: Weak<Subscriber>,
 }
 
+impl DeadLetter {
+    /// A letter that was kept elsewhere, such as in the file of an event log,
+    /// for [`DeadLetters::offer`](retry::DeadLetters::offer). It has no number
+    /// until the queue gives it one.
+    pub fn restored(
+        event: Event,
+        handler: impl AsRef<str>,
+        reason: DeadReason,
+        error: impl Into<String>,
+        attempts: u32,
+        at: Timestamp,
+    ) -> Self {
+        let error = HandlerError::Failed(error.into().into());
+        Self {
+            id: 0,
+            event,
+            handler: handler.as_ref().into(),
+            reason,
+            error: Arc::new(error),
+            attempts,
+            at,
+            subscriber: Weak::new(),
+        }
+    }
+}
+
 /// Why an event became a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -60,6 +86,11 @@ impl DeadReason {
             Self::Panicked => "panicked",
             Self::PayloadMismatch => "payload_mismatch",
         }
+    }
+
+    /// The reason of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
     }
 
     fn of(error: &HandlerError) -> Self {

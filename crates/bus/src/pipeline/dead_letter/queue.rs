@@ -7,6 +7,8 @@ use std::{
 
 use parking_lot::Mutex;
 
+use swarmbus_core::Event;
+
 use super::DeadLetter;
 
 /// Letters by number, which is the order in which they first failed. When it
@@ -54,6 +56,16 @@ impl LetterQueue {
 
     pub(super) fn evicted(&self) -> u64 {
         self.evicted.load(Relaxed)
+    }
+
+    /// The letter of an event and a handler.
+    pub(super) fn find(&self, event: &Event, handler: &str) -> Option<u64> {
+        let id = event.id()?;
+        let letters = self.letters.lock();
+        let same = |letter: &&DeadLetter| {
+            *letter.handler == *handler && letter.event.id().as_ref() == Some(&id)
+        };
+        letters.values().map(|entry| &entry.letter).find(same).map(|letter| letter.id)
     }
 
     pub(super) fn list(&self) -> Vec<DeadLetter> {

@@ -3,11 +3,7 @@
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
-use super::{
-    DeadLetter, Retried,
-    filter::LetterFilter,
-    queue::{Loan, NotLent},
-};
+use super::{DeadLetter, Retried, filter::LetterFilter, queue::NotLent};
 use crate::{
     bus::MAX_NESTING,
     handler::nesting,
@@ -180,25 +176,34 @@ impl<'a> DeadLetters<'a> {
     /// Dropped in the middle, the handler is cancelled, its match counts as
     /// cancelled, and the letter is still in the queue.
     pub async fn retry(self, id: u64) -> Result<(), RetryError> {
+        self.check()?;
         let inner = self.inner;
-        if inner.closed.load(Relaxed) {
-            return Err(RetryError::Closed);
-        }
-        if nesting() >= MAX_NESTING {
-            return Err(RetryError::TooDeep { limit: MAX_NESTING });
-        }
         let loan = inner.dead_letters.lend(id).map_err(|why| match why {
             NotLent::Missing => RetryError::NotFound { id },
             NotLent::OnLoan => RetryError::Busy { id },
         })?;
-        match self.run(&loan).await? {
-            Outcome::Delivered => {
-                inner.dead_letters.remove(id);
-                self.tell(&loan.letter, LetterEnd::Delivered);
-                Ok(())
-            }
-            outcome => Err(RetryError::NotDelivered { id, outcome }),
+        self.run(&loan.letter).await
+    }
+
+    /// Retries a letter that is kept elsewhere: the event log offers those of
+    /// earlier runs. If the queue has the letter too, of the same event and
+    /// for a handler of the same name, then that one is retried.
+    ///
+    /// # Errors
+    ///
+    /// See [`RetryError`]. The queue has the letter only if it had it before,
+    /// or if the handler failed again.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`retry`](Self::retry).
+    pub async fn offer(self, mut letter: DeadLetter) -> Result<(), RetryError> {
+        if let Some(id) = self.inner.dead_letters.find(&letter.event, &letter.handler) {
+            return self.retry(id).await;
         }
+        self.check()?;
+        letter.id = self.inner.dead_letters.next_id();
+        self.run(&letter).await
     }
 
     /// Retries letters, one after the other, oldest first. Those that arrive
@@ -234,15 +239,32 @@ impl<'a> DeadLetters<'a> {
         }
     }
 
-    async fn run(self, loan: &Loan<'_>) -> Result<Outcome, RetryError> {
-        let DeadLetter { id, event, handler, attempts, .. } = &loan.letter;
+    fn check(self) -> Result<(), RetryError> {
+        if self.inner.closed.load(Relaxed) {
+            return Err(RetryError::Closed);
+        }
+        if nesting() >= MAX_NESTING {
+            return Err(RetryError::TooDeep { limit: MAX_NESTING });
+        }
+        Ok(())
+    }
+
+    async fn run(self, letter: &DeadLetter) -> Result<(), RetryError> {
+        let inner = self.inner;
+        let DeadLetter { id, event, handler, attempts, .. } = letter;
         let gone = || RetryError::HandlerGone { id: *id, handler: Arc::clone(handler) };
-        let matched = Match::new(self.handler_of(&loan.letter).ok_or_else(gone)?, event.ty());
-        let mut borrowed = self.inner.pool.borrow(self.inner);
+        let matched = Match::new(self.handler_of(letter).ok_or_else(gone)?, event.ty());
+        let mut borrowed = inner.pool.borrow(inner);
         let runner = borrowed.get().ok_or_else(gone)?;
         let retried = Retried { id: *id, attempts: *attempts };
-        let outcome = runner.retry(self.inner, event, &matched, retried).await;
-        outcome.ok_or_else(gone)
+        match runner.retry(inner, event, &matched, retried).await.ok_or_else(gone)? {
+            Outcome::Delivered => {
+                inner.dead_letters.remove(*id);
+                self.tell(letter, LetterEnd::Delivered);
+                Ok(())
+            }
+            outcome => Err(RetryError::NotDelivered { id: *id, outcome }),
+        }
     }
 
     fn handler_of(self, letter: &DeadLetter) -> Option<Arc<Subscriber>> {
