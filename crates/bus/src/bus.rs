@@ -6,6 +6,7 @@
 
 use std::{
     future::Future,
+    path::Path,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -20,7 +21,7 @@ use crate::{
     ledger::Ledger,
     pipeline::{breaker::BreakerReport, dead_letter::retry::DeadLetters},
     queue::Shard,
-    rules::{Routing, Rules},
+    rules::{Routing, Rules, RulesWatch, WatchRulesError},
     runner::Delivery,
     schedule::{NewScheduleOf, Schedules},
     session::Session,
@@ -176,6 +177,42 @@ impl Bus {
     /// [`SubscribeError::Ended`].
     pub fn use_rules(&self, rules: Rules) -> Result<Routing, SubscribeError> {
         Routing::start(&self.inner, rules)
+    }
+
+    /// Does so with the rules of a file, and follows the file: see
+    /// [`RulesWatch`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let file = dir.path().join("rules.json");
+    /// std::fs::write(&file, r#"{"routing": {"error.critical": ["alert"]}}"#)?;
+    /// let bus = swarmbus::Bus::builder().build()?;
+    /// let rules = bus.watch_rules(&file).await?;
+    ///
+    /// let mut changes = rules.changes();
+    /// std::fs::write(&file, r#"{"routing": {"error.*": ["alert", "log"]}}"#)?;
+    /// changes.wait_for(|state| state.loaded == 2).await?;
+    /// assert!(rules.last_error().is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read or is not valid in the beginning, or as
+    /// [`use_rules`](Self::use_rules).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped in the middle, no rules are at work.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with timers.
+    pub async fn watch_rules(&self, file: impl AsRef<Path>) -> Result<RulesWatch, WatchRulesError> {
+        RulesWatch::start(self, file.as_ref()).await
     }
 
     /// Registers the one handler that answers commands of this type. Its

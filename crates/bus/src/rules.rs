@@ -110,6 +110,7 @@ mod routing;
 mod target;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::{
     collections::HashSet,
@@ -134,6 +135,7 @@ pub use self::{
     error::{RuleFault, RuleProblem, RulesError},
     routing::Routing,
     target::RuleTarget,
+    watch::{RulesState, RulesWatch, WatchRulesError, WatcherState},
 };
 
 /// Longest file in bytes: 1 MiB.
