@@ -1,2 +1,68 @@
 //! The event log of swarmbus: what a bus accepted, kept in SQLite, found again
 //! after a crash, and replayed.
+//!
+//! ```
+//! use std::time::Duration;
+//! use swarmbus::{Bus, Event};
+//! use swarmbus_store::EventLog;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("events.db");
+//! let log = EventLog::open(&path)?;
+//! let bus = Bus::builder().journal(log.clone()).build()?;
+//! let _worker = bus.subscribe("task.*").handle(|event: &Event| println!("{}", event.ty()))?;
+//!
+//! // What an earlier run of the program accepted and did not finish.
+//! log.recover(&bus).await?;
+//!
+//! // When this returns, the event outlives a crash and a power failure.
+//! bus.publish(Event::of("task.created", "resize image 17")).await?;
+//!
+//! assert!(bus.shutdown(Duration::from_secs(1)).await.is_clean());
+//! drop(bus);
+//! log.close().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Overview
+//!
+//! - [`EventLog`] is a [`Journal`](swarmbus::Journal): one thread writes, many
+//!   publishers share a commit. [`Options`] sets how safe an accepted event
+//!   is, see [`Durability`].
+//! - [`EventLog::recover`] offers again what was pending after a crash. An
+//!   event is handled at least once: one that was being handled when the
+//!   program died is handled again.
+//! - [`LogReader`] reads by time, type and status, a bounded page at a time,
+//!   also while another process writes.
+//! - Events older than 30 days go ([`Options::keep_for`]), pending ones never.
+//!
+//! # What it does not do
+//!
+//! It is no queue between processes: one process at a time has a log as its
+//! journal.
+
+mod error;
+mod event_row;
+mod intake;
+mod journal;
+mod letters;
+mod log;
+mod options;
+mod reader;
+mod recovery;
+mod retention;
+mod schema;
+mod settle;
+mod stats;
+mod sync;
+mod writer;
+
+pub use error::{Damage, Fault, FaultKind, OpenError, ReadError, RecoverError, WriteError};
+pub use log::EventLog;
+pub use options::{Durability, OnFailure, Options};
+pub use reader::{Counts, Cursor, LogReader, MAX_PAGE, Page, Query, Record, Status};
+pub use recovery::Recovered;
+pub use stats::LogStats;

@@ -1,0 +1,189 @@
+//! An event as a row of the table `events`, and back.
+
+use bytes::Bytes;
+use rusqlite::{
+    CachedStatement, Connection, Row, ToSql, params,
+    types::{ToSqlOutput, ValueRef},
+};
+use swarmbus_core::{
+    Content, Event, EventId, EventType, Payload, Priority, Timestamp,
+    codec::{self, EncodeError, Frame, limits::MAX_RECORD_LEN},
+};
+
+use crate::error::{Damage, WriteError};
+
+/// An event that is about to be written.
+pub(crate) struct EventRow {
+    pub(crate) event: Event,
+    pub(crate) id: EventId,
+    pub(crate) timestamp: i64,
+    /// A frame without the payload, if the event has more fields than the
+    /// table has columns.
+    header: Option<Bytes>,
+}
+
+impl EventRow {
+    /// Fails before anything is written.
+    pub(crate) fn new(event: &Event) -> Result<Self, WriteError> {
+        let refused = |reason| WriteError::Event { event_type: event.ty().to_string(), reason };
+        let (len, limit) = (event.payload().len(), MAX_RECORD_LEN);
+        if len > limit {
+            return Err(refused(EncodeError::RecordTooLong { len, limit }));
+        }
+        let header = if is_plain(event) {
+            None
+        } else {
+            let empty = Payload::raw(event.content(), Bytes::new());
+            Some(codec::encode(&event.clone().with_payload(empty)).map_err(refused)?)
+        };
+        Ok(Self { id: id_of(event), timestamp: micros(event), event: event.clone(), header })
+    }
+
+    pub(crate) fn insert(
+        &self,
+        insert: &mut CachedStatement<'_>,
+        seq: i64,
+    ) -> rusqlite::Result<()> {
+        let event = &self.event;
+        insert
+            .execute(params![
+                seq,
+                IdColumn(&self.id),
+                self.timestamp,
+                event.ty().as_str(),
+                event.source(),
+                event.priority().get(),
+                event.session(),
+                event.correlation_id().map(IdColumn),
+                event.content() as u8,
+                self.header.as_deref(),
+                &event.payload()[..],
+            ])
+            .map(drop)
+    }
+}
+
+/// Pending, and never offered again so far.
+pub(crate) fn insert(conn: &Connection) -> rusqlite::Result<CachedStatement<'_>> {
+    conn.prepare_cached(
+        "INSERT INTO events (seq, id, timestamp, event_type, source, priority, status, retry_count,
+             session, correlation_id, content, header, payload)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, 0, ?7, ?8, ?9, ?10, ?11)",
+    )
+}
+
+/// The columns that [`read`] wants, in its order.
+pub(crate) const COLUMNS: &str =
+    "seq, id, timestamp, event_type, source, priority, content, header, payload";
+
+/// The event of a row that begins with [`COLUMNS`].
+///
+/// # Errors
+///
+/// Those of SQLite, and inside of that what is wrong with the row.
+pub(crate) fn read(row: &Row<'_>) -> rusqlite::Result<Result<Event, Damage>> {
+    let payload = Bytes::copy_from_slice(row.get_ref(8)?.as_blob().unwrap_or_default());
+    Ok(match row.get_ref(7)? {
+        ValueRef::Null => from_columns(row, payload),
+        ValueRef::Blob(header) => from_header(header, payload),
+        ValueRef::Integer(_) | ValueRef::Real(_) | ValueRef::Text(_) => {
+            Err(Damage::Column("header"))
+        }
+    })
+}
+
+fn from_header(header: &[u8], payload: Bytes) -> Result<Event, Damage> {
+    let frame = Frame::parse(Bytes::copy_from_slice(header))?;
+    let Some(view) = frame.iter().next() else { return Err(Damage::Column("header")) };
+    let event = view?.to_event()?;
+    let content = event.content();
+    Ok(event.with_payload(Payload::raw(content, payload)))
+}
+
+fn from_columns(row: &Row<'_>, payload: Bytes) -> Result<Event, Damage> {
+    let text = |at: usize, name| match row.get_ref(at) {
+        Ok(value) => value.as_str().map_err(|_| Damage::Column(name)),
+        Err(_) => Err(Damage::Column(name)),
+    };
+    let number = |at: usize, name| {
+        let number = row.get::<_, i64>(at).ok().and_then(|number| u64::try_from(number).ok());
+        number.ok_or(Damage::Column(name))
+    };
+    let ty = EventType::new(text(3, "event_type")?).map_err(|_| Damage::Column("event_type"))?;
+    let byte =
+        |at, name| number(at, name).and_then(|n| u8::try_from(n).map_err(|_| Damage::Column(name)));
+    let priority = Priority::new(byte(5, "priority")?).ok_or(Damage::Column("priority"))?;
+    let content = Content::from_u8(byte(6, "content")?).ok_or(Damage::Column("content"))?;
+    let at = Timestamp::from_micros(number(2, "timestamp")?).ok_or(Damage::Column("timestamp"))?;
+    let id = id_from(row.get_ref(1).map_err(|_| Damage::Column("id"))?)?;
+    let event = Event::new(ty, Payload::raw(content, payload))
+        .with_source(text(4, "source")?)
+        .with_priority(priority);
+    Ok(stamped(event, at, id))
+}
+
+/// Ids are made from the stamp unless somebody chose one, so that the stamp
+/// comes back from the id.
+fn stamped(mut event: Event, at: Timestamp, id: EventId) -> Event {
+    match nonce_of(at, &id) {
+        Some(nonce) => {
+            event.stamp(at, nonce);
+            event
+        }
+        None => event.with_timestamp(at).with_id(id),
+    }
+}
+
+fn id_from(value: ValueRef<'_>) -> Result<EventId, Damage> {
+    match value {
+        ValueRef::Blob(bytes) => {
+            bytes.try_into().map(EventId::from_uuid_bytes).map_err(|_| Damage::Column("id"))
+        }
+        ValueRef::Text(text) => {
+            std::str::from_utf8(text).map(EventId::from).map_err(|_| Damage::Column("id"))
+        }
+        ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => Err(Damage::Column("id")),
+    }
+}
+
+/// Whether the table has a column for everything that this event has.
+fn is_plain(event: &Event) -> bool {
+    event.target().is_none()
+        && event.session().is_none()
+        && event.correlation_id().is_none()
+        && event.causation_id().is_none()
+        && event.traceparent().is_none()
+        && event.deadline().is_none()
+        && event.hops().is_empty()
+        && event.attributes().len() == 0
+        && event.timestamp().is_some_and(|at| nonce_of(at, &id_of(event)).is_some())
+}
+
+/// The number in an id that was made from a stamp of this time.
+fn nonce_of(at: Timestamp, id: &EventId) -> Option<u64> {
+    let low = id.as_uuid_bytes()?.last_chunk()?;
+    let nonce = u64::from_be_bytes(*low) & (u64::MAX >> 2);
+    (nonce != 0 && EventId::v7(at, nonce) == *id).then_some(nonce)
+}
+
+/// A journaled event is stamped; any other gets an id that nobody has.
+pub(crate) fn id_of(event: &Event) -> EventId {
+    event.id().unwrap_or_else(|| EventId::from(""))
+}
+
+/// The event's time as the table has it. Timestamps end with the year 9999.
+pub(crate) fn micros(event: &Event) -> i64 {
+    event.timestamp().map_or(0, |at| i64::try_from(at.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// An id as a column: 16 bytes or text.
+pub(crate) struct IdColumn<'a>(pub(crate) &'a EventId);
+
+impl ToSql for IdColumn<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self.0.as_uuid_bytes() {
+            Some(bytes) => ValueRef::Blob(bytes),
+            None => ValueRef::Text(self.0.as_text().unwrap_or_default().as_bytes()),
+        }))
+    }
+}

@@ -1,0 +1,106 @@
+//! The tables of a log, and how an older log gets them.
+
+use std::{path::Path, time::Duration};
+
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+
+use crate::error::{Fault, OpenError};
+
+/// What `PRAGMA application_id` says of a log: `SWBL`.
+pub(crate) const APPLICATION_ID: i64 = 0x5357_424c;
+
+/// Each takes the schema from the version that is its index to the next. What
+/// is released is never changed: a change is one more at the end.
+///
+/// Version 1, the events. One row is one insert into a table and two indexes,
+/// and each further index would cost every event. So what is pending is not
+/// indexed: `settled_below` says from where on to look. Nor are ids: an event
+/// is found by its time, then by its id.
+const MIGRATIONS: &[&str] = &[include_str!("schema/1_events.sql")];
+
+/// The version that this code writes.
+pub(crate) const VERSION: i64 = MIGRATIONS.len() as i64;
+
+/// Opens the writer's connection: creates, checks or migrates.
+pub(crate) fn open_writer(path: &Path, busy_timeout: Duration) -> Result<Connection, OpenError> {
+    let fault = |error| Fault::new(path, &error);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut conn = Connection::open_with_flags(path, flags).map_err(fault)?;
+    conn.busy_timeout(busy_timeout).map_err(fault)?;
+    // Before anything is changed, journal mode included.
+    check(&conn, path, true)?;
+    let mode: String =
+        conn.query_row("PRAGMA journal_mode = WAL", (), |row| row.get(0)).map_err(fault)?;
+    if mode != "wal" {
+        return Err(OpenError::NoWriteAheadLog { path: path.to_owned() });
+    }
+    // FULL at least until the first commit, for that one also syncs the
+    // folder's entry of the write-ahead log. `fullfsync` is for macOS, where a sync is none without.
+    conn.execute_batch(
+        "PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;
+         PRAGMA cache_size = -16000; PRAGMA wal_autocheckpoint = 4000;
+         PRAGMA journal_size_limit = 67108864; PRAGMA trusted_schema = OFF;",
+    )
+    .map_err(fault)?;
+    migrate(&mut conn, path, MIGRATIONS)?;
+    Ok(conn)
+}
+
+/// Opens a connection that only reads.
+pub(crate) fn open_reader(path: &Path) -> Result<Connection, OpenError> {
+    let fault = |error| Fault::new(path, &error);
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags).map_err(fault)?;
+    conn.busy_timeout(Duration::from_secs(5)).map_err(fault)?;
+    conn.execute_batch("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF").map_err(fault)?;
+    check(&conn, path, false)?;
+    Ok(conn)
+}
+
+/// Refuses what is no log. A file without tables may become one.
+fn check(conn: &Connection, path: &Path, may_be_empty: bool) -> Result<i64, OpenError> {
+    let fault = |error| Fault::new(path, &error);
+    let number = |sql| conn.query_row(sql, (), |row| row.get::<_, i64>(0)).map_err(fault);
+    let application = number("PRAGMA application_id")?;
+    let version = number("PRAGMA user_version")?;
+    let path = path.to_owned();
+    if application == APPLICATION_ID {
+        if version > VERSION {
+            return Err(OpenError::Newer { path, found: version, known: VERSION });
+        }
+        // A reader knows the tables of this version only.
+        if version < VERSION && !may_be_empty {
+            return Err(OpenError::Empty { path });
+        }
+        return Ok(version);
+    }
+    let tables = number("SELECT count(*) FROM sqlite_schema")?;
+    if application != 0 || version != 0 || tables != 0 {
+        return Err(OpenError::Foreign { path });
+    }
+    if may_be_empty { Ok(0) } else { Err(OpenError::Empty { path }) }
+}
+
+/// Brings the schema to the newest version: wholly, or not at all.
+fn migrate(conn: &mut Connection, path: &Path, migrations: &[&str]) -> Result<(), OpenError> {
+    let fault = |error| Fault::new(path, &error);
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fault)?;
+    // Asked again under the lock: another process may have been faster.
+    let version = check(&tx, path, true)?;
+    let done = usize::try_from(version).unwrap_or(0);
+    apply(&tx, migrations.get(done..).unwrap_or_default(), migrations.len()).map_err(fault)?;
+    tx.commit().map_err(fault)?;
+    Ok(())
+}
+
+fn apply(tx: &Transaction<'_>, steps: &[&str], version: usize) -> rusqlite::Result<()> {
+    for step in steps {
+        tx.execute_batch(step)?;
+    }
+    tx.execute_batch(&format!(
+        "PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version};
+         UPDATE log_state SET opened = opened + 1;"
+    ))
+}

@@ -1,0 +1,240 @@
+//! The thread that writes: everything that came while it committed is its
+//! next transaction.
+
+use std::{
+    fs::File,
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+use swarmbus_core::EventId;
+
+use crate::{
+    error::{Fault, WriteError},
+    event_row::{self, IdColumn},
+    intake::{Append, End, Intake, Job, Place, Work},
+    letters,
+    options::{OnFailure, Options},
+    retention::Retention,
+    settle,
+    stats::Counters,
+    sync::Syncer,
+};
+
+/// After a failure, settlements that nobody waits for try again so much later.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// How often it is written down from where on to look for pending events.
+const MARK_EVERY: Duration = Duration::from_secs(1);
+
+pub(crate) struct Writer {
+    pub(crate) conn: Connection,
+    pub(crate) path: PathBuf,
+    pub(crate) options: Options,
+    pub(crate) intake: Arc<Intake>,
+    /// With group commit.
+    pub(crate) syncer: Option<Syncer>,
+    pub(crate) retention: Retention,
+    /// The latest time of an event that was in the log when it was opened:
+    /// what is later cannot be pending from then.
+    pub(crate) newest: i64,
+    pub(crate) marked_at: Instant,
+    /// Freed when the writer ends.
+    pub(crate) _lock: File,
+}
+
+/// What a transaction did besides what it was asked for.
+#[derive(Default)]
+struct Written {
+    /// Events that were in the log: id, planned place, place.
+    found: Vec<(EventId, i64, i64)>,
+    offered_again: usize,
+    events: usize,
+    /// Results of the jobs.
+    jobs: Vec<Result<(), Fault>>,
+}
+
+impl Writer {
+    /// Works until the log is closed. Says what the last transaction met.
+    pub(crate) fn run(mut self) -> Result<(), WriteError> {
+        // If this thread panics nobody may wait for it.
+        let guard = EndOnPanic(Arc::clone(&self.intake));
+        let result = self.work();
+        std::mem::forget(guard);
+        result
+    }
+
+    fn work(&mut self) -> Result<(), WriteError> {
+        loop {
+            let mut work = self.intake.take(self.retention.due());
+            let (last, idle) = (work.last, work.is_empty());
+            let result = if idle && !last { Ok(()) } else { self.write(&mut work) };
+            if last {
+                result?;
+                return self.syncer.as_ref().map_or(Ok(()), |syncer| Ok(syncer.sync()?));
+            }
+            if self.retention.may_step(idle) {
+                let deleted = self.retention.step(&mut self.conn);
+                self.retained(deleted);
+            }
+        }
+    }
+
+    fn write(&mut self, work: &mut Work) -> Result<(), WriteError> {
+        let written = match self.transact(work) {
+            Ok(written) => written,
+            Err(fault) => {
+                self.failed(work, &fault);
+                return Err(fault.into());
+            }
+        };
+        let counters = &self.intake.counters;
+        Counters::add(&counters.commits, 1);
+        Counters::add(&counters.written, written.events);
+        Counters::add(&counters.offered_again, written.offered_again);
+        Counters::add(&counters.settled, work.settled.len());
+        if counters.failing.swap(false, Relaxed) {
+            tracing::info!(log = %self.path.display(), "the event log writes again");
+        }
+        if let Some(syncer) = &self.syncer {
+            syncer.committed();
+        }
+        self.intake.committed(written.found);
+        for (job, result) in work.jobs.drain(..).zip(written.jobs) {
+            job.done(result.map_err(WriteError::from));
+        }
+        for append in work.appends.drain(..) {
+            append.answer(Ok(()));
+        }
+        Ok(())
+    }
+
+    /// Writes all, or nothing.
+    fn transact(&mut self, work: &mut Work) -> Result<Written, Fault> {
+        if let Some(syncer) = &self.syncer {
+            syncer.check()?;
+        }
+        let fault = |error| Fault::new(&self.path, &error);
+        let mut written = Written::default();
+        let tx =
+            self.conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fault)?;
+        append(&tx, &work.appends, self.newest, &mut written).map_err(fault)?;
+        settle::write(&tx, &mut work.settled).map_err(fault)?;
+        letters::write(&tx, &work.letters, self.options.max_letters).map_err(fault)?;
+        if work.last || self.marked_at.elapsed() >= MARK_EVERY {
+            self.marked_at = Instant::now();
+            tx.prepare_cached("UPDATE log_state SET settled_below = max(settled_below, ?1)")
+                .and_then(|mut update| update.execute([self.intake.settled_below()]))
+                .map_err(fault)?;
+        }
+        for job in &mut work.jobs {
+            let done = run(&tx, &mut **job).map_err(fault)?;
+            written.jobs.push(done.map_err(fault));
+        }
+        tx.commit().map_err(fault)?;
+        Ok(written)
+    }
+
+    fn failed(&self, work: &mut Work, fault: &Fault) {
+        let counters = &self.intake.counters;
+        Counters::add(&counters.failures, 1);
+        if !counters.failing.swap(true, Relaxed) {
+            tracing::error!(%fault, "the event log cannot write");
+        }
+        self.intake.failed(work, Instant::now() + RETRY);
+        for job in work.jobs.drain(..) {
+            job.done(Err(fault.clone().into()));
+        }
+        for append in work.appends.drain(..) {
+            let answer = match self.options.on_failure {
+                OnFailure::Refuse => Err(fault.clone().into()),
+                OnFailure::GoOn => {
+                    Counters::add(&counters.lost, append.rows.len());
+                    Ok(())
+                }
+            };
+            append.answer(answer);
+        }
+    }
+
+    fn retained(&self, deleted: rusqlite::Result<usize>) {
+        match deleted {
+            Ok(deleted) => Counters::add(&self.intake.counters.aged_out, deleted),
+            Err(error) => {
+                let fault = Fault::new(&self.path, &error);
+                tracing::warn!(%fault, "the event log could not delete old events");
+            }
+        }
+    }
+}
+
+/// Writes the events of all who wait.
+fn append(
+    tx: &Transaction<'_>,
+    appends: &[Append],
+    newest: i64,
+    written: &mut Written,
+) -> rusqlite::Result<()> {
+    let mut insert = event_row::insert(tx)?;
+    let mut again = tx.prepare_cached(
+        "UPDATE events SET retry_count = retry_count + 1 WHERE seq = ?1 AND status = 0",
+    )?;
+    let mut find = tx.prepare_cached(
+        "UPDATE events SET retry_count = retry_count + 1
+         WHERE timestamp = ?1 AND id = ?2 AND status = 0 RETURNING seq",
+    )?;
+    for (place, row) in appends.iter().flat_map(|append| &append.rows) {
+        let seq = match *place {
+            Place::New(seq) if row.timestamp <= newest => {
+                let mut rows = find.query(params![row.timestamp, IdColumn(&row.id)])?;
+                let mut at = None;
+                // To its end, or the update is not done.
+                while let Some(row) = rows.next()? {
+                    at = Some(row.get(0)?);
+                }
+                if let Some(at) = at {
+                    written.found.push((row.id.clone(), seq, at));
+                    written.offered_again += 1;
+                    continue;
+                }
+                seq
+            }
+            Place::New(seq) => seq,
+            Place::Again(seq) if again.execute([seq])? > 0 => {
+                written.offered_again += 1;
+                continue;
+            }
+            Place::Again(seq) => seq,
+        };
+        row.insert(&mut insert, seq)?;
+        written.events += 1;
+    }
+    Ok(())
+}
+
+/// Runs one job. The outer error is one that ends the transaction.
+fn run(tx: &Transaction<'_>, job: &mut dyn Job) -> rusqlite::Result<rusqlite::Result<()>> {
+    tx.execute_batch("SAVEPOINT job")?;
+    let result = job.run(tx);
+    if let Err(error) = result {
+        if tx.is_autocommit() {
+            // SQLite has undone everything, as it does when the disk is full.
+            return Err(error);
+        }
+        tx.execute_batch("ROLLBACK TO job; RELEASE job")?;
+        return Ok(Err(error));
+    }
+    tx.execute_batch("RELEASE job")?;
+    Ok(Ok(()))
+}
+
+struct EndOnPanic(Arc<Intake>);
+
+impl Drop for EndOnPanic {
+    fn drop(&mut self) {
+        tracing::error!("the event log's thread has panicked");
+        self.0.finish(End::Panicked);
+    }
+}
