@@ -17,7 +17,7 @@ use swarmbus_core::EventId;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::{
-    error::WriteError, event_row::EventRow, letters::LetterRow, options::Options, settle::Settled,
+    error::WriteError, event_row::EventRow, letters::LetterNews, options::Options, settle::Settled,
     stats::Counters,
 };
 
@@ -85,7 +85,7 @@ pub(crate) struct Work {
     pub(crate) appends: Vec<Append>,
     pub(crate) jobs: Vec<Box<dyn Job>>,
     pub(crate) settled: Vec<Settled>,
-    pub(crate) letters: VecDeque<LetterRow>,
+    pub(crate) letters: VecDeque<LetterNews>,
     /// Places in the queue that all of this had.
     permits: u32,
     /// The log is to be closed after this.
@@ -215,7 +215,7 @@ impl Intake {
     }
 
     /// Leaves a dead letter.
-    pub(crate) fn letter(&self, letter: LetterRow) {
+    pub(crate) fn letter(&self, letter: LetterNews) {
         let Ok(mut state) = self.lock() else { return };
         if state.work.letters.len() >= MAX_WAITING_LETTERS {
             Counters::add(&self.counters.letters_lost, 1);

@@ -1,13 +1,13 @@
 //! A log as the [`Journal`] of a bus.
 
 use async_trait::async_trait;
-use swarmbus::{DeadLetter, Journal, JournalError, Settlement};
+use swarmbus::{DeadLetter, Journal, JournalError, LetterEnd, Settlement};
 use swarmbus_core::Event;
 
 use crate::{
     error::WriteError,
     event_row::{id_of, micros},
-    letters::LetterRow,
+    letters::LetterNews,
     log::EventLog,
     options::OnFailure,
 };
@@ -34,7 +34,11 @@ impl Journal for EventLog {
     }
 
     fn dead_letter(&self, letter: &DeadLetter) {
-        self.intake().letter(LetterRow::new(letter));
+        self.intake().letter(LetterNews::died(letter));
+    }
+
+    fn letter_gone(&self, letter: &DeadLetter, end: LetterEnd) {
+        self.intake().letter(LetterNews::gone(letter, end));
     }
 }
 

@@ -1,34 +1,46 @@
-//! Writing down dead letters.
+//! Writing down dead letters, and that they are gone.
 
 use bytes::Bytes;
 use rusqlite::{Connection, params};
-use swarmbus::DeadLetter;
+use swarmbus::{DeadLetter, DeadReason, LetterEnd};
 use swarmbus_core::{Event, EventId, codec};
 
-use crate::event_row::{IdColumn, id_of};
+use crate::event_row::{IdColumn, id_of, micros};
 
-/// A dead letter that is about to be written.
-pub(crate) struct LetterRow {
-    id: EventId,
-    at: i64,
-    handler: String,
-    reason: String,
-    error: String,
-    attempts: u32,
+/// What happened to a dead letter, and is about to be written. A letter is
+/// known by its event and its handler.
+pub(crate) struct LetterNews {
     event: Event,
+    id: EventId,
+    handler: String,
+    news: News,
 }
 
-impl LetterRow {
-    pub(crate) fn new(letter: &DeadLetter) -> Self {
-        Self {
-            id: id_of(&letter.event),
-            at: i64::try_from(letter.at.as_micros()).unwrap_or(i64::MAX),
-            handler: letter.handler.to_string(),
-            reason: "failed".to_owned(),
-            error: cut(letter.error.to_string()),
-            attempts: 1,
-            event: letter.event.clone(),
-        }
+enum News {
+    Died { at: i64, reason: DeadReason, error: String, attempts: u32 },
+    Gone(LetterEnd),
+}
+
+impl LetterNews {
+    pub(crate) fn died(letter: &DeadLetter) -> Self {
+        Self::of(
+            letter,
+            News::Died {
+                at: i64::try_from(letter.at.as_micros()).unwrap_or(i64::MAX),
+                reason: letter.reason,
+                error: cut(letter.error.to_string()),
+                attempts: letter.attempts,
+            },
+        )
+    }
+
+    pub(crate) fn gone(letter: &DeadLetter, end: LetterEnd) -> Self {
+        Self::of(letter, News::Gone(end))
+    }
+
+    fn of(letter: &DeadLetter, news: News) -> Self {
+        let event = letter.event.clone();
+        Self { id: id_of(&event), handler: letter.handler.to_string(), event, news }
     }
 }
 
@@ -43,40 +55,85 @@ fn cut(mut text: String) -> String {
     text
 }
 
-/// Writes letters, and lets the oldest beyond `max` go.
+/// Writes the news in their order, and lets the oldest letters beyond `max`
+/// go.
 pub(crate) fn write<'a>(
     conn: &Connection,
-    letters: impl IntoIterator<Item = &'a LetterRow>,
+    news: impl IntoIterator<Item = &'a LetterNews>,
     max: usize,
 ) -> rusqlite::Result<()> {
-    let mut insert = conn.prepare_cached(
+    let mut grown = false;
+    for letter in news {
+        match &letter.news {
+            News::Died { at, reason, error, attempts } => {
+                died(conn, letter, (*at, *reason, error, *attempts))?;
+                grown = true;
+            }
+            News::Gone(end) => gone(conn, letter, *end)?,
+        }
+    }
+    if grown { trim(conn, max) } else { Ok(()) }
+}
+
+fn died(
+    conn: &Connection,
+    letter: &LetterNews,
+    (at, reason, error, attempts): (i64, DeadReason, &str, u32),
+) -> rusqlite::Result<()> {
+    // An event that no frame can hold is in the table of events alone.
+    let frame = codec::encode(&letter.event).unwrap_or_else(|_| Bytes::new());
+    conn.prepare_cached(
         "INSERT INTO dead_letters
              (at, event_id, event_type, handler, reason, error, attempts, event)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-    )?;
-    let mut written = false;
-    for letter in letters {
-        // An event that no frame can hold is in the table of events alone.
-        let frame = codec::encode(&letter.event).unwrap_or_else(|_| Bytes::new());
-        insert.execute(params![
-            letter.at,
-            IdColumn(&letter.id),
-            letter.event.ty().as_str(),
-            letter.handler,
-            letter.reason,
-            letter.error,
-            letter.attempts,
-            &frame[..],
-        ])?;
-        written = true;
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+         ON CONFLICT (event_id, handler) DO UPDATE SET
+             at = ?1, reason = ?5, error = ?6, attempts = ?7",
+    )?
+    .execute(params![
+        at,
+        IdColumn(&letter.id),
+        letter.event.ty().as_str(),
+        letter.handler,
+        reason.as_str(),
+        error,
+        attempts,
+        &frame[..],
+    ])
+    .map(drop)
+}
+
+fn gone(conn: &Connection, letter: &LetterNews, end: LetterEnd) -> rusqlite::Result<()> {
+    let id = IdColumn(&letter.id);
+    conn.prepare_cached("DELETE FROM dead_letters WHERE event_id = ?1 AND handler = ?2")?
+        .execute(params![id, letter.handler])?;
+    match end {
+        LetterEnd::Purged => Ok(()),
+        // The last handler that had not handled the event now has.
+        LetterEnd::Delivered => conn
+            .prepare_cached(
+                "UPDATE events SET status = 1, retry_count = retry_count + 1
+                 WHERE timestamp = ?1 AND id = ?2 AND status = 3
+                     AND NOT EXISTS (SELECT 1 FROM dead_letters WHERE event_id = ?2)",
+            )?
+            .execute(params![micros(&letter.event), id])
+            .map(drop),
     }
-    if written {
-        // Numbers only rise, so that counting takes no look at the table.
-        conn.prepare_cached(
-            "DELETE FROM dead_letters WHERE letter <=
-                 (SELECT max(letter) FROM dead_letters) - ?1",
-        )?
-        .execute([i64::try_from(max).unwrap_or(i64::MAX)])?;
+}
+
+fn trim(conn: &Connection, max: usize) -> rusqlite::Result<()> {
+    let max = i64::try_from(max).unwrap_or(i64::MAX);
+    // Counting looks at every letter, so only when their numbers allow for
+    // too many.
+    let span: i64 = conn
+        .prepare_cached("SELECT coalesce(max(letter) - min(letter), 0) FROM dead_letters")?
+        .query_row((), |row| row.get(0))?;
+    if span < max {
+        return Ok(());
     }
-    Ok(())
+    conn.prepare_cached(
+        "DELETE FROM dead_letters WHERE letter <=
+             (SELECT letter FROM dead_letters ORDER BY letter DESC LIMIT 1 OFFSET ?1)",
+    )?
+    .execute([max])
+    .map(drop)
 }

@@ -28,7 +28,8 @@ CREATE TABLE dead_letters (
     reason TEXT NOT NULL,
     error TEXT NOT NULL,
     attempts INTEGER NOT NULL,
-    event BLOB NOT NULL             -- the event as a frame
+    event BLOB NOT NULL,            -- the event as a frame
+    UNIQUE (event_id, handler)
 ) STRICT;
 
 -- One row. No event before settled_below is pending.
