@@ -58,6 +58,7 @@ mod schema;
 mod settle;
 mod stats;
 mod sync;
+pub mod what_if;
 mod writer;
 
 pub use error::{Damage, Fault, FaultKind, OpenError, ReadError, RecoverError, WriteError};
