@@ -32,6 +32,7 @@ use crate::{
 /// The settings of a [`Bus`] in the making.
 #[must_use = "a builder does nothing until build() is called"]
 pub struct BusBuilder {
+    pub(crate) clock: BusClock,
     name: String,
     workers: usize,
     capacity: usize,
@@ -43,6 +44,7 @@ pub struct BusBuilder {
     route_cache: NonZeroUsize,
     breaker: breaker::Config,
     sample_every: u32,
+    queue_ttl: Option<Duration>,
     tracing: bool,
     middleware: Middleware,
     pressure: Pressure,
@@ -54,11 +56,14 @@ pub struct BusBuilder {
 pub(crate) struct Limits {
     pub(crate) handlers: usize,
     pub(crate) breaker: breaker::Config,
+    /// How long an event may wait in the queue.
+    pub(crate) queue_ttl: Option<Duration>,
 }
 
 impl BusBuilder {
     pub(crate) fn new() -> Self {
         Self {
+            clock: BusClock::new(),
             name: "bus".to_owned(),
             workers: (WORKERS_PER_PROCESSOR * processors()).min(MAX_DEFAULT_WORKERS),
             capacity: 10_000,
@@ -70,6 +75,7 @@ impl BusBuilder {
             route_cache: RouteCache::<()>::DEFAULT_CAPACITY,
             breaker: breaker::Config::default(),
             sample_every: SAMPLE_EVERY,
+            queue_ttl: None,
             tracing: false,
             middleware: Middleware::default(),
             pressure: Pressure::default(),
@@ -121,6 +127,19 @@ impl BusBuilder {
     /// Called when backpressure ends, by a worker.
     pub fn on_low_water(mut self, call: impl Fn() + Send + Sync + 'static) -> Self {
         self.pressure.on_low = Some(Box::new(call));
+        self
+    }
+
+    /// How long an event may wait in the queue, whatever its priority. One that
+    /// has waited longer when a worker takes it reaches no handler, and counts
+    /// as [`Outcome::Expired`](crate::Outcome) for each of them. Default: no
+    /// limit.
+    ///
+    /// For a swarm to which old news is no news: after a jam it begins with
+    /// what is new. A single event has a
+    /// [deadline](crate::Event::with_deadline).
+    pub fn queue_ttl(mut self, ttl: Duration) -> Self {
+        self.queue_ttl = Some(ttl);
         self
     }
 
@@ -206,7 +225,7 @@ impl BusBuilder {
         self.workers = self.workers.min(self.capacity.max(1));
         let sizes = self.sizes()?;
         let runtime = Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
-        let clock = BusClock::new();
+        let clock = self.clock;
         // One secret of this process seeds what must not be guessed.
         let secrets = RandomState::new();
         let seed = |n: usize| secrets.hash_one(n);
@@ -233,7 +252,11 @@ impl BusBuilder {
             dead_letters: LetterQueue::new(self.dead_letters),
             commands: Default::default(),
             sessions: Default::default(),
-            limits: Limits { handlers: self.max_handlers, breaker: self.breaker },
+            limits: Limits {
+                handlers: self.max_handlers,
+                breaker: self.breaker,
+                queue_ttl: self.queue_ttl,
+            },
             pressure: self.pressure,
             scheduler: Arc::new(Scheduler::new(self.schedules)),
             serial: Default::default(),
@@ -262,6 +285,9 @@ impl BusBuilder {
         }
         if !(1..=1 << 30).contains(&self.capacity) {
             return Err(setting("capacity", "1 to 2^30"));
+        }
+        if self.queue_ttl == Some(Duration::ZERO) {
+            return Err(setting("queue_ttl", "longer than 0"));
         }
         let marks = 0.0 <= self.low_water && self.low_water < self.high_water;
         if !(marks && self.high_water <= 1.0) {

@@ -21,6 +21,13 @@ impl BusClock {
         Self { cycles: quanta::Clock::new(), origin: Instant::now() }
     }
 
+    /// One whose cycle counter stands still until the test moves it.
+    #[cfg(test)]
+    pub(crate) fn mocked() -> (Self, std::sync::Arc<quanta::Mock>) {
+        let (cycles, hand) = quanta::Clock::mock();
+        (Self { cycles, origin: Instant::now() }, hand)
+    }
+
     /// The cycle counter: only differences mean something.
     #[inline]
     pub(crate) fn cycles(&self) -> u64 {

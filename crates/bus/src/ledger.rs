@@ -37,7 +37,9 @@ pub enum Outcome {
     /// It was the least urgent in a full queue
     /// ([`Overflow::DropLowestPriority`](crate::Overflow)).
     DroppedLowest,
-    /// Its deadline passed before the handler's turn came.
+    /// Its deadline passed before the handler's turn came, or it waited in the
+    /// queue for longer than it may
+    /// ([`BusBuilder::queue_ttl`](crate::BusBuilder::queue_ttl)).
     Expired,
     /// The handler failed and the event is, or was, in the dead letter queue.
     DeadLettered,

@@ -54,9 +54,14 @@ pub(crate) async fn work(duty: Duty, shard: usize, mut runner: Runner) {
         // In place, as an event is large; one that was begun is the runner's
         // to account for, so it leaves the batch even if this is cut off.
         while let Some(waiting) = batch.begin() {
+            // As of when it was taken, so that no event costs a look at the clock.
+            if inner.limits.queue_ttl.is_some_and(|ttl| waited(inner, waiting, started) > ttl) {
+                runner.account(inner, &waiting.event, Outcome::Expired);
+                batch.end();
+                continue;
+            }
             if inner.meter.due(&mut until_sample) {
-                let wait = inner.clock.between(waiting.since, inner.clock.cycles());
-                inner.meter.waited(wait);
+                inner.meter.waited(waited(inner, waiting, inner.clock.cycles()));
             }
             runner.run(inner, &waiting.event).await;
             batch.end();
@@ -80,6 +85,10 @@ pub(crate) async fn work(duty: Duty, shard: usize, mut runner: Runner) {
         }
     }
     inner.idle.notify_waiters();
+}
+
+fn waited(inner: &Inner, waiting: &Waiting, until: u64) -> Duration {
+    inner.clock.between(waiting.since, until)
 }
 
 /// A worker's hold on its bus. A bus whose worker is gone, with its runtime for example, must not let
@@ -124,5 +133,53 @@ impl Drop for Batch<'_> {
             self.inner.account(&event, Outcome::Cancelled);
             self.inner.left_over.lock().push(event);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use swarmbus_core::{Event, Priority};
+
+    use crate::{bus::Bus, clock::BusClock, error::BuildError};
+
+    #[tokio::test]
+    async fn what_waited_too_long_reaches_nobody_and_is_counted() {
+        let (clock, hand) = BusClock::mocked();
+        let ttl = Duration::from_secs(5);
+        let mut builder = Bus::builder().workers(1).queue_ttl(ttl);
+        builder.clock = clock;
+        let bus = builder.build().unwrap();
+        let session = bus.session("s");
+        let handlers = [
+            bus.subscribe("a").handle(|_: &Event| ()).unwrap(),
+            bus.subscribe("*").handle_async(|_| async {}).unwrap(),
+            session.subscribe("a").handle(|_: &Event| ()).unwrap(),
+        ];
+        // The only thread is this one: the worker sees them all at once.
+        let old = Event::of("a", ()).with_session("s").with_priority(Priority::MAX);
+        bus.try_publish(old).unwrap();
+        bus.try_publish(Event::of("unknown.type", ())).unwrap();
+        hand.increment(Duration::from_secs(1));
+        bus.try_publish(Event::of("a", ())).unwrap();
+        // One that has waited exactly as long as it may is not too late.
+        hand.increment(ttl);
+        bus.try_publish(Event::of("a", ())).unwrap();
+        assert_eq!(bus.drain(Duration::from_secs(20)).await, 0);
+
+        let ledger = bus.ledger();
+        assert!(ledger.balances(), "{ledger}");
+        assert_eq!((ledger.published, ledger.unmatched), (4, 1));
+        assert_eq!((ledger.outcomes.expired, ledger.outcomes.delivered), (3, 4));
+        assert_eq!(handlers.map(|handler| handler.outcomes().expired), [1; 3]);
+        bus.dispatch(&Event::of("a", ())).await.unwrap();
+        assert_eq!(bus.ledger().outcomes.expired, 3, "dispatch has no queue");
+    }
+
+    #[tokio::test]
+    async fn no_time_at_all_is_no_limit() {
+        let built = Bus::builder().queue_ttl(Duration::ZERO).build();
+        assert!(matches!(built, Err(BuildError::Setting { setting: "queue_ttl", .. })));
     }
 }
