@@ -267,7 +267,7 @@ pub(crate) async fn contained<T>(future: impl Future<Output = T>) -> Result<T, S
 }
 
 /// The message of a panic, which is nearly always a string.
-fn panic_text(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     if let Some(text) = panic.downcast_ref::<&str>() {
         (*text).to_owned()
     } else if let Some(text) = panic.downcast_ref::<String>() {

@@ -29,6 +29,7 @@
 //! | all but maintenance | initializing, when a new process [starts](Lifecycle::restart) |
 
 mod saved;
+mod signs;
 
 use std::{collections::VecDeque, fmt};
 
@@ -36,6 +37,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
 pub use saved::Impossible;
+pub use signs::Signs;
 
 /// How many transitions [`Lifecycle::history`] keeps.
 pub const HISTORY: usize = 100;

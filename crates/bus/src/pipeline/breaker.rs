@@ -157,6 +157,12 @@ impl PerType {
     }
 }
 
+/// Whose breakers are not closed.
+pub(crate) struct Troubled {
+    pub(crate) open: Option<Arc<str>>,
+    pub(crate) half_open: Option<Arc<str>>,
+}
+
 /// All breakers of one bus.
 pub(crate) struct Breakers {
     registry: Arc<Registry>,
@@ -239,6 +245,31 @@ impl Breakers {
         let breaker = self.registry.make(&Arc::from(service.as_str()), None, config);
         services.insert(service, Arc::downgrade(&breaker));
         Ok(breaker)
+    }
+
+    /// Opens the breaker of a service early, if handlers share one and it is not
+    /// open.
+    pub(crate) fn trip_service(&self, service: &Str, clock: &BusClock) {
+        let named = self.services.lock().get(service).and_then(Weak::upgrade);
+        if let Some(named) = named
+            && let Some(transition) = named.breaker.trip(clock)
+        {
+            named.changed(transition);
+        }
+    }
+
+    /// The first breaker that rejects calls and the first that is probing, in the
+    /// order in which they were made.
+    pub(crate) fn troubled(&self) -> Troubled {
+        let made: Vec<_> = self.registry.made.lock().iter().filter_map(Weak::upgrade).collect();
+        let first = |kinds: &[StateKind]| {
+            let found = made.iter().find(|named| kinds.contains(&named.breaker.kind()));
+            found.map(|named| Arc::clone(&named.name))
+        };
+        Troubled {
+            open: first(&[StateKind::Open, StateKind::ForcedOpen, StateKind::Isolated]),
+            half_open: first(&[StateKind::HalfOpen]),
+        }
     }
 
     /// Every breaker that lives, in the order in which they were made.

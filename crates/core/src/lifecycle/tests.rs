@@ -102,6 +102,45 @@ fn what_cannot_have_been_written_is_not_read() {
 }
 
 proptest! {
+    /// Signs never head where the table does not lead, and signs that stay lead
+    /// to the state that they mean within three steps.
+    #[test]
+    fn signs_head_for_the_state_they_mean(
+        seen in prop::array::uniform5(any::<bool>()),
+        from in kind(),
+    ) {
+        let [fatal, down, trying, starting, settled] = seen;
+        let text = |is: bool, text: &str| is.then(|| text.to_owned());
+        let signs = Signs {
+            fatal: text(fatal, "fatal"),
+            down: text(down, "down"),
+            trying: text(trying, "trying"),
+            starting,
+            settled,
+        };
+        let mut state = from;
+        for _ in 0..3 {
+            if let Some((to, reason)) = signs.heading(state) {
+                prop_assert!(listed(state, to), "{} to {}", state, to);
+                prop_assert!(!reason.is_empty());
+                state = to;
+            }
+        }
+        use StateKind::*;
+        let meant = match from {
+            Maintenance => Maintenance,
+            _ if fatal => Failed,
+            Initializing if starting => Initializing,
+            _ if down => Degraded,
+            _ if trying => Recovering,
+            Initializing | Healthy => Healthy,
+            _ if settled => Healthy,
+            _ => Recovering,
+        };
+        prop_assert_eq!(state, meant);
+        prop_assert_eq!(signs.heading(state), None);
+    }
+
     #[test]
     fn only_what_the_table_lists_happens(
         steps in prop::collection::vec((kind(), 1_u64..1_000, any::<bool>()), 0..250),
