@@ -12,6 +12,7 @@ use swarmbus_core::{breaker, overflow::Overflow, router::RouteCache};
 use tokio::runtime::Handle;
 
 use crate::{
+    approval::{self, ApprovalConfig},
     bus::Bus,
     clock::{BusClock, Stamper},
     error::BuildError,
@@ -49,6 +50,7 @@ pub struct BusBuilder {
     middleware: Middleware,
     pressure: Pressure,
     schedules: ScheduleConfig,
+    approvals: ApprovalConfig,
     journal: Option<Arc<dyn Journal>>,
 }
 
@@ -80,6 +82,7 @@ impl BusBuilder {
             middleware: Middleware::default(),
             pressure: Pressure::default(),
             schedules: ScheduleConfig::default(),
+            approvals: ApprovalConfig::default(),
             journal: None,
         }
     }
@@ -196,6 +199,12 @@ impl BusBuilder {
         self
     }
 
+    /// Settings of commands that need an approval: see [`Bus::approvals`].
+    pub fn approvals(mut self, config: ApprovalConfig) -> Self {
+        self.approvals = config;
+        self
+    }
+
     /// Adds middleware for events, after what was added before.
     pub fn event_middleware(mut self, middleware: impl EventMiddleware) -> Self {
         self.middleware.events.push(Arc::new(middleware));
@@ -259,6 +268,7 @@ impl BusBuilder {
             },
             pressure: self.pressure,
             scheduler: Arc::new(Scheduler::new(self.schedules)),
+            approvals: Arc::new(approval::Book::new(self.approvals)),
             serial: Default::default(),
             stamper: Mutex::new(Stamper::new(&clock, seed(usize::MAX - 2))),
             clock,
@@ -274,6 +284,7 @@ impl BusBuilder {
         });
         inner.tasks.lock().extend(workers);
         runtime.spawn(report(Arc::downgrade(&inner)));
+        runtime.spawn(approval::drive(Arc::clone(&inner.approvals), Arc::downgrade(&inner)));
         runtime.spawn(schedule::drive(Arc::clone(&inner.scheduler), Arc::downgrade(&inner)));
         Ok(Bus::from_inner(inner))
     }

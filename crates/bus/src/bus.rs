@@ -14,6 +14,7 @@ use std::{
 use swarmbus_core::{Event, Payload, Str};
 
 use crate::{
+    approval::Approvals,
     builder::BusBuilder,
     command::CommandFn,
     error::{BatchError, CommandError, DispatchError, PublishError, SubscribeError},
@@ -232,7 +233,7 @@ impl Bus {
         P: Into<Payload>,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        self.inner.register_command(None, command, CommandFn::new(f))
+        self.inner.register_command(None, command, CommandFn::new(f), None)
     }
 
     /// Has a command answered, in the caller's task.
@@ -249,7 +250,7 @@ impl Bus {
     ///
     /// Dropped in the middle, the handler's future is dropped.
     pub async fn execute(&self, command: Event) -> Result<Payload, CommandError> {
-        self.inner.execute(command).await
+        self.inner.execute(command, false).await
     }
 
     /// Has an event published later, once or again and again: see
@@ -261,6 +262,12 @@ impl Bus {
     /// The schedules of this bus: list, cancel, restore.
     pub fn schedules(&self) -> Schedules<'_> {
         Schedules::new(&self.inner.scheduler)
+    }
+
+    /// Commands that run when somebody has said yes: see
+    /// [`approval`](crate::approval).
+    pub fn approvals(&self) -> Approvals<'_> {
+        Approvals::new(&self.inner)
     }
 
     /// Opens a session, or the one of this name that is open already.

@@ -1,6 +1,10 @@
 //! The bus's two clocks, and the stamp that events get from them.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use swarmbus_core::{Clock, Event, Moment, Timestamp};
 use tokio::time::Instant;
@@ -44,6 +48,33 @@ impl BusClock {
     pub(crate) fn wall() -> Timestamp {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp::from_unix(since_epoch)
+    }
+}
+
+/// The wall clock where a test may have another: that of the operating system
+/// does not follow tokio's.
+#[derive(Clone)]
+pub(crate) struct WallClock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
+
+/// Who waits for a time of the wall clock reads it again after this long, so
+/// that a jump is noticed.
+pub(crate) const WALL_RECHECK: Duration = Duration::from_secs(5);
+
+impl WallClock {
+    pub(crate) fn new(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    /// Reads it; not to be called under a lock. If the program's clock panics,
+    /// this is the operating system's.
+    pub(crate) fn now(&self) -> Timestamp {
+        catch_unwind(AssertUnwindSafe(|| (self.0)())).unwrap_or_else(|_| BusClock::wall())
+    }
+}
+
+impl Default for WallClock {
+    fn default() -> Self {
+        Self::new(BusClock::wall)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Commands: events that exactly one handler answers.
 
-use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc};
+use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use ahash::RandomState;
 use parking_lot::RwLock;
@@ -62,6 +62,8 @@ impl CommandFn {
 /// A registered command handler.
 pub(crate) struct CommandHandler {
     pub(crate) function: CommandFn,
+    /// It runs only when it is approved, within this time.
+    pub(crate) approval: Option<Duration>,
     pub(crate) breaker: Option<Arc<NamedBreaker>>,
 }
 

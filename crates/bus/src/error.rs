@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use swarmbus_core::{
-    Event, EventType, event::EventTypeError, overflow::Reason, router::PatternError,
+    Event, EventType, Timestamp, event::EventTypeError, overflow::Reason, router::PatternError,
 };
 
 use crate::{handler::HandlerError, journal::JournalError};
@@ -48,6 +48,16 @@ pub enum PublishCause {
     /// The journal could not write it down, and says why.
     #[error("the journal did not take it: {0}")]
     Journal(String),
+}
+
+impl PublishCause {
+    /// Whether the same event may be taken later.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Full | Self::Outranked | Self::RateLimited { .. } | Self::Journal(_) => true,
+            Self::Closed | Self::Refused(_) => false,
+        }
+    }
 }
 
 impl From<JournalError> for PublishCause {
@@ -174,6 +184,30 @@ pub enum CommandError {
     /// Its deadline has passed.
     #[error("the deadline of the command has passed")]
     Expired,
+    /// It needs an approval, and somebody said no.
+    #[error("the command {command:?} was denied by {by}: {reason}")]
+    Denied {
+        /// The command's type.
+        command: EventType,
+        /// Who.
+        by: String,
+        /// Why; may be empty.
+        reason: String,
+    },
+    /// It needs an approval, and nobody answered in time.
+    #[error("nobody approved the command {command:?} until {at}")]
+    Unanswered {
+        /// The command's type.
+        command: EventType,
+        /// When the time was over.
+        at: Timestamp,
+    },
+    /// It needs an approval, and too many wait for one.
+    #[error("{limit} commands wait for an approval, or for their changes to be told")]
+    TooManyApprovals {
+        /// [`ApprovalConfig::capacity`](crate::approval::ApprovalConfig::capacity).
+        limit: usize,
+    },
     /// The bus is shutting down.
     #[error("the bus is closed")]
     Closed,

@@ -2,7 +2,7 @@
 //! they do with it.
 
 use std::{
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -16,6 +16,7 @@ use swarmbus_core::{Event, EventType, Payload, router::Pattern};
 use tokio::{sync::Notify, task::JoinHandle};
 
 use crate::{
+    approval::{self, Requested},
     builder::Limits,
     bus::{MAX_NESTING, Shutdown},
     clock::{BusClock, Stamper},
@@ -66,6 +67,7 @@ pub(crate) struct Inner {
     pub(crate) limits: Limits,
     pub(crate) pressure: Pressure,
     pub(crate) scheduler: Arc<Scheduler>,
+    pub(crate) approvals: Arc<approval::Book>,
     pub(crate) serial: AtomicU64,
     /// Stamps what does not go through a queue.
     pub(crate) stamper: Mutex<Stamper>,
@@ -138,7 +140,12 @@ impl Inner {
         }
     }
 
-    pub(crate) async fn execute(&self, command: Event) -> Result<Payload, CommandError> {
+    /// `approved` says that the handler's approval, if it needs one, was given.
+    pub(crate) async fn execute(
+        self: &Arc<Self>,
+        command: Event,
+        approved: bool,
+    ) -> Result<Payload, CommandError> {
         if self.closed.load(Relaxed) {
             return Err(CommandError::Closed);
         }
@@ -153,6 +160,11 @@ impl Inner {
         let Some(handler) = self.commands.find(command.session(), &ty) else {
             return Err(CommandError::NoHandler { command: ty });
         };
+        if let Some(limit) = handler.approval
+            && !approved
+        {
+            return self.execute_when_approved(command, limit).await;
+        }
         let breaker = handler.breaker.as_deref();
         let permit =
             breaker::enter(breaker, command.priority(), &self.clock).map_err(|rejected| {
@@ -181,11 +193,21 @@ impl Inner {
         reply
     }
 
+    /// Boxed: it comes back to `execute`, and most commands do not wait.
+    fn execute_when_approved(
+        self: &Arc<Self>,
+        command: Event,
+        limit: Duration,
+    ) -> Pin<Box<dyn Future<Output = Result<Payload, CommandError>> + Send + '_>> {
+        Box::pin(async move { Requested::new(self, command, limit)?.reply().await })
+    }
+
     pub(crate) fn register_command(
         self: &Arc<Self>,
         session: Option<&Arc<SessionScope>>,
         command: &str,
         function: CommandFn,
+        approval: Option<Duration>,
     ) -> Result<Subscription, SubscribeError> {
         if self.closed.load(Relaxed) {
             return Err(SubscribeError::Ended);
@@ -198,7 +220,7 @@ impl Inner {
             BreakerScope::PerHandler,
             self.limits.breaker.clone(),
         )?;
-        let handler = Arc::new(CommandHandler { function, breaker: layer.of_type(&ty) });
+        let handler = Arc::new(CommandHandler { function, approval, breaker: layer.of_type(&ty) });
         let scope = (session.map(|scope| scope.id.clone()), ty.clone());
         let limit = self.limits.handlers;
         match self.commands.insert(scope.clone(), Arc::clone(&handler), limit) {
@@ -280,6 +302,7 @@ impl Inner {
     pub(crate) fn close(&self) {
         self.closed.store(true, Relaxed);
         self.scheduler.close();
+        self.approvals.close();
         self.shards.iter().for_each(Shard::close);
     }
 

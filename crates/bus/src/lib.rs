@@ -28,6 +28,7 @@
 //! - [`Bus::subscribe`] takes sync and async handlers, with raw or decoded
 //!   payloads, priorities, [`Filter`]s and a circuit breaker for each.
 //! - [`Bus::execute`] has a command answered by its one handler.
+//! - [`Bus::approvals`] has commands wait for somebody's yes.
 //! - [`Bus::schedule`] publishes an event later, or again and again.
 //! - [`Bus::session`] scopes handlers to a conversation.
 //! - [`Bus::ledger`] accounts for every event; [`Bus::drain`] and
@@ -39,6 +40,7 @@
 //! It does not keep events over a restart, and it does not cross a process
 //! boundary by itself.
 
+pub mod approval;
 mod builder;
 mod bus;
 mod clock;

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use swarmbus_core::Event;
+use swarmbus_core::{Event, backoff::Backoff};
 
 use crate::{
     error::{BatchError, PublishCause, PublishError},
@@ -38,6 +38,24 @@ impl Inner {
             }
             Err(cause) if pusher == Pusher::Handler => Err(self.refuse(slot, cause)),
             Err(cause) => self.publish_later(shard, slot, cause).await,
+        }
+    }
+
+    /// Queues an event that nobody waits for, trying again for as long as it
+    /// may be of use.
+    pub(crate) async fn publish_until_taken(&self, event: &Event) -> Result<(), PublishCause> {
+        let mut attempt = 0_u32;
+        loop {
+            // A fresh copy each time, as middleware may change it.
+            let Err(PublishError { cause, .. }) = self.publish(&mut Some(event.clone())).await
+            else {
+                return Ok(());
+            };
+            if !cause.may_pass() {
+                return Err(cause);
+            }
+            tokio::time::sleep(Backoff::RETRY.delay(attempt, fastrand::u64(..))).await;
+            attempt = attempt.saturating_add(1);
         }
     }
 

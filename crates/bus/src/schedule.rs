@@ -82,9 +82,7 @@ pub use store::{
 pub(crate) use driver::drive;
 pub(crate) use scheduler::Scheduler;
 
-use crate::clock::BusClock;
-
-type WallClock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+use crate::clock::WallClock;
 
 /// Settings of a bus's schedules, for
 /// [`BusBuilder::schedules`](crate::BusBuilder::schedules).
@@ -99,7 +97,7 @@ pub struct ScheduleConfig {
 impl Default for ScheduleConfig {
     /// 10,000 schedules, no store, the operating system's clock.
     fn default() -> Self {
-        Self { capacity: 10_000, store: None, wall: Arc::new(BusClock::wall) }
+        Self { capacity: 10_000, store: None, wall: WallClock::default() }
     }
 }
 
@@ -120,7 +118,7 @@ impl ScheduleConfig {
     /// system's. It is read often, so it should be quick; if it panics, the
     /// operating system's is read.
     pub fn wall_clock(mut self, now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
-        self.wall = Arc::new(now);
+        self.wall = WallClock::new(now);
         self
     }
 }

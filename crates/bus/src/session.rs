@@ -61,7 +61,7 @@ impl Session {
         P: Into<Payload>,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        self.bus.inner().register_command(Some(&self.scope), command, CommandFn::new(f))
+        self.bus.inner().register_command(Some(&self.scope), command, CommandFn::new(f), None)
     }
 
     /// [`Bus::publish`] with this session's id on the event.

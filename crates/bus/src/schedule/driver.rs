@@ -296,37 +296,18 @@ fn try_publish(inner: &Inner, event: &Event) -> Option<Published> {
     let tried = catch_unwind(AssertUnwindSafe(|| inner.try_publish(&mut slot)));
     match tried {
         Ok(Ok(())) => Some(Published::Yes),
-        Ok(Err(error)) => final_answer(&error.cause),
+        Ok(Err(error)) if error.cause.may_pass() => None,
+        Ok(Err(error)) if error.cause == PublishCause::Closed => Some(Published::Closed),
+        Ok(Err(_)) => Some(Published::Refused),
         Err(_) => Some(Published::Refused),
     }
 }
 
 /// Publishes, waiting for as long as it takes.
 async fn publish(inner: Arc<Inner>, event: Event) -> Published {
-    let mut attempt = 0_u32;
-    loop {
-        // A fresh copy each time, as middleware may change it.
-        match inner.publish(&mut Some(event.clone())).await {
-            Ok(()) => return Published::Yes,
-            Err(error) => {
-                if let Some(answer) = final_answer(&error.cause) {
-                    return answer;
-                }
-            }
-        }
-        tokio::time::sleep(AGAIN.delay(attempt, fastrand::u64(..))).await;
-        attempt = attempt.saturating_add(1);
-    }
-}
-
-/// `None` if another try may go better.
-fn final_answer(cause: &PublishCause) -> Option<Published> {
-    match cause {
-        PublishCause::Closed => Some(Published::Closed),
-        PublishCause::Refused(_) => Some(Published::Refused),
-        PublishCause::Full
-        | PublishCause::Outranked
-        | PublishCause::RateLimited { .. }
-        | PublishCause::Journal(_) => None,
+    match inner.publish_until_taken(&event).await {
+        Ok(()) => Published::Yes,
+        Err(PublishCause::Closed) => Published::Closed,
+        Err(_) => Published::Refused,
     }
 }

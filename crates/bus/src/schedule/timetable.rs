@@ -12,6 +12,7 @@ use super::{
     plan::{Missed, Plan},
     store::{Schedule, ScheduleChange, ScheduleId},
 };
+use crate::clock::WALL_RECHECK;
 
 /// What two clocks show at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,9 +67,6 @@ impl Clock {
         if plan.follows_wall() { Self::Wall } else { Self::Steady }
     }
 }
-
-/// The wall clock is read again after this long, so that a jump is noticed.
-pub(super) const WALL_RECHECK: Duration = Duration::from_secs(5);
 
 /// Timers are not made for years.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60 * 60);
