@@ -264,7 +264,7 @@ impl SystemBuilder {
     /// Where state and history are kept over a restart. The folder must be
     /// there; two systems must not share a file. It is written after each change
     /// to a new file which then takes its place, so that it is whole whenever the
-    /// process ends. Default: nowhere.
+    /// process ends, and on Unix for its owner only. Default: nowhere.
     pub fn file(mut self, path: impl AsRef<Path>) -> Self {
         self.file = Some(path.as_ref().to_owned());
         self

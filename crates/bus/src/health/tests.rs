@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 
-use tokio::time::{sleep, timeout}; // sleep: every test here pauses the clock
+use tokio::time::{sleep, timeout}; // sleep: every test that sleeps pauses the clock
 
 use super::*;
 use crate::{BreakerScope, Event, breaker::StateKind};
@@ -201,6 +201,32 @@ async fn a_program_can_wait_for_its_checks() {
     let report = health.report();
     let text = serde_json::to_string(&report).unwrap();
     assert_eq!(serde_json::from_str::<HealthReport>(&text).unwrap(), report);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_run_that_blocks_its_thread_is_not_joined_by_another() {
+    let bus = Bus::builder().build().unwrap();
+    let often = Duration::from_millis(5);
+    let health = Health::builder().readiness_every(often).start(&bus).unwrap();
+    let (unblock, blocked) = std::sync::mpsc::channel::<()>();
+    let blocked = Mutex::new(blocked);
+    let runs = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&runs);
+    let check = Check::readiness("blocks", move || {
+        counted.fetch_add(1, SeqCst);
+        // Until the sender is gone.
+        let _ = blocked.lock().recv();
+        async {}
+    });
+    let mut changes = health.changes();
+    health.register(check.limit(often).failures(3)).unwrap();
+    timeout(30 * SECOND, changes.changed()).await.unwrap().unwrap();
+    let report = only(&health);
+    assert_eq!((report.state, report.consecutive_failures), (CheckState::Failing, 3));
+    assert!(report.last_error.unwrap().starts_with("an earlier run does not end"));
+    assert_eq!(runs.load(SeqCst), 1);
+    drop(unblock);
+    timeout(30 * SECOND, health.wait_until_passing()).await.unwrap();
 }
 
 #[test]

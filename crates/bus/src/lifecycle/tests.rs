@@ -279,6 +279,29 @@ async fn history_and_maintenance_survive_a_restart() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_file_is_whole_whenever_it_is_read() {
+    let disk = Disk::new();
+    let system = disk.start().await.unwrap();
+    let (file, done) = (disk.file(), Arc::new(AtomicBool::new(false)));
+    let stop = Arc::clone(&done);
+    let reader = std::thread::spawn(move || {
+        let mut versions = std::collections::HashSet::new();
+        while !stop.load(SeqCst) {
+            let text = fs::read_to_string(&file).unwrap();
+            serde_json::from_str::<Lifecycle>(&text).unwrap();
+            versions.insert(text);
+        }
+        versions.len()
+    });
+    for _ in 0..100 {
+        system.enter_maintenance("x".repeat(1_000)).await.unwrap();
+        system.leave_maintenance().await.unwrap();
+    }
+    done.store(true, SeqCst);
+    assert!(reader.join().unwrap() > 1, "it was read in between");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_corrupt_file_is_set_aside() {
     let disk = Disk::new();
     for corrupt in [
