@@ -169,7 +169,7 @@ impl<'a> NewScheduleOf<'a> {
         self.make(Plan::At(at)).await
     }
 
-    /// Once, when so much time has passed.
+    /// Once, when so much time has passed, in whole microseconds.
     ///
     /// # Errors
     ///
@@ -178,8 +178,8 @@ impl<'a> NewScheduleOf<'a> {
         self.make(Plan::After(delay)).await
     }
 
-    /// Again and again, the first time after one period. At least
-    /// [`MIN_PERIOD`].
+    /// Again and again, the first time after one period, which is whole
+    /// microseconds and at least [`MIN_PERIOD`].
     ///
     /// # Errors
     ///
@@ -205,6 +205,7 @@ impl<'a> NewScheduleOf<'a> {
     /// See [`ScheduleError`].
     pub async fn make(self, plan: Plan) -> Result<ScheduleId, ScheduleError> {
         let Self { scheduler, event, name, missed } = self;
+        let plan = plan.in_micros();
         if matches!(plan, Plan::Every(period) if period < MIN_PERIOD) {
             return Err(ScheduleError::Period);
         }

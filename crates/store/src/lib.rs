@@ -37,6 +37,8 @@
 //!   program died is handled again.
 //! - [`LogReader`] reads by time, type and status, a bounded page at a time,
 //!   also while another process writes.
+//! - It keeps the bus's schedules too: see
+//!   [`schedule`](swarmbus::schedule).
 //! - Events older than 30 days go ([`Options::keep_for`]), pending ones never.
 //!
 //! # What it does not do
@@ -54,6 +56,7 @@ mod options;
 mod reader;
 mod recovery;
 mod retention;
+mod schedules;
 mod schema;
 mod settle;
 mod stats;

@@ -16,7 +16,10 @@ pub(crate) const APPLICATION_ID: i64 = 0x5357_424c;
 /// and each further index would cost every event. So what is pending is not
 /// indexed: `settled_below` says from where on to look. Nor are ids: an event
 /// is found by its time, then by its id.
-const MIGRATIONS: &[&str] = &[include_str!("schema/1_events.sql")];
+///
+/// Version 2, the schedules.
+const MIGRATIONS: &[&str] =
+    &[include_str!("schema/1_events.sql"), include_str!("schema/2_schedules.sql")];
 
 /// The version that this code writes.
 pub(crate) const VERSION: i64 = MIGRATIONS.len() as i64;

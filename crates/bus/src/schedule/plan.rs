@@ -59,6 +59,16 @@ pub(super) struct Step {
 }
 
 impl Plan {
+    /// As a timestamp and a store can hold it: the same plan after a restart.
+    pub(super) fn in_micros(self) -> Self {
+        let whole = |time| Duration::from_micros(micros(time).min(i64::MAX as u64));
+        match self {
+            Self::After(delay) => Self::After(whole(delay)),
+            Self::Every(period) => Self::Every(whole(period)),
+            Self::At(_) | Self::Cron(_) => self,
+        }
+    }
+
     /// Whether the wall clock decides, or the time that passes.
     pub(super) fn follows_wall(&self) -> bool {
         match self {
