@@ -215,6 +215,16 @@ pub enum ReadError {
     /// The database or the disk failed.
     #[error(transparent)]
     Fault(#[from] Fault),
+    /// A row is there, and makes no sense.
+    #[error("row {row} of the table {table} is damaged: {reason}")]
+    Damaged {
+        /// The table.
+        table: &'static str,
+        /// The row's number.
+        row: i64,
+        /// What is wrong with it.
+        reason: Damage,
+    },
 }
 
 /// What is wrong with a row that should hold an event.
@@ -239,8 +249,8 @@ pub enum RecoverError {
     /// The log could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// The runtime is shutting down.
-    #[error("the runtime is shutting down")]
+    /// The runtime or the bus is shutting down.
+    #[error("the runtime or the bus is shutting down")]
     Stopped,
     /// The bus did not take the next event.
     #[error("{offered} pending events were offered again, then: {source}")]

@@ -134,7 +134,7 @@ fn stamped(mut event: Event, at: Timestamp, id: EventId) -> Event {
     }
 }
 
-fn id_from(value: ValueRef<'_>) -> Result<EventId, Damage> {
+pub(crate) fn id_from(value: ValueRef<'_>) -> Result<EventId, Damage> {
     match value {
         ValueRef::Blob(bytes) => {
             bytes.try_into().map(EventId::from_uuid_bytes).map_err(|_| Damage::Column("id"))

@@ -87,7 +87,7 @@ fn died(
              (at, event_id, event_type, handler, reason, error, attempts, event)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
          ON CONFLICT (event_id, handler) DO UPDATE SET
-             at = ?1, reason = ?5, error = ?6, attempts = ?7",
+             at = ?1, reason = ?5, error = ?6, attempts = ?7, retry_at = NULL",
     )?
     .execute(params![
         at,

@@ -39,6 +39,12 @@
 //!   also while another process writes.
 //! - It keeps the bus's schedules too: see
 //!   [`schedule`](swarmbus::schedule).
+//! - [`Replay`] plays events once more, into a bus or a function: by time and
+//!   type, as fast as possible or as recorded, times a factor.
+//! - [`LetterFile`] lists, retries and purges the dead letters of a log, also
+//!   beside the program that has it open ([`EventLog::serve_retries`]).
+//! - [`Recorder`] writes down what handlers did, and [`what_if`] plays that
+//!   through other breaker and retry settings.
 //! - Events older than 30 days go ([`Options::keep_for`]), pending ones never.
 //!
 //! # What it does not do
@@ -46,6 +52,7 @@
 //! It is no queue between processes: one process at a time has a log as its
 //! journal.
 
+mod dead_letters;
 mod error;
 mod event_row;
 mod intake;
@@ -54,8 +61,11 @@ mod letters;
 mod log;
 mod options;
 mod reader;
+mod recorder;
 mod recovery;
+mod replay;
 mod retention;
+mod retries;
 mod schedules;
 mod schema;
 mod settle;
@@ -64,9 +74,13 @@ mod sync;
 pub mod what_if;
 mod writer;
 
+pub use dead_letters::{LetterFile, LetterPage, StoredLetter};
 pub use error::{Damage, Fault, FaultKind, OpenError, ReadError, RecoverError, WriteError};
 pub use log::EventLog;
 pub use options::{Durability, OnFailure, Options};
 pub use reader::{Counts, Cursor, LogReader, MAX_PAGE, Page, Query, Record, Status};
+pub use recorder::{Recorder, read_calls};
 pub use recovery::Recovered;
+pub use replay::{Progress, Replay, ReplayError, Replayed, TypeCount, Via};
+pub use retries::Retries;
 pub use stats::LogStats;

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use crate::{
     error::{Fault, OpenError, WriteError},
     event_row::EventRow,
-    intake::{End, Intake, Job},
+    intake::{End, Intake, Job, Room},
     options::{Durability, OnFailure, Options},
     reader::LogReader,
     retention::Retention,
@@ -175,6 +175,16 @@ impl EventLog {
         let (reply, done) = oneshot::channel();
         self.inner.intake.job(Box::new(Closure { f: Some(f), value: None, reply }), room)?;
         done.await.unwrap_or_else(|_| Err(self.inner.intake.end()))
+    }
+
+    /// The same in a place that the caller has, without waiting for the end.
+    /// `false` if the log is closed.
+    pub(crate) fn job_in<F>(&self, room: Room<'_>, f: F) -> bool
+    where
+        F: FnOnce(&Connection) -> rusqlite::Result<()> + Send + 'static,
+    {
+        let (reply, _) = oneshot::channel();
+        self.inner.intake.job(Box::new(Closure { f: Some(f), value: None, reply }), room).is_ok()
     }
 
     /// Waits until everything that was left for the writer so far is

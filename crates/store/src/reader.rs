@@ -98,21 +98,24 @@ impl Query {
         self
     }
 
-    fn wants(&self, ty: &str, status: Status) -> bool {
-        self.status.is_none_or(|wanted| wanted == status)
-            && self.types.as_ref().is_none_or(|pattern| pattern.matches(ty))
+    pub(crate) fn wants_type(&self, ty: &str) -> bool {
+        self.types.as_ref().is_none_or(|pattern| pattern.matches(ty))
     }
 
-    fn exact(&self) -> Option<&str> {
+    fn wants(&self, ty: &str, status: Status) -> bool {
+        self.status.is_none_or(|wanted| wanted == status) && self.wants_type(ty)
+    }
+
+    pub(crate) fn exact(&self) -> Option<&str> {
         self.types.as_ref()?.as_exact().map(EventType::as_str)
     }
 
-    fn first(&self) -> i64 {
+    pub(crate) fn first(&self) -> i64 {
         self.from.map_or(i64::MIN, micros)
     }
 
     /// Not included.
-    fn last(&self) -> i64 {
+    pub(crate) fn last(&self) -> i64 {
         self.to.map_or(i64::MAX, micros)
     }
 }
@@ -305,7 +308,6 @@ impl LogReader {
     }
 
     /// Runs a read of the crate's own.
-    #[allow(dead_code, reason = "for the tables that are still to come")]
     pub(crate) fn read<T>(
         &self,
         f: impl FnOnce(&Connection) -> rusqlite::Result<T>,

@@ -101,8 +101,15 @@ fn delete(
              WHERE (timestamp, seq) > (?1, ?2) AND (timestamp, seq) <= (?3, ?4) AND status <> 0",
         )?
         .execute(params![after.0, after.1, until, seq])?;
+    let calls = tx
+        .prepare_cached(
+            "DELETE FROM calls WHERE call IN (SELECT call FROM calls WHERE at < ?1 LIMIT ?2)",
+        )?
+        .execute(params![before, STEP])?;
     tx.commit()?;
-    Ok((deleted, last))
+    // There may be more calls than events.
+    let more_calls = (calls as i64 == STEP).then_some((until, seq));
+    Ok((deleted, last.or(more_calls)))
 }
 
 fn micros(time: Duration) -> i64 {

@@ -18,8 +18,13 @@ pub(crate) const APPLICATION_ID: i64 = 0x5357_424c;
 /// is found by its time, then by its id.
 ///
 /// Version 2, the schedules.
-const MIGRATIONS: &[&str] =
-    &[include_str!("schema/1_events.sql"), include_str!("schema/2_schedules.sql")];
+///
+/// Version 3, retries that are asked for, and what handlers did.
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema/1_events.sql"),
+    include_str!("schema/2_schedules.sql"),
+    include_str!("schema/3_replay.sql"),
+];
 
 /// The version that this code writes.
 pub(crate) const VERSION: i64 = MIGRATIONS.len() as i64;
@@ -58,6 +63,17 @@ pub(crate) fn open_reader(path: &Path) -> Result<Connection, OpenError> {
     let conn = Connection::open_with_flags(path, flags).map_err(fault)?;
     conn.busy_timeout(Duration::from_secs(5)).map_err(fault)?;
     conn.execute_batch("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF").map_err(fault)?;
+    check(&conn, path, false)?;
+    Ok(conn)
+}
+
+/// Opens a connection that changes a log beside the one that writes it.
+pub(crate) fn open_editor(path: &Path) -> Result<Connection, OpenError> {
+    let fault = |error| Fault::new(path, &error);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags).map_err(fault)?;
+    conn.busy_timeout(Duration::from_secs(5)).map_err(fault)?;
+    conn.execute_batch("PRAGMA trusted_schema = OFF").map_err(fault)?;
     check(&conn, path, false)?;
     Ok(conn)
 }

@@ -117,10 +117,15 @@ impl Recording {
         self.calls == 0
     }
 
+    /// Whether it takes in no more lines.
+    pub fn is_full(&self) -> bool {
+        self.calls >= Self::MAX_CALLS
+    }
+
     /// Takes in the next line. Lines come in the order in which they were
     /// written: a call when it is over. Returns whether there was room.
     pub fn push(&mut self, record: CallRecord) -> bool {
-        if self.calls >= Self::MAX_CALLS {
+        if self.is_full() {
             return false;
         }
         self.calls += 1;

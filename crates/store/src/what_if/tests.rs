@@ -1,3 +1,5 @@
+//! What-if replay on recordings that are written by hand.
+
 use std::time::Duration;
 
 use proptest::prelude::*;
