@@ -3,10 +3,13 @@
 
 use std::{
     io::Write,
+    path::Path,
     process::{Command, Output, Stdio},
 };
 
 use serde_json::Value;
+use swarmbus::{Event, Timestamp};
+use swarmbus_store::{EventLog, LogReader, Query};
 
 fn swarmbus(args: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_swarmbus"));
@@ -70,6 +73,8 @@ fn help_names_every_flag() {
         "fail-rate",
         "slow-rate",
         "events",
+        "store",
+        "durability",
         "json",
         "seed",
     ] {
@@ -96,6 +101,8 @@ fn wrong_values_say_what_would_be_right() {
         ("--slow-rate NaN", "from 0 (none) to 1 (all)"),
         ("--mode fast", "queued, inline, batch"),
         ("--overflow none", "reject, drop-oldest, drop-lowest, adaptive"),
+        ("--store x --durability none", "commit, group"),
+        ("--durability group", "--store <FILE>"),
     ] {
         let output = output(&format!("load-test {args}"));
         let error = text(&output.stderr);
@@ -205,6 +212,85 @@ fn a_bad_line_is_named() {
         "{}",
         text(&missing.stderr)
     );
+}
+
+#[test]
+fn the_log_says_what_the_bus_says() {
+    let dir = tempfile::tempdir().unwrap();
+    for (mode, durability) in [("queued", "commit"), ("inline", "group"), ("batch", "group")] {
+        let file = dir.path().join(mode);
+        let stored = format!("--store {} --durability {durability}", file.display());
+        let report = load_test(&format!("{stored} --mode {mode} --fail-rate 0.2"));
+        let published = count(&report, "/published");
+        assert!(published > 0, "{report}");
+        assert_eq!(count(&report, "/store/appended"), published, "{report}");
+        assert_eq!(count(&report, "/store/pending"), 0, "{report}");
+        assert!(count(&report, "/store/dead") > 0, "{report}");
+        assert!(count(&report, "/store/commits") > 0, "{report}");
+        assert_eq!(report["settings"]["durability"], durability);
+        // Once more: what is there is not counted again.
+        let report = load_test(&stored);
+        assert_eq!(count(&report, "/store/appended"), count(&report, "/published"), "{report}");
+        let all = LogReader::open(&file).unwrap().count(&Query::new()).unwrap();
+        assert_eq!(all.total(), published + count(&report, "/published"));
+    }
+}
+
+/// Leaves a log with a pending event of this source.
+async fn pending_event_in(file: &Path, source: &str) {
+    let log = EventLog::open(file).unwrap();
+    let event = Event::of("worker.0.task", "text")
+        .with_source(source)
+        .with_id("1")
+        .with_timestamp(Timestamp::from_micros(1).unwrap());
+    log.append(&[event]).await.unwrap();
+    log.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_an_earlier_load_test_left_is_settled_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ours, theirs) = (dir.path().join("ours"), dir.path().join("theirs"));
+    let run =
+        |file: &Path| output(&format!("load-test --seconds 0.3 --json --store {}", file.display()));
+    let pending = |file| LogReader::open(file).unwrap().count(&Query::new()).unwrap().pending;
+
+    pending_event_in(&ours, "worker-7").await;
+    let done = run(&ours);
+    assert!(text(&done.stderr).contains("1 pending events of an earlier load test"));
+    let report = balanced(&done);
+    assert_eq!(count(&report, "/store/taken_over"), 1);
+    assert_eq!(count(&report, "/store/appended"), count(&report, "/published"));
+    assert_eq!(pending(&ours), 0);
+
+    pending_event_in(&theirs, "payments").await;
+    let refused = run(&theirs);
+    assert_eq!(refused.status.code(), Some(1));
+    let error = text(&refused.stderr);
+    assert!(error.contains("\"payments\"") && error.contains("name another file"), "{error}");
+    assert_eq!(pending(&theirs), 1);
+}
+
+#[test]
+fn a_log_that_cannot_be_used_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| dir.path().join(name);
+    std::fs::write(file("text"), "this is no database, whatever its name says").unwrap();
+    let taken = EventLog::open(file("taken")).unwrap();
+    for (name, says) in [
+        ("missing/events.db", "make its folder"),
+        ("text", "name another file"),
+        ("taken", "close that one first"),
+        ("", "cannot open"),
+    ] {
+        let output = output(&format!("load-test --store {}", file(name).display()));
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert!(error.starts_with("error: cannot use --store: "), "{error}");
+        assert!(error.contains(says), "{error}");
+        assert!(output.stdout.is_empty());
+    }
+    drop(taken);
 }
 
 #[test]

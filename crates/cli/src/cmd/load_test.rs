@@ -16,6 +16,7 @@ mod progress;
 mod recorder;
 mod report;
 mod setup;
+mod store;
 mod swarm;
 mod table;
 mod workload;
@@ -35,6 +36,7 @@ use self::{
     pace::Ticker,
     report::{Measured, Report},
     setup::Crew,
+    store::Store,
 };
 
 /// How long tasks in flight may take to end once no more begin.
@@ -51,16 +53,21 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         say("note: --events has more than 10,000 lines or 64 MiB; the rest is not used");
     }
     let mut memory = Memory::start();
-    let bus = setup::bus(&args)?;
+    let mut store = store::open(&args)?;
+    let bus = setup::bus(&args, store.as_ref())?;
+    if let Some(store) = &mut store {
+        store.take_over(&bus).await?;
+    }
     let mut crew = setup::crew(&bus, &args, replay.as_ref())?;
     let ticker = Ticker::start(crew.coordinators_inboxes(), args.rate.is_some())
         .context("cannot start a thread")?;
     let started = Instant::now();
     let interrupted = progress::wait(args.seconds, &crew.recorder, &mut memory).await;
     let (elapsed, at_stop) = (started.elapsed(), bus.ledger());
+    let appended = store.as_ref().map(Store::stats);
     let all = stop(&bus, &mut crew, ticker).await;
     memory.sample();
-    let report = Report::new(&Measured {
+    let mut report = Report::new(&Measured {
         args: &args,
         swarm: crew.swarm,
         elapsed,
@@ -72,7 +79,13 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         breakers: &all.breakers,
         peak_depth: bus.peak_depth(),
         memory,
+        taken_over: store.as_ref().map_or(0, |store| store.taken_over),
     });
+    if let Some((store, appended)) = store.zip(appended) {
+        let found = &mut report.imbalances;
+        report.store = Some(store.close(&bus.ledger(), appended, elapsed, found).await?);
+        report.ledger_balanced = found.is_empty();
+    }
     report.print(args.json)?;
     Ok(if report.ledger_balanced { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

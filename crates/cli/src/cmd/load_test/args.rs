@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::ValueEnum;
 use serde::{Serialize, Serializer};
 use swarmbus::{Overflow, core::overflow::AdaptiveRateConfig};
+use swarmbus_store::Durability;
 
 use super::{message::HEADER_LEN, swarm::MIN_AGENTS};
 
@@ -18,7 +19,8 @@ const MAX_PAYLOAD: usize = 1 << 20;
 /// handler that reads its whole payload and checks it. A task whose votes do
 /// not come is given up, after 100 ms or eight times what tasks usually take.
 ///
-/// The exit code is 1 when an event is not accounted for.
+/// The exit code is 1 when an event is not accounted for, or when the log of
+/// --store says something else than the bus.
 #[derive(Clone, Debug, clap::Args, Serialize)]
 pub(crate) struct Args {
     /// Agents: a fifth coordinators, a fifth validators, the others workers.
@@ -75,6 +77,17 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", verbatim_doc_comment)]
     pub(super) events: Option<PathBuf>,
 
+    /// Write every event down in this event log, an SQLite file, before it
+    /// counts as published. What an earlier load test left pending in it is
+    /// settled first, unhandled.
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) store: Option<PathBuf>,
+
+    /// With --store: when an event counts as published.
+    #[arg(long, value_enum, default_value_t = Safety::Commit, requires = "store")]
+    pub(super) durability: Safety,
+
     /// Print one JSON object in place of the table.
     #[arg(long)]
     #[serde(skip)]
@@ -96,6 +109,26 @@ pub(crate) enum Mode {
     Inline,
     /// `Bus::publish_batch`: through the queue, up to 64 at once.
     Batch,
+}
+
+/// [`Durability`], as the user writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Safety {
+    /// When it is on the disk: a power failure loses nothing.
+    Commit,
+    /// When the operating system has it: a crash of the program loses nothing,
+    /// a power failure about the last 10 ms.
+    Group,
+}
+
+impl From<Safety> for Durability {
+    fn from(safety: Safety) -> Self {
+        match safety {
+            Safety::Commit => Self::CommitBeforeAccept,
+            Safety::Group => Self::GROUP,
+        }
+    }
 }
 
 /// [`Overflow`], as the user writes it.

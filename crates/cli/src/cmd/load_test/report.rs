@@ -11,7 +11,8 @@ use serde::Serialize;
 use swarmbus::{BreakerReport, Ledger, Outcomes, breaker::StateKind};
 
 use super::{
-    AllDone, args::Args, coordinator::Tasks, memory::Memory, recorder::Part, swarm::Swarm, table,
+    AllDone, args::Args, coordinator::Tasks, memory::Memory, recorder::Part, store::StoreReport,
+    swarm::Swarm, table,
 };
 
 /// What the report is made of.
@@ -28,6 +29,8 @@ pub(super) struct Measured<'a> {
     pub(super) breakers: &'a [BreakerReport],
     pub(super) peak_depth: usize,
     pub(super) memory: Memory,
+    /// Events of an earlier run among those of the ledgers.
+    pub(super) taken_over: u64,
 }
 
 /// All figures. Totals include what was delivered after the stop; rates do
@@ -59,6 +62,8 @@ pub(super) struct Report {
     pub(super) rss_start_mb: f64,
     pub(super) rss_peak_mb: f64,
     pub(super) breakers: Breakers,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) store: Option<StoreReport>,
     pub(super) ledger_balanced: bool,
     /// What does not agree, in words.
     pub(super) imbalances: Vec<String>,
@@ -88,8 +93,8 @@ impl Report {
         Self {
             seconds,
             interrupted: m.interrupted,
-            published: m.ledger.published,
-            published_per_s: per_second(m.at_stop.published),
+            published: m.ledger.published - m.taken_over,
+            published_per_s: per_second(m.at_stop.published - m.taken_over),
             delivered: m.ledger.outcomes.delivered,
             delivered_per_s: per_second(m.at_stop.outcomes.delivered),
             p50_us: quantile_us(latency, 0.5),
@@ -98,7 +103,7 @@ impl Report {
             p999_us: quantile_us(latency, 0.999),
             max_us: latency.max() as f64 / 1e3,
             outcomes: m.ledger.outcomes,
-            unmatched: m.ledger.unmatched,
+            unmatched: m.ledger.unmatched - m.taken_over,
             refused: m.ledger.refused,
             given_up: m.done.agents.sent.given_up,
             corrupted: m.seen.corrupted,
@@ -108,6 +113,7 @@ impl Report {
             rss_start_mb: megabytes(m.memory.start),
             rss_peak_mb: megabytes(m.memory.peak),
             breakers: Breakers::of(m.breakers),
+            store: None,
             ledger_balanced: imbalances.is_empty(),
             imbalances,
             agents: m.swarm,
@@ -150,7 +156,7 @@ fn imbalances(m: &Measured<'_>) -> Vec<String> {
             found.push(format!("{what}: {ours} by the agents, {theirs} by the ledger"));
         }
     };
-    compare("published", sent.accepted, ledger.published);
+    compare("published", sent.accepted, ledger.published - m.taken_over);
     compare("handed back", sent.handed_back, ledger.refused);
     compare("delivered", m.seen.delivered, ledger.outcomes.delivered);
     found

@@ -22,6 +22,7 @@ use super::{
     outlet::Outlet,
     pace::Pace,
     recorder::Recorder,
+    store::Store,
     swarm::{Swarm, result_pattern, result_type, task_pattern, task_type, vote_type},
     workload::Replay,
 };
@@ -57,7 +58,7 @@ impl Crew {
     }
 }
 
-pub(super) fn bus(args: &Args) -> Result<Bus> {
+pub(super) fn bus(args: &Args, store: Option<&Store>) -> Result<Bus> {
     let breaker = breaker::Config::builder().open_for(OPEN_FOR).build()?;
     let mut builder = Bus::builder()
         .name("load-test")
@@ -66,6 +67,9 @@ pub(super) fn bus(args: &Args) -> Result<Bus> {
         .breaker(breaker);
     if let Some(workers) = args.workers {
         builder = builder.workers(workers);
+    }
+    if let Some(store) = store {
+        builder = builder.journal(store.journal());
     }
     builder.build().context("the bus does not accept --workers or --capacity")
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use comfy_table::{ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
 use indicatif::HumanCount;
 
-use super::report::Report;
+use super::{report::Report, store::StoreReport};
 
 pub(super) fn of(report: &Report) -> String {
     let mut table = Table::new();
@@ -95,8 +95,9 @@ fn rows(report: &Report) -> Vec<(&'static str, String)> {
                 count(breakers.not_closed_at_end as u64)
             ),
         ),
-        ("ledger", balance(report)),
     ]);
+    rows.extend(report.store.iter().flat_map(store_rows));
+    rows.push(("ledger", balance(report)));
     rows
 }
 
@@ -116,6 +117,29 @@ fn losses(report: &Report) -> [(&'static str, u64); 12] {
         ("handed back, tried again", report.refused),
         ("handed back, given up", report.given_up),
         ("corrupted", report.corrupted),
+    ]
+}
+
+/// What the event log says.
+fn store_rows(store: &StoreReport) -> [(&'static str, String); 3] {
+    let failed = match store.failed_commits {
+        0 => String::new(),
+        failed => format!(", {} more failed", count(failed)),
+    };
+    let appended = rated(store.appended, store.appended_per_s);
+    [
+        ("in the event log", format!("{appended} in {} commits{failed}", count(store.commits))),
+        (
+            "settled there",
+            format!(
+                "{} delivered, {} failed, {} dead; {} pending",
+                count(store.delivered),
+                count(store.failed),
+                count(store.dead),
+                count(store.pending)
+            ),
+        ),
+        ("the log's file", format!("{} MB", store.file_mb)),
     ]
 }
 
