@@ -10,3 +10,4 @@ mod journal;
 mod observation;
 mod rules;
 mod shutdown;
+mod stalls;

@@ -67,7 +67,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     clock::WallClock,
-    command::CommandFn,
+    command::{CommandFn, Manner},
     error::{CommandError, SubscribeError},
     inner::Inner,
     subscription::Subscription,
@@ -266,7 +266,7 @@ impl<'a> Approvals<'a> {
         P: Into<Payload>,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        self.inner.register_command(None, command, CommandFn::new(f), Some(limit))
+        self.inner.register_command(None, command, CommandFn::new(f), &Manner::Approved(limit))
     }
 
     /// Asks for the approval of a command. Who asks is its source.

@@ -27,6 +27,7 @@ use crate::{
     queue::{Shard, Sizes},
     runner::{Pool, Runner},
     schedule::{self, ScheduleConfig, Scheduler},
+    stall::{self, Stall, Stalls},
     worker::{Duty, work},
 };
 
@@ -46,6 +47,8 @@ pub struct BusBuilder {
     breaker: breaker::Config,
     sample_every: u32,
     queue_ttl: Option<Duration>,
+    stall_limit: Duration,
+    on_stall: Option<stall::Callback>,
     tracing: bool,
     middleware: Middleware,
     pressure: Pressure,
@@ -78,6 +81,8 @@ impl BusBuilder {
             breaker: breaker::Config::default(),
             sample_every: SAMPLE_EVERY,
             queue_ttl: None,
+            stall_limit: STALL_LIMIT,
+            on_stall: None,
             tracing: false,
             middleware: Middleware::default(),
             pressure: Pressure::default(),
@@ -185,6 +190,27 @@ impl BusBuilder {
         self
     }
 
+    /// After how long a call of a handler or a command that has not ended is
+    /// reported as stalled: in [`Bus::stalls`], in the log, in the metrics and
+    /// to [`on_stall`](Self::on_stall), once for each. It is not cut off.
+    /// Default: 30 s. [`Duration::MAX`] switches the watching off.
+    ///
+    /// A thread of the bus looks four times in this time, at least once a
+    /// second, by the real clock. It sees plain handlers that never yield, too.
+    /// Calls of `dispatch` beyond one for each processor at a time are not
+    /// watched.
+    pub fn stall_limit(mut self, limit: Duration) -> Self {
+        self.stall_limit = limit;
+        self
+    }
+
+    /// Called when a call has stalled, by the thread that looks: while it
+    /// blocks, nothing else is reported. A panic is logged and ignored.
+    pub fn on_stall(mut self, call: impl Fn(&Stall) + Send + Sync + 'static) -> Self {
+        self.on_stall = Some(Box::new(call));
+        self
+    }
+
     /// Whether every handler call has a `tracing` span. Default: no, as it
     /// costs more than the rest of the bus. Changes of state are logged in
     /// any case.
@@ -244,7 +270,9 @@ impl BusBuilder {
         let pool_size = processors().min(32);
         let pool = Pool::new(self.workers, pool_size, self.route_cache);
         let meter = Arc::new(Meter::new(&self.name, self.sample_every));
+        let (stalls, watchdog) = Stalls::new(self.stall_limit, self.on_stall);
         let inner = Arc::new(Inner {
+            stalls,
             id: BusId::next(),
             shards,
             by_source: ahash::RandomState::new(),
@@ -278,6 +306,11 @@ impl BusBuilder {
             tasks: Default::default(),
             left_over: Default::default(),
         });
+        if let Some(watchdog) = watchdog
+            && let Err(error) = watchdog.start(&inner)
+        {
+            tracing::error!(%error, "no thread could be started: nobody looks for stalled calls");
+        }
         let workers = (0..self.workers).map(|index| {
             let runner = Runner::new(CellIndex { index, shared: false }, self.route_cache);
             runtime.spawn(work(Duty(Arc::clone(&inner)), index, runner))
@@ -300,6 +333,9 @@ impl BusBuilder {
         if self.queue_ttl == Some(Duration::ZERO) {
             return Err(setting("queue_ttl", "longer than 0"));
         }
+        if self.stall_limit == Duration::ZERO {
+            return Err(setting("stall_limit", "longer than 0"));
+        }
         let marks = 0.0 <= self.low_water && self.low_water < self.high_water;
         if !(marks && self.high_water <= 1.0) {
             return Err(setting("water_marks", "0 ≤ low < high ≤ 1"));
@@ -319,6 +355,9 @@ impl BusBuilder {
 /// Measured with 100 publishing agents on 2 processors: 1 each is a third
 /// slower, 8 each are no faster, and would split the capacity further.
 const WORKERS_PER_PROCESSOR: usize = 4;
+
+/// See [`BusBuilder::stall_limit`].
+const STALL_LIMIT: Duration = Duration::from_secs(30);
 
 /// Each handler counts in a cell for each worker.
 const MAX_DEFAULT_WORKERS: usize = 32;

@@ -16,7 +16,7 @@ use swarmbus_core::{Event, Payload, Str};
 use crate::{
     approval::Approvals,
     builder::BusBuilder,
-    command::CommandFn,
+    command::{CommandFn, Manner},
     error::{BatchError, CommandError, DispatchError, PublishError, SubscribeError},
     inner::Inner,
     ledger::Ledger,
@@ -26,6 +26,7 @@ use crate::{
     runner::Delivery,
     schedule::{NewScheduleOf, Schedules},
     session::Session,
+    stall::StallReport,
     subscription::{Subscribe, Subscription},
 };
 
@@ -233,7 +234,69 @@ impl Bus {
         P: Into<Payload>,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        self.inner.register_command(None, command, CommandFn::new(f), None)
+        self.inner.register_command(None, command, CommandFn::new(f), &Manner::AtOnce)
+    }
+
+    /// Like [`on_command`](Self::on_command), for a handler that answers one
+    /// command at a time. Others wait for their turn, in the order in which they
+    /// came; a deadline limits this wait too.
+    ///
+    /// Two such handlers that execute each other's commands can come to wait for
+    /// each other for ever. The bus sees it: the command that would close the
+    /// circle gets [`CommandError::Cycle`](crate::CommandError) at once. So does
+    /// one that a handler executes inside of its own turn. It does so only if it
+    /// is certain. It is not if one of them executes several commands at once,
+    /// as it may go on with the first reply: then it logs the suspicion, counts
+    /// it in [`stalls`](Self::stalls), and waits. It cannot see what a handler
+    /// waits for in tasks that it has spawned.
+    ///
+    /// ```
+    /// use swarmbus::{Bus, CommandError, Event, Payload};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::builder().build()?;
+    /// for (command, other) in [("ledger", "audit"), ("audit", "ledger")] {
+    ///     let weak = bus.downgrade();
+    ///     bus.on_command_in_turn(command, move |_| {
+    ///         let bus = weak.upgrade();
+    ///         async move {
+    ///             match bus {
+    ///                 Some(bus) => bus.execute(Event::of(other, ())).await,
+    ///                 None => Err(CommandError::Closed),
+    ///             }
+    ///         }
+    ///     })?
+    ///     .detach();
+    /// }
+    /// let error = bus.execute(Event::of("ledger", ())).await.unwrap_err();
+    /// let text = "a command waits for itself: command ledger → command audit → command ledger";
+    /// assert!(error.to_string().ends_with(text), "{error}");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`on_command`](Self::on_command).
+    pub fn on_command_in_turn<F, Fut, P, E>(
+        &self,
+        command: &str,
+        f: F,
+    ) -> Result<Subscription, SubscribeError>
+    where
+        F: Fn(Event) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<P, E>> + Send + 'static,
+        P: Into<Payload>,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.inner.register_command(None, command, CommandFn::new(f), &Manner::InTurn)
+    }
+
+    /// The calls that take too long now, and how often any did: see
+    /// [`BusBuilder::stall_limit`].
+    pub fn stalls(&self) -> StallReport {
+        self.inner.stalls.report()
     }
 
     /// Has a command answered, in the caller's task.

@@ -9,6 +9,7 @@ use swarmbus_core::{Event, EventType, Payload, Str};
 use crate::{
     handler::{BusId, HandlerError, in_handler},
     pipeline::breaker::NamedBreaker,
+    stall::Turn,
 };
 
 type Reply = Result<Payload, Box<HandlerError>>;
@@ -65,6 +66,33 @@ pub(crate) struct CommandHandler {
     /// It runs only when it is approved, within this time.
     pub(crate) approval: Option<Duration>,
     pub(crate) breaker: Option<Arc<NamedBreaker>>,
+    /// If it answers one command at a time.
+    pub(crate) turn: Option<Turn>,
+}
+
+/// How a handler answers commands.
+pub(crate) enum Manner {
+    /// Any number at once.
+    AtOnce,
+    /// One at a time.
+    InTurn,
+    /// Any number at once, each if it is approved within this time.
+    Approved(Duration),
+}
+
+impl CommandHandler {
+    pub(crate) fn new(
+        function: CommandFn,
+        manner: &Manner,
+        breaker: Option<Arc<NamedBreaker>>,
+    ) -> Self {
+        let approval = match manner {
+            Manner::Approved(limit) => Some(*limit),
+            Manner::AtOnce | Manner::InTurn => None,
+        };
+        let turn = matches!(manner, Manner::InTurn).then(Turn::new);
+        Self { function, approval, breaker, turn }
+    }
 }
 
 /// Who answers what, in which scope: a session, or `None` for the bus.

@@ -211,6 +211,14 @@ pub enum CommandError {
     /// The bus is shutting down.
     #[error("the bus is closed")]
     Closed,
+    /// It waits for the turn of a handler that cannot have done before this
+    /// command is answered, as the chain of those who wait for each other leads
+    /// back to it: see [`Bus::on_command_in_turn`](crate::Bus::on_command_in_turn).
+    #[error("a command waits for itself: {}", chain.join(" → "))]
+    Cycle {
+        /// Who waits for this command, outermost first, and its own name.
+        chain: Vec<String>,
+    },
     /// Handlers execute commands inside each other without end.
     #[error("handlers call each other more than {limit} deep")]
     TooDeep {

@@ -15,6 +15,8 @@ use serde::de::DeserializeOwned;
 use swarmbus_core::{Event, event::PayloadError};
 use tokio_util::sync::ReusableBoxFuture;
 
+use crate::stall::{Frame, within};
+
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why a handler did not handle an event.
@@ -145,7 +147,7 @@ impl FutureSlots {
         let mut slot = self.0[runner].lock().take();
         in_handler(bus, || handler.start(event, &mut slot))?;
         let Some(future) = slot.as_mut() else { return Ok(()) };
-        let result = Guarded { future, bus }.await;
+        let result = Guarded { future, bus, frame: Frame::Runner(runner) }.await;
         let earlier = std::mem::replace(&mut *self.0[runner].lock(), slot);
         // What a nested call left there is the program's to drop, unlocked.
         drop(earlier);
@@ -180,6 +182,7 @@ where
 struct Guarded<'a> {
     future: &'a mut ReusableBoxFuture<'static, HandlerResult>,
     bus: BusId,
+    frame: Frame,
 }
 
 impl Future for Guarded<'_> {
@@ -188,9 +191,11 @@ impl Future for Guarded<'_> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<HandlerResult> {
         let this = &mut *self;
         let mut polled = Poll::Pending;
-        let caught = in_handler(this.bus, || {
-            polled = this.future.poll(cx);
-            Ok(())
+        let caught = within(this.frame, || {
+            in_handler(this.bus, || {
+                polled = this.future.poll(cx);
+                Ok(())
+            })
         });
         match caught {
             Ok(()) => polled,

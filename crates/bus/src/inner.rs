@@ -12,7 +12,7 @@ use std::{
 
 use ahash::RandomState;
 use parking_lot::Mutex;
-use swarmbus_core::{Event, EventType, Payload, router::Pattern};
+use swarmbus_core::{Event, EventType, Payload, Timestamp, router::Pattern};
 use tokio::{sync::Notify, task::JoinHandle};
 
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
     builder::Limits,
     bus::{MAX_NESTING, Shutdown},
     clock::{BusClock, Stamper},
-    command::{CommandFn, CommandHandler, Commands, Inserted},
+    command::{CommandFn, CommandHandler, Commands, Inserted, Manner},
     error::{CommandError, DispatchError, SubscribeError},
     handler::{BusId, nesting},
     journal::Journal,
@@ -37,6 +37,7 @@ use crate::{
     runner::{Delivery, Pool},
     schedule::Scheduler,
     session::{SessionScope, Sessions},
+    stall::{Stalls, current_frame},
     subscriber::Subscriber,
     subscription::Subscription,
 };
@@ -64,6 +65,7 @@ pub(crate) struct Inner {
     pub(crate) dead_letters: LetterQueue,
     pub(crate) commands: Commands,
     pub(crate) sessions: Sessions,
+    pub(crate) stalls: Stalls,
     pub(crate) limits: Limits,
     pub(crate) pressure: Pressure,
     pub(crate) scheduler: Arc<Scheduler>,
@@ -129,6 +131,7 @@ impl Inner {
         let Some(runner) = borrowed.get() else { return Ok(Delivery::default()) };
         self.books.dispatched(runner.cell);
         runner.refresh(self);
+        let _called = self.books.called_by(runner.cell, current_frame());
         Ok(runner.run(self, event).await)
     }
 
@@ -165,6 +168,11 @@ impl Inner {
         {
             return self.execute_when_approved(command, limit).await;
         }
+        let answer = self.stalls.begin(&ty, &self.books);
+        let _turn = match &handler.turn {
+            Some(turn) => Some(in_time(deadline, answer.turn(turn)).await??),
+            None => None,
+        };
         let breaker = handler.breaker.as_deref();
         let permit =
             breaker::enter(breaker, command.priority(), &self.clock).map_err(|rejected| {
@@ -172,16 +180,7 @@ impl Inner {
             })?;
         let next =
             Next { rest: &self.middleware.commands, handler: &handler.function, bus: self.id };
-        let reply = match deadline {
-            None => next.run(command).await,
-            Some(deadline) => {
-                let left = deadline.saturating_since(BusClock::wall());
-                match tokio::time::timeout(left, next.run(command)).await {
-                    Ok(reply) => reply,
-                    Err(_) => Err(CommandError::Expired),
-                }
-            }
-        };
+        let reply = in_time(deadline, answer.framed(next.run(command))).await.flatten();
         match &reply {
             Ok(_) => breaker::leave(permit, breaker, true, &self.clock),
             Err(CommandError::Failed { .. } | CommandError::Expired) => {
@@ -207,7 +206,7 @@ impl Inner {
         session: Option<&Arc<SessionScope>>,
         command: &str,
         function: CommandFn,
-        approval: Option<Duration>,
+        manner: &Manner,
     ) -> Result<Subscription, SubscribeError> {
         if self.closed.load(Relaxed) {
             return Err(SubscribeError::Ended);
@@ -220,7 +219,7 @@ impl Inner {
             BreakerScope::PerHandler,
             self.limits.breaker.clone(),
         )?;
-        let handler = Arc::new(CommandHandler { function, approval, breaker: layer.of_type(&ty) });
+        let handler = Arc::new(CommandHandler::new(function, manner, layer.of_type(&ty)));
         let scope = (session.map(|scope| scope.id.clone()), ty.clone());
         let limit = self.limits.handlers;
         match self.commands.insert(scope.clone(), Arc::clone(&handler), limit) {
@@ -363,6 +362,20 @@ impl Inner {
     fn is_idle(&self) -> bool {
         let look = || self.shards.iter().map(Shard::idle_since).sum::<Option<u64>>();
         matches!((look(), look()), (Some(before), Some(after)) if before == after)
+    }
+}
+
+/// Waits at most until a deadline.
+async fn in_time<F: Future>(
+    deadline: Option<Timestamp>,
+    future: F,
+) -> Result<F::Output, CommandError> {
+    match deadline {
+        None => Ok(future.await),
+        Some(deadline) => {
+            let left = deadline.saturating_since(BusClock::wall());
+            tokio::time::timeout(left, future).await.map_err(|_| CommandError::Expired)
+        }
     }
 }
 

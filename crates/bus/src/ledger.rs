@@ -18,9 +18,11 @@ use std::{
     },
 };
 
-use crossbeam_utils::CachePadded;
+use crossbeam_utils::{CachePadded, atomic::AtomicCell};
 use parking_lot::Mutex;
 use serde::Serialize;
+
+use crate::stall::Frame;
 
 /// What became of one event for one handler that it matched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -254,6 +256,21 @@ pub(crate) struct RunnerCounts {
     resolved: AtomicU64,
     unmatched: AtomicU64,
     matches: AtomicU64,
+    /// The serial of the handler that the runner has, and 1; 0 for none.
+    at_work: AtomicU64,
+    /// Who has dispatched what the runner has.
+    caller: AtomicCell<Frame>,
+}
+
+/// A runner that works for somebody.
+pub(crate) struct Called<'a>(Option<&'a AtomicCell<Frame>>);
+
+impl Drop for Called<'_> {
+    fn drop(&mut self) {
+        if let Some(cell) = self.0 {
+            cell.store(Frame::Nobody);
+        }
+    }
 }
 
 /// Where the counts of one bus live.
@@ -313,15 +330,50 @@ impl Books {
     #[inline]
     pub(crate) fn resolved(&self, at: CellIndex, unmatched: bool) {
         let counts = &self.runners[at.index];
+        if !at.shared {
+            counts.at_work.store(0, Relaxed);
+        }
         at.add(&counts.resolved, 1);
         if unmatched {
             at.add(&counts.unmatched, 1);
         }
     }
 
+    /// A runner is about to give an event to a handler.
     #[inline]
-    pub(crate) fn matched(&self, at: CellIndex) {
-        at.add(&self.runners[at.index].matches, 1);
+    pub(crate) fn matched(&self, at: CellIndex, handler: u64) {
+        let counts = &self.runners[at.index];
+        at.add(&counts.matches, 1);
+        if !at.shared {
+            counts.at_work.store(handler + 1, Relaxed);
+        }
+    }
+
+    /// The handler that a runner has, 0 for none, and which call it is.
+    pub(crate) fn at_work(&self, runner: usize) -> (u64, u64) {
+        let counts = &self.runners[runner];
+        (counts.at_work.load(Relaxed), counts.matches.load(Relaxed))
+    }
+
+    /// The name of the handler that a runner has.
+    pub(crate) fn handler_in(&self, runner: usize) -> Option<String> {
+        let serial = self.at_work(runner).0.checked_sub(1)?;
+        self.handlers.lock().living.get(&serial).map(|counts| counts.name.clone())
+    }
+
+    /// Who has dispatched what a runner has.
+    pub(crate) fn caller(&self, runner: usize) -> Frame {
+        self.runners[runner].caller.load()
+    }
+
+    /// Says so, until the guard is dropped.
+    pub(crate) fn called_by(&self, at: CellIndex, caller: Frame) -> Called<'_> {
+        let cell = (!at.shared && caller != Frame::Nobody).then(|| {
+            let cell = &self.runners[at.index].caller;
+            cell.store(caller);
+            cell
+        });
+        Called(cell)
     }
 
     pub(crate) fn refused(&self, n: u64) {

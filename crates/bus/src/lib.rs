@@ -63,6 +63,7 @@ pub mod rules;
 mod runner;
 pub mod schedule;
 mod session;
+mod stall;
 mod subscriber;
 mod subscription;
 pub mod transport;
@@ -89,6 +90,7 @@ pub use pipeline::{
 };
 pub use runner::Delivery;
 pub use session::Session;
+pub use stall::{MAX_STALLS, Stall, StallReport};
 pub use subscription::{Subscribe, Subscription};
 pub use swarmbus_core::{
     self as core, Content, Event, EventId, EventType, Payload, Priority, Str, Target, Timestamp,

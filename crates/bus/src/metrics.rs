@@ -61,6 +61,8 @@ metrics! {
     BACKPRESSURE = "backpressure_active", Gauge, "1 while a queue is above its high-water mark";
     BREAKER = "circuit_breaker_state", Gauge,
         "by `handler` and `event_type`: 0 closed, 1 half-open, 2 open";
+    STALLS = "handler_stalls_total", Counter, "calls that took longer than the stall limit";
+    CYCLES = "command_cycles_total", Counter, "commands refused because they waited for themselves";
     DEAD_LETTERS = "dead_letter_queue_size", Gauge, "dead letters that wait";
 }
 
@@ -75,6 +77,8 @@ pub(crate) struct Meter {
     dropped: Counter,
     expired: Counter,
     refused: Counter,
+    stalls: Counter,
+    cycles: Counter,
     processing: Histogram,
     queue_wait: Histogram,
     queue_size: Gauge,
@@ -104,6 +108,8 @@ impl Meter {
                 dropped: counter(DROPPED),
                 expired: counter(EXPIRED),
                 refused: counter(REFUSED),
+                stalls: counter(STALLS),
+                cycles: counter(CYCLES),
                 processing: histogram(PROCESSING),
                 queue_wait: histogram(QUEUE_WAIT),
                 queue_size: gauge(QUEUE_SIZE),
@@ -165,6 +171,8 @@ impl Meter {
         self.dropped.absolute(outcomes.dropped_oldest + outcomes.dropped_lowest);
         self.expired.absolute(outcomes.expired);
         self.refused.absolute(ledger.refused);
+        self.stalls.absolute(inner.stalls.total());
+        self.cycles.absolute(inner.stalls.cycles());
         self.queue_size.set(inner.depth() as f64);
         self.backpressure.set(f64::from(inner.pressure.is_high()));
         self.dead_letters.set(inner.dead_letters.len() as f64);

@@ -102,7 +102,7 @@ impl Runner {
         let mut delivery = Delivery::default();
         for matched in &route.matches {
             if matched.subscriber.is_active() {
-                inner.books.matched(cell);
+                inner.books.matched(cell, matched.subscriber.serial);
                 delivery.matched += 1;
                 let call = Call {
                     inner,
@@ -221,8 +221,8 @@ impl<'a, I: Iterator<Item = &'a Match>> InFlight<'a, I> {
     #[inline]
     fn begin(&mut self) -> Option<&'a Match> {
         self.current = self.rest.by_ref().find(|matched| matched.subscriber.is_active());
-        if self.current.is_some() {
-            self.books.matched(self.cell);
+        if let Some(matched) = self.current {
+            self.books.matched(self.cell, matched.subscriber.serial);
             self.delivery.matched += 1;
         }
         self.current

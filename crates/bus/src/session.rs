@@ -12,7 +12,7 @@ use swarmbus_core::{Event, Payload, Str};
 
 use crate::{
     bus::Bus,
-    command::CommandFn,
+    command::{CommandFn, Manner},
     error::{CommandError, PublishError, SubscribeError},
     inner::Inner,
     subscription::{Subscribe, Subscription},
@@ -61,7 +61,32 @@ impl Session {
         P: Into<Payload>,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        self.bus.inner().register_command(Some(&self.scope), command, CommandFn::new(f), None)
+        self.bus.inner().register_command(
+            Some(&self.scope),
+            command,
+            CommandFn::new(f),
+            &Manner::AtOnce,
+        )
+    }
+
+    /// Like [`Bus::on_command_in_turn`], for this session's commands only.
+    ///
+    /// # Errors
+    ///
+    /// See [`SubscribeError`].
+    pub fn on_command_in_turn<F, Fut, P, E>(
+        &self,
+        command: &str,
+        f: F,
+    ) -> Result<Subscription, SubscribeError>
+    where
+        F: Fn(Event) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<P, E>> + Send + 'static,
+        P: Into<Payload>,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let function = CommandFn::new(f);
+        self.bus.inner().register_command(Some(&self.scope), command, function, &Manner::InTurn)
     }
 
     /// [`Bus::publish`] with this session's id on the event.

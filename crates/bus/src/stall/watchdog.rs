@@ -1,0 +1,202 @@
+//! The thread that looks for calls which take too long.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    sync::{
+        Arc, Weak,
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    MAX_STALLS, Stall, callers,
+    graph::{Graph, Name, NodeId},
+};
+use crate::{inner::Inner, ledger::Books};
+
+/// It looks four times in the time a call may take, but at least once a second.
+const LONGEST_PERIOD: Duration = Duration::from_secs(1);
+
+/// Looks at one bus until the other end of its channel is dropped.
+pub(crate) struct Watchdog {
+    period: Duration,
+    stop: Receiver<()>,
+}
+
+impl Watchdog {
+    pub(super) fn new(limit: Duration) -> (Self, Sender<()>) {
+        let (stopper, stop) = channel();
+        let period = (limit / 4).clamp(Duration::from_millis(1), LONGEST_PERIOD);
+        (Self { period, stop }, stopper)
+    }
+
+    /// Starts the thread.
+    pub(crate) fn start(self, inner: &Arc<Inner>) -> io::Result<()> {
+        let bus = Arc::downgrade(inner);
+        let mut sight = Sight::new(&inner.books);
+        let body = move || self.run(&bus, &mut sight);
+        thread::Builder::new().name("swarmbus-stalls".to_owned()).spawn(body)?;
+        Ok(())
+    }
+
+    fn run(self, bus: &Weak<Inner>, sight: &mut Sight) {
+        while self.stop.recv_timeout(self.period) == Err(RecvTimeoutError::Timeout) {
+            match bus.upgrade() {
+                Some(inner) => sight.look(&inner, Instant::now()),
+                None => return,
+            }
+        }
+    }
+}
+
+/// What was seen the last time.
+struct Sight {
+    /// A place for each runner that has a cell of its own.
+    runners: Vec<Seen>,
+    /// The commands that were told of.
+    told: HashMap<NodeId, Stall>,
+}
+
+struct Seen {
+    /// The handler, and which of the runner's calls it is.
+    call: (u64, u64),
+    since: Instant,
+    told: Option<Stall>,
+}
+
+/// A call that takes too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Call {
+    Handler(usize),
+    Command(NodeId),
+}
+
+/// A stall whose names have not been looked up.
+struct Draft {
+    call: Call,
+    chain: Vec<Name>,
+    at: usize,
+    lasted: Duration,
+}
+
+impl Sight {
+    fn new(books: &Books) -> Self {
+        let nothing = || Seen { call: (0, 0), since: Instant::now(), told: None };
+        // The last cell is shared: what stands there is nobody's in particular.
+        Self { runners: (1..books.runners()).map(|_| nothing()).collect(), told: HashMap::new() }
+    }
+
+    /// Allocates nothing as long as all is well.
+    fn look(&mut self, inner: &Inner, now: Instant) {
+        let stalls = &inner.stalls;
+        let mut late = false;
+        for (cell, seen) in self.runners.iter_mut().enumerate() {
+            let call = inner.books.at_work(cell);
+            if call != seen.call {
+                if let Some(stall) = seen.told.take() {
+                    ended(&stall, seen.since, now);
+                }
+                (seen.call, seen.since) = (call, now);
+            }
+            late |= call.0 != 0 && now.saturating_duration_since(seen.since) >= stalls.limit;
+        }
+        let then = now.checked_sub(stalls.limit);
+        let drafts = {
+            let graph = stalls.graph.lock();
+            self.told.retain(|id, stall| {
+                let lives = graph.get(*id).is_some();
+                if !lives {
+                    tracing::info!(name = stall.name(), "a stalled call has ended");
+                }
+                lives
+            });
+            late |= then.is_some_and(|then| graph.older_than(then).next().is_some());
+            if !late {
+                stalls.now.lock().clear();
+                return;
+            }
+            self.drafts(&graph, inner, now, then)
+        };
+        let mut all = Vec::with_capacity(drafts.len());
+        for draft in drafts {
+            let chain = draft.chain.iter().map(|name| name.text(&inner.books)).collect();
+            let stall = Stall { chain, at: draft.at, lasted: draft.lasted };
+            let told = match draft.call {
+                Call::Handler(cell) => self.runners[cell].told.replace(stall.clone()),
+                Call::Command(id) => self.told.insert(id, stall.clone()),
+            };
+            if told.is_none() {
+                stalls.tell(&stall);
+            }
+            all.push(stall);
+        }
+        *stalls.now.lock() = all;
+    }
+
+    /// The innermost of the calls that take too long: those around them only
+    /// wait.
+    fn drafts(
+        &self,
+        graph: &Graph,
+        inner: &Inner,
+        now: Instant,
+        then: Option<Instant>,
+    ) -> Vec<Draft> {
+        let books = &inner.books;
+        let lasted = |since| now.saturating_duration_since(since);
+        let handlers: Vec<usize> = (0..self.runners.len())
+            .filter(|cell| {
+                let seen = &self.runners[*cell];
+                seen.call.0 != 0 && lasted(seen.since) >= inner.stalls.limit
+            })
+            .collect();
+        let commands: Vec<_> =
+            then.into_iter().flat_map(|then| graph.older_than(then)).take(MAX_STALLS).collect();
+
+        let mut waiting = HashSet::new();
+        for cell in &handlers {
+            let (cells, command) = callers(books, books.caller(*cell));
+            waiting.extend(cells.into_iter().map(Call::Handler));
+            waiting.extend(command.map(Call::Command));
+        }
+        for (id, node) in &commands {
+            waiting.extend(node.cells().iter().copied().map(Call::Handler));
+            waiting.extend(graph.caller_of(*id).map(Call::Command));
+        }
+
+        let mut drafts = Vec::new();
+        for cell in handlers.into_iter().filter(|cell| !waiting.contains(&Call::Handler(*cell))) {
+            let (cells, command) = callers(books, books.caller(cell));
+            let mut chain = command.map(|command| graph.chain(command)).unwrap_or_default();
+            chain.extend(cells.into_iter().rev().map(Name::Runner));
+            let at = chain.len();
+            chain.push(Name::Runner(cell));
+            chain.extend(graph.chain_from(cell));
+            let lasted = lasted(self.runners[cell].since);
+            drafts.push(Draft { call: Call::Handler(cell), chain, at, lasted });
+        }
+        for (id, node) in commands {
+            if !waiting.contains(&Call::Command(id)) {
+                let mut chain = graph.chain(id);
+                let at = chain.len() - 1;
+                chain.extend(graph.chain_below(id));
+                drafts.push(Draft {
+                    call: Call::Command(id),
+                    chain,
+                    at,
+                    lasted: lasted(node.since),
+                });
+            }
+        }
+        drafts.truncate(MAX_STALLS);
+        drafts
+    }
+}
+
+fn ended(stall: &Stall, since: Instant, now: Instant) {
+    let lasted = now.saturating_duration_since(since);
+    tracing::info!(name = stall.name(), ?lasted, "a stalled call has ended");
+}
