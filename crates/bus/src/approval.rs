@@ -52,7 +52,7 @@
 //! `.withdrawn`, from the source `approvals`, with an [`ApprovalNotice`] in it
 //! and the command's id as causation. A change is told after it is made. While
 //! a full bus does not take these events they wait; when as many wait as may be
-//! pending, requests are refused.
+//! pending, requests are refused. A closing bus tells of nothing more.
 //!
 //! Approvals live in memory: after a restart nobody waits for the answer any
 //! more. An id is no secret, and a name is what the caller vouches for: who may
@@ -104,7 +104,7 @@ impl Default for ApprovalConfig {
 }
 
 impl ApprovalConfig {
-    /// How many may be pending. As many decided ones are remembered. Default:
+    /// How many may be pending; 0 for none. As many decided ones are remembered. Default:
     /// 1,000.
     pub fn capacity(mut self, pending: usize) -> Self {
         self.capacity = pending;

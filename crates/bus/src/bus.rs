@@ -24,7 +24,7 @@ use crate::{
     queue::Shard,
     rules::{Routing, Rules, RulesWatch, WatchRulesError},
     runner::Delivery,
-    schedule::{NewScheduleOf, Schedules},
+    schedule::{NewSchedule, Schedules},
     session::Session,
     stall::StallReport,
     subscription::{Subscribe, Subscription},
@@ -318,8 +318,8 @@ impl Bus {
 
     /// Has an event published later, once or again and again: see
     /// [`schedule`](crate::schedule).
-    pub fn schedule(&self, event: Event) -> NewScheduleOf<'_> {
-        NewScheduleOf::new(&self.inner.scheduler, event)
+    pub fn schedule(&self, event: Event) -> NewSchedule<'_> {
+        NewSchedule::new(&self.inner.scheduler, event)
     }
 
     /// The schedules of this bus: list, cancel, restore.

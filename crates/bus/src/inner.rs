@@ -306,11 +306,13 @@ impl Inner {
     }
 
     pub(crate) async fn shutdown(&self, limit: Duration) -> Shutdown {
-        let idle = tokio::time::timeout(limit, async {
-            self.scheduler.ended().await;
-            self.wait_until_idle().await;
-        });
-        let idle = idle.await;
+        // A store of schedules that hangs must not cost handlers their time.
+        let idle = tokio::time::timeout(limit, self.wait_until_idle());
+        let stored = tokio::time::timeout(limit, self.scheduler.ended());
+        let (idle, stored) = tokio::join!(idle, stored);
+        if stored.is_err() {
+            tracing::error!("the store of schedules did not finish before the shutdown's limit");
+        }
         let tasks = std::mem::take(&mut *self.tasks.lock());
         if idle.is_err() {
             self.stopped.store(true, Relaxed);

@@ -32,14 +32,14 @@
 //!
 //! # Clocks
 //!
-//! [`at`](NewScheduleOf::at) and [`cron`](NewScheduleOf::cron) follow the wall
+//! [`at`](NewSchedule::at) and [`cron`](NewSchedule::cron) follow the wall
 //! clock, in UTC, which is read at least every 5 s: so much later at most is a
 //! jump noticed, or the end of a machine's sleep. A clock that goes forward
 //! has schedules miss times. After one that goes back no time comes twice,
 //! unless by more than 3 hours: then it was wrong before, and cron schedules
 //! begin anew from what it shows now.
 //!
-//! [`after`](NewScheduleOf::after) and [`every`](NewScheduleOf::every) measure
+//! [`after`](NewSchedule::after) and [`every`](NewSchedule::every) measure
 //! time that passes, whatever the wall clock is set to. Where the operating
 //! system's monotonic clock stands still while the machine sleeps, as on
 //! Linux, so do they. `every` does not drift: it keeps to the multiples of its
@@ -102,7 +102,7 @@ impl Default for ScheduleConfig {
 }
 
 impl ScheduleConfig {
-    /// How many schedules there may be. Default: 10,000.
+    /// How many schedules there may be; 0 for none. Default: 10,000.
     pub fn capacity(mut self, schedules: usize) -> Self {
         self.capacity = schedules;
         self
@@ -133,14 +133,14 @@ impl ScheduleConfig {
 /// Dropped while they wait for the store, the schedule is not made; a crash
 /// right then may leave it in the store.
 #[must_use = "a schedule is made by at, after, every or cron"]
-pub struct NewScheduleOf<'a> {
+pub struct NewSchedule<'a> {
     scheduler: &'a Scheduler,
     event: Event,
     name: Option<String>,
     missed: Missed,
 }
 
-impl<'a> NewScheduleOf<'a> {
+impl<'a> NewSchedule<'a> {
     pub(crate) fn new(scheduler: &'a Scheduler, event: Event) -> Self {
         Self { scheduler, event: event.unstamped(), name: None, missed: Missed::default() }
     }
@@ -212,14 +212,13 @@ impl<'a> NewScheduleOf<'a> {
         if matches!(missed, Missed::FireAll { limit } if !(1..=MAX_FIRE_ALL).contains(&limit)) {
             return Err(ScheduleError::FireAllLimit);
         }
-        if scheduler.store.is_some() {
-            // What cannot be stored must not make other writes fail.
-            codec::encode(&event)?;
-        }
         let id = match name {
             Some(name) => ScheduleId::new(name)?,
             None => ScheduleId::generated(&EventId::v7(scheduler.now().wall, fastrand::u64(1..))),
         };
+        // What cannot be written would make other writes fail, or be tried for
+        // ever.
+        codec::encode(&timetable::marked(&event, &id, Timestamp::MAX))?;
         scheduler.add(id, plan, missed, event).await
     }
 }

@@ -2,7 +2,7 @@
 //! publishes, and keeps the store up to date.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Weak},
 };
@@ -21,9 +21,6 @@ use super::{
 };
 use crate::{error::PublishCause, handler::contained, inner::Inner};
 
-/// Firings that wait for the bus at one time; others wait for these.
-const MAX_WAITING: usize = 64;
-
 /// Firings between two looks at everything else.
 const LONGEST_ROUND: usize = 256;
 
@@ -41,7 +38,6 @@ pub(crate) async fn drive(scheduler: Arc<Scheduler>, inner: Weak<Inner>) {
         inner,
         waiting: JoinSet::new(),
         handles: HashMap::new(),
-        held: VecDeque::new(),
         writing: None,
         failed_writes: 0,
         write_again: None,
@@ -53,11 +49,9 @@ pub(crate) async fn drive(scheduler: Arc<Scheduler>, inner: Weak<Inner>) {
 struct Driver {
     scheduler: Arc<Scheduler>,
     inner: Weak<Inner>,
-    /// Firings that the bus does not take now.
+    /// Firings that the bus does not take now: one of each schedule at most.
     waiting: JoinSet<(FiringKey, Published)>,
     handles: HashMap<FiringKey, AbortHandle>,
-    /// Firings that have no place among those. One of each schedule at most.
-    held: VecDeque<Firing>,
     writing: Option<Writing>,
     failed_writes: u32,
     write_again: Option<Instant>,
@@ -85,7 +79,6 @@ impl Driver {
         loop {
             let more = self.fire_due().await;
             self.forget_unwanted();
-            self.start_waiting();
             self.start_write();
             let now = self.scheduler.now();
             let next = self.scheduler.state().table.wait(now);
@@ -115,7 +108,7 @@ impl Driver {
             let Some(inner) = self.inner.upgrade() else { return false };
             match try_publish(&inner, &firing.event) {
                 Some(published) => self.settle(&firing.key, published),
-                None => self.held.push_back(firing),
+                None => self.wait(inner, firing),
             }
             tokio::task::coop::consume_budget().await;
         }
@@ -130,16 +123,15 @@ impl Driver {
             Published::Closed => return,
         }
         state.table.done(key);
-        state.stats.waiting = self.held.len() + self.handles.len();
+        state.stats.waiting = self.handles.len();
     }
 
     /// Withdraws firings whose schedule was cancelled or replaced.
     fn forget_unwanted(&mut self) {
-        if self.held.is_empty() && self.handles.is_empty() {
+        if self.handles.is_empty() {
             return;
         }
         let mut state = self.scheduler.state();
-        self.held.retain(|firing| state.table.is_wanted(&firing.key));
         self.handles.retain(|key, handle| {
             let wanted = state.table.is_wanted(key);
             if !wanted {
@@ -147,21 +139,20 @@ impl Driver {
             }
             wanted
         });
-        state.stats.waiting = self.held.len() + self.handles.len();
+        state.stats.waiting = self.handles.len();
     }
 
-    /// Gives firings that the bus did not take a task to wait in.
-    fn start_waiting(&mut self) {
-        while self.handles.len() < MAX_WAITING {
-            let Some(inner) = self.inner.upgrade() else { return };
-            let Some(Firing { key, event }) = self.held.pop_front() else { return };
-            let its = key.clone();
-            let task = self.waiting.spawn(async move {
-                let published = contained(publish(inner, event)).await;
-                (its, published.unwrap_or(Published::Refused))
-            });
-            self.handles.insert(key, task);
-        }
+    /// Gives a firing that the bus did not take a task to wait in, so that it
+    /// holds up no other.
+    fn wait(&mut self, inner: Arc<Inner>, firing: Firing) {
+        let Firing { key, event } = firing;
+        let its = key.clone();
+        let task = self.waiting.spawn(async move {
+            let published = contained(publish(inner, event)).await;
+            (its, published.unwrap_or(Published::Refused))
+        });
+        self.handles.insert(key, task);
+        self.scheduler.state().stats.waiting = self.handles.len();
     }
 
     /// Begins to write what the store does not know, unless it is writing.

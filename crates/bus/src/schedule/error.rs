@@ -48,7 +48,7 @@ pub enum ScheduleError {
     /// The cron expression names no time that is still to come.
     #[error("the cron expression names no time that is still to come")]
     Never,
-    /// The event does not fit into a frame, and so not into a store.
+    /// What it would publish does not fit into a frame, and so into no store.
     #[error(transparent)]
     Event(#[from] EncodeError),
     /// [`Schedules::restore`](super::Schedules::restore) comes first: a

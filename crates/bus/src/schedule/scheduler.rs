@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     CancelError, Missed, Plan, RestoreError, Restored, Schedule, ScheduleConfig, ScheduleError,
     ScheduleId, ScheduleStats, ScheduleStore, ScheduleStoreError,
-    timetable::{NewSchedule, Now, Timetable},
+    timetable::{Now, Planned, Timetable},
 };
 use crate::{clock::WallClock, handler::contained};
 
@@ -61,7 +61,7 @@ impl Asked {
 pub(super) type Written = Result<(), Arc<ScheduleStoreError>>;
 
 pub(super) struct Adding {
-    pub(super) schedule: NewSchedule,
+    pub(super) schedule: Planned,
     pub(super) done: oneshot::Sender<Written>,
 }
 
@@ -121,11 +121,13 @@ impl Scheduler {
             if !state.ready {
                 return Err(ScheduleError::NotRestored);
             }
-            let places = state.table.len() + state.asked.new.len();
-            if places >= self.limit && !state.table.contains(&id) {
+            // Those of names that are there wait for the store, too.
+            let waiting = state.asked.new.len();
+            let places = if state.table.contains(&id) { 0 } else { state.table.len() };
+            if places + waiting >= self.limit {
                 return Err(ScheduleError::TooMany { limit: self.limit });
             }
-            let schedule = NewSchedule { id: id.clone(), plan, missed, event, due };
+            let schedule = Planned { id: id.clone(), plan, missed, event, due };
             state.asked.new.push(Adding { schedule, done });
         }
         self.wake.notify_one();
@@ -180,7 +182,7 @@ impl Scheduler {
                 return Err(RestoreError::Twice);
             }
             for schedule in loaded.schedules {
-                state.table.insert(NewSchedule::restored(schedule, now));
+                state.table.insert(Planned::restored(schedule, now));
             }
         }
         self.wake.notify_one();

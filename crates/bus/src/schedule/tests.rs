@@ -168,6 +168,8 @@ async fn what_makes_no_sense_is_a_typed_error() {
     assert!(matches!(new().named("").after(seconds(1)).await, Err(ScheduleError::Name(_))));
     let none = Missed::FireAll { limit: 0 };
     assert!(matches!(new().missed(none).every(seconds(1)).await, Err(ScheduleError::FireAllLimit)));
+    let huge = bus.schedule(tick().with_source("x".repeat(1 << 20))).after(seconds(1)).await;
+    assert!(matches!(huge, Err(ScheduleError::Event(_))));
     new().after(Duration::MAX).await.unwrap();
     new().at(Timestamp::MAX).await.unwrap();
     let full = new().after(seconds(1)).await;
@@ -434,6 +436,34 @@ async fn who_stops_waiting_for_the_store_has_made_nothing() {
     pass(seconds(3)).await;
     assert_eq!((seen.len(), bus.schedules().list().len()), (0, 0));
     assert_eq!(store.load().await.unwrap().schedules, []);
+}
+
+struct Hangs;
+
+#[async_trait]
+impl ScheduleStore for Hangs {
+    async fn load(&self) -> Result<LoadedSchedules, ScheduleStoreError> {
+        Ok(LoadedSchedules::default())
+    }
+
+    async fn write(&self, _: &[ScheduleChange]) -> Result<(), ScheduleStoreError> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_holds_up_neither_handlers_nor_memory() {
+    let wall = Wall::new();
+    let bus = bus(wall.config().store(Hangs).capacity(2));
+    bus.schedules().restore().await.unwrap();
+    for _ in 0..3 {
+        let making = bus.schedule(tick()).named("x").every(seconds(1));
+        assert!(timeout(seconds(1), making).await.is_err());
+    }
+    let refused = bus.schedule(tick()).named("x").every(seconds(1)).await;
+    assert!(matches!(refused, Err(ScheduleError::TooMany { limit: 2 })));
+    bus.publish(tick()).await.unwrap();
+    assert!(bus.shutdown(seconds(5)).await.is_clean());
 }
 
 #[tokio::test(start_paused = true)]

@@ -138,7 +138,7 @@ pub(super) struct FiringKey {
 /// A schedule that is to be made, with its first time on the clock that it
 /// follows.
 #[derive(Clone, Debug)]
-pub(super) struct NewSchedule {
+pub(super) struct Planned {
     pub(super) id: ScheduleId,
     pub(super) plan: Plan,
     pub(super) missed: Missed,
@@ -146,7 +146,7 @@ pub(super) struct NewSchedule {
     pub(super) due: Timestamp,
 }
 
-impl NewSchedule {
+impl Planned {
     /// One that a store had. How long it was to wait yet counts from now, and
     /// is never longer than the plan's own time: the wall clock may have been
     /// set back meanwhile.
@@ -184,7 +184,7 @@ impl Timetable {
 
     /// What the store is told of a schedule before it is put in: one of the
     /// same id and plan goes on where it is.
-    pub(super) fn preview(&self, new: &NewSchedule, now: Now) -> Schedule {
+    pub(super) fn preview(&self, new: &Planned, now: Now) -> Schedule {
         let due = self.same(new).map_or(new.due, |entry| entry.state.due());
         Schedule {
             id: new.id.clone(),
@@ -195,12 +195,12 @@ impl Timetable {
         }
     }
 
-    fn same(&self, new: &NewSchedule) -> Option<&Entry> {
+    fn same(&self, new: &Planned) -> Option<&Entry> {
         self.entries.get(&new.id).filter(|entry| entry.plan == new.plan)
     }
 
     /// Puts a schedule in, in the place of one of the same id.
-    pub(super) fn insert(&mut self, new: NewSchedule) {
+    pub(super) fn insert(&mut self, new: Planned) {
         if self.same(&new).is_some() {
             if let Some(entry) = self.entries.get_mut(&new.id) {
                 (entry.event, entry.missed) = (new.event, new.missed);
@@ -391,7 +391,7 @@ impl Entry {
 
 /// A fresh copy of the event that says which schedule and which time it is
 /// for.
-fn marked(event: &Event, id: &ScheduleId, at: Timestamp) -> Event {
+pub(super) fn marked(event: &Event, id: &ScheduleId, at: Timestamp) -> Event {
     let named = event.clone().with_attribute("schedule", id.as_str());
     let named = named.and_then(|event| event.with_attribute("scheduledat", at.to_string()));
     // Both names are valid: there is no error.

@@ -29,10 +29,10 @@ fn plan(which: u8, n: u64) -> Plan {
     }
 }
 
-fn new(id: u8, plan: Plan, missed: Missed, now: Now) -> NewSchedule {
+fn new(id: u8, plan: Plan, missed: Missed, now: Now) -> Planned {
     let due = plan.first(now.on(Clock::of(&plan))).unwrap();
     let id = ScheduleId::new(id.to_string()).unwrap();
-    NewSchedule { id, plan, missed, event: Event::of("tick", ()), due }
+    Planned { id, plan, missed, event: Event::of("tick", ()), due }
 }
 
 #[derive(Clone, Debug)]
@@ -63,10 +63,10 @@ fn any_do() -> impl Strategy<Value = Do> {
 
 /// All schedules in the order in which they were made, and nothing else.
 #[derive(Default)]
-struct Naive(Vec<(NewSchedule, Option<Timestamp>)>);
+struct Naive(Vec<(Planned, Option<Timestamp>)>);
 
 impl Naive {
-    fn insert(&mut self, new: NewSchedule) {
+    fn insert(&mut self, new: Planned) {
         match self.0.iter().position(|(old, _)| old.id == new.id) {
             Some(at) if self.0[at].0.plan == new.plan => self.0[at].0.missed = new.missed,
             Some(at) => {
@@ -80,7 +80,7 @@ impl Naive {
     /// The id and the time of the next firing, which is done at once.
     fn fire(&mut self, now: Now) -> Option<(ScheduleId, Timestamp)> {
         loop {
-            let late = |new: &NewSchedule| {
+            let late = |new: &Planned| {
                 let now = now.on(Clock::of(&new.plan));
                 now.as_micros().checked_sub(new.due.as_micros())
             };
@@ -216,7 +216,7 @@ fn what_was_restored_waits_no_longer_than_its_plan() {
         let id = ScheduleId::new("1").unwrap();
         let event = Event::of("tick", ());
         let schedule = Schedule { id, plan, missed: Missed::FireOnce, event, next };
-        NewSchedule::restored(schedule, now).due
+        Planned::restored(schedule, now).due
     };
     let ahead = |s| now.wall.saturating_add(seconds(s));
     assert_eq!(restored(Plan::Every(seconds(60)), ahead(20)), ahead(20));
