@@ -8,6 +8,7 @@ mod delivery;
 mod failures;
 mod journal;
 mod observation;
+mod resilience;
 mod rules;
 mod shutdown;
 mod stalls;

@@ -22,7 +22,14 @@ use crate::{
     ledger::{Books, CellIndex},
     metrics::{Meter, SAMPLE_EVERY},
     middleware::{CommandMiddleware, EventMiddleware, Middleware},
-    pipeline::{breaker::Breakers, dead_letter::queue::LetterQueue},
+    pipeline::{
+        breaker::Breakers,
+        dead_letter::queue::LetterQueue,
+        detached::{DetachedCalls, Tally},
+        living::Living,
+        policy::Policy,
+        service::Services,
+    },
     pressure::Pressure,
     queue::{Shard, Sizes},
     runner::{Pool, Runner},
@@ -55,6 +62,8 @@ pub struct BusBuilder {
     schedules: ScheduleConfig,
     approvals: ApprovalConfig,
     journal: Option<Arc<dyn Journal>>,
+    services: Vec<(String, Policy)>,
+    detached: usize,
 }
 
 /// The limits that outlive the builder.
@@ -89,6 +98,8 @@ impl BusBuilder {
             schedules: ScheduleConfig::default(),
             approvals: ApprovalConfig::default(),
             journal: None,
+            services: Vec::new(),
+            detached: 10_000,
         }
     }
 
@@ -250,6 +261,23 @@ impl BusBuilder {
         self
     }
 
+    /// Declares a service that handlers call, with the layers around their
+    /// calls. A handler gets them by its name
+    /// ([`Subscribe::service`](crate::Subscribe::service)); what it sets
+    /// itself comes first. At most [`MAX_SERVICES`](crate::MAX_SERVICES).
+    pub fn service(mut self, name: impl Into<String>, policy: Policy) -> Self {
+        self.services.push((name.into(), policy));
+        self
+    }
+
+    /// How many calls may go on in tasks of their own, because they wait for a
+    /// retry or in a bulkhead. Beyond that they keep their worker, and so hold
+    /// publishers back. Default: 10,000; with 0 all do.
+    pub fn detached_calls(mut self, calls: usize) -> Self {
+        self.detached = calls;
+        self
+    }
+
     /// Builds the bus and starts its workers on the current tokio runtime.
     ///
     /// # Errors
@@ -260,6 +288,13 @@ impl BusBuilder {
         self.workers = self.workers.min(self.capacity.max(1));
         let sizes = self.sizes()?;
         let runtime = Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
+        let bulkheads = Living::default();
+        let mut services = Services::default();
+        for (name, policy) in self.services {
+            services
+                .declare(&name, policy, &bulkheads)
+                .map_err(|source| BuildError::Service { name, source })?;
+        }
         let clock = self.clock;
         // One secret of this process seeds what must not be guessed.
         let secrets = RandomState::new();
@@ -285,6 +320,11 @@ impl BusBuilder {
             tracing: self.tracing,
             middleware: self.middleware,
             breakers: Breakers::new(Arc::clone(&meter), self.max_handlers, seed(usize::MAX - 1)),
+            services,
+            bulkheads,
+            degradations: Living::default(),
+            detached: DetachedCalls::new(self.detached),
+            tally: Tally::default(),
             meter,
             dead_letters: LetterQueue::new(self.dead_letters),
             commands: Default::default(),

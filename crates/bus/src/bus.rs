@@ -20,7 +20,10 @@ use crate::{
     error::{BatchError, CommandError, DispatchError, PublishError, SubscribeError},
     inner::Inner,
     ledger::Ledger,
-    pipeline::{breaker::BreakerReport, dead_letter::retry::DeadLetters},
+    pipeline::{
+        breaker::BreakerReport, bulkhead::BulkheadReport, dead_letter::retry::DeadLetters,
+        fallback::Degraded,
+    },
     queue::Shard,
     rules::{Routing, Rules, RulesWatch, WatchRulesError},
     runner::Delivery,
@@ -366,6 +369,17 @@ impl Bus {
         self.inner.breakers.report()
     }
 
+    /// Every bulkhead of a handler or of a service, with what it counted.
+    pub fn bulkheads(&self) -> Vec<BulkheadReport> {
+        self.inner.bulkheads.all().iter().map(|bulkhead| bulkhead.report()).collect()
+    }
+
+    /// Handlers that a fallback stands in for at the moment, since when, and
+    /// which one. Empty when all is well.
+    pub fn degraded(&self) -> Vec<Degraded> {
+        self.inner.degradations.all().iter().filter_map(|handler| handler.get()).collect()
+    }
+
     /// Brings the metrics up to date now, for a scrape that should not be a
     /// second old.
     pub fn record_metrics(&self) {
@@ -377,11 +391,12 @@ impl Bus {
         WeakBus { inner: Arc::downgrade(&self.inner), alive: Arc::downgrade(&self.alive) }
     }
 
-    /// Waits until the queue is empty and the workers are idle, at most for
-    /// `limit`. Publishing goes on meanwhile, and so does `dispatch`: wait for
+    /// Waits until the queue is empty, the workers are idle and no call is
+    /// detached, at most for `limit`. Publishing goes on meanwhile, and so does `dispatch`: wait for
     /// those yourself. A handler that drains its own bus waits for itself.
     ///
-    /// Returns the events that were still pending at the end: 0 for success.
+    /// Returns what was still pending at the end, events and detached calls: 0
+    /// for success.
     ///
     /// # Panics
     ///
@@ -391,7 +406,10 @@ impl Bus {
         self.record_metrics();
         match idle {
             Ok(()) => 0,
-            Err(_) => self.ledger().pending().max(1),
+            Err(_) => {
+                let ledger = self.inner.totals();
+                (ledger.pending() + ledger.detached).max(1)
+            }
         }
     }
 
@@ -423,18 +441,22 @@ impl Bus {
 #[derive(Debug, Default)]
 #[must_use = "it says what was not done"]
 pub struct Shutdown {
-    /// Events that were accepted and never reached a handler.
+    /// Events that were accepted and never reached a handler; and, each once,
+    /// those that waited for a retry or in a bulkhead.
     pub undelivered: Vec<Event>,
     /// Workers that are still inside a handler which does not yield. The
     /// event it has, and up to 255 more that its worker had taken, are pending
     /// in the ledger until it returns; then those count as cancelled.
     pub stuck_workers: usize,
+    /// Detached calls that are still inside a handler which does not yield.
+    /// They count as cancelled when it returns.
+    pub stuck_calls: usize,
 }
 
 impl Shutdown {
     /// Whether everything was done.
     pub fn is_clean(&self) -> bool {
-        self.undelivered.is_empty() && self.stuck_workers == 0
+        self.undelivered.is_empty() && self.stuck_workers == 0 && self.stuck_calls == 0
     }
 }
 

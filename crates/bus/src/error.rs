@@ -6,7 +6,7 @@ use swarmbus_core::{
     Event, EventType, Timestamp, event::EventTypeError, overflow::Reason, router::PatternError,
 };
 
-use crate::{handler::HandlerError, journal::JournalError};
+use crate::{handler::HandlerError, journal::JournalError, pipeline::policy::PolicyError};
 
 /// Why an event was not published. It is handed back in
 /// [`PublishError::event`].
@@ -147,6 +147,9 @@ pub enum SubscribeError {
         /// What is wrong with it.
         source: EventTypeError,
     },
+    /// The settings of its layers contradict each other, or themselves.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     /// The session has ended, or the bus is shutting down.
     #[error("the session or the bus has ended")]
     Ended,
@@ -234,6 +237,14 @@ pub enum BuildError {
     /// The workers are tokio tasks.
     #[error("a bus is built inside a tokio runtime: call build() from an async function")]
     NoRuntime,
+    /// A service whose settings make no sense.
+    #[error("the service {name:?}: {source}")]
+    Service {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        source: PolicyError,
+    },
     /// A number that makes no sense.
     #[error("{setting} must be {must}")]
     Setting {

@@ -32,6 +32,12 @@ pub enum HandlerError {
     /// The payload does not fit the type that the handler asks for.
     #[error(transparent)]
     Payload(#[from] PayloadError),
+    /// It took longer than its time-out.
+    #[error("timed out{}", if *aborted { " and was dropped" } else { "" })]
+    TimedOut {
+        /// It did not stop when it was asked to, and was dropped.
+        aborted: bool,
+    },
 }
 
 /// What a call of a handler comes to. Boxed so that success is one word.

@@ -29,7 +29,12 @@ use crate::{
     middleware::{Middleware, Next},
     pipeline::{
         breaker::{self, BreakerScope, Breakers},
+        bulkhead::BulkheadLayer,
         dead_letter::queue::LetterQueue,
+        detached::{DetachedCalls, Tally},
+        fallback::Degradation,
+        living::Living,
+        service::Services,
     },
     pressure::Pressure,
     queue::Shard,
@@ -62,6 +67,12 @@ pub(crate) struct Inner {
     pub(crate) tracing: bool,
     pub(crate) meter: Arc<Meter>,
     pub(crate) breakers: Breakers,
+    pub(crate) services: Services,
+    pub(crate) bulkheads: Living<BulkheadLayer>,
+    /// Of handlers that have fallbacks.
+    pub(crate) degradations: Living<Degradation>,
+    pub(crate) detached: DetachedCalls,
+    pub(crate) tally: Tally,
     pub(crate) dead_letters: LetterQueue,
     pub(crate) commands: Commands,
     pub(crate) sessions: Sessions,
@@ -287,11 +298,15 @@ impl Inner {
 
     /// The ledger without its handlers.
     pub(crate) fn totals(&self) -> Ledger {
-        self.books.totals(|| self.shards.iter().map(Shard::accepted).sum())
+        let detached = self.detached.running() as u64;
+        let totals = self.books.totals(|| self.shards.iter().map(Shard::accepted).sum());
+        Ledger { detached, ..totals }
     }
 
     pub(crate) fn ledger(&self) -> Ledger {
-        self.books.ledger(|| self.shards.iter().map(Shard::accepted).sum())
+        let detached = self.detached.running() as u64;
+        let ledger = self.books.ledger(|| self.shards.iter().map(Shard::accepted).sum());
+        Ledger { detached, ..ledger }
     }
 
     pub(crate) fn depth(&self) -> usize {
@@ -316,6 +331,7 @@ impl Inner {
         let tasks = std::mem::take(&mut *self.tasks.lock());
         if idle.is_err() {
             self.stopped.store(true, Relaxed);
+            self.detached.cut();
             tasks.iter().for_each(JoinHandle::abort);
         }
         let mut stuck = 0;
@@ -324,7 +340,11 @@ impl Inner {
             // A handler that never yields cannot be stopped from outside.
             stuck += usize::from(tokio::time::timeout_at(limit, task).await.is_err());
         }
+        // Workers are gone or stuck: what they had handed over is cut, too.
+        let _ = tokio::time::timeout_at(limit, self.wait_for_detached()).await;
+        let stuck_calls = self.detached.running();
         let mut undelivered = std::mem::take(&mut *self.left_over.lock());
+        undelivered.extend(self.detached.take_cut_off());
         for shard in &self.shards {
             let (events, fell) = shard.clear();
             for event in &events {
@@ -342,28 +362,39 @@ impl Inner {
         }
         drop(self.commands.remove_all(None));
         self.forget_stale();
-        Shutdown { undelivered, stuck_workers: stuck }
+        Shutdown { undelivered, stuck_workers: stuck, stuck_calls }
     }
 
     pub(crate) async fn wait_until_idle(&self) {
+        self.wait_until(|| self.is_idle()).await;
+    }
+
+    async fn wait_for_detached(&self) {
+        self.wait_until(|| self.detached.running() == 0).await;
+    }
+
+    async fn wait_until(&self, reached: impl Fn() -> bool) {
         loop {
             let mut idle = pin!(self.idle.notified());
             idle.as_mut().enable();
-            if self.is_idle() {
+            if reached() {
                 return;
             }
             idle.await;
         }
     }
 
-    /// Whether all shards were idle at one moment.
+    /// Whether all shards were idle at one moment, and no call detached.
     ///
     /// They are looked at one after the other, so a handler may have put an
     /// event into one that was seen before. The count of accepted events only
-    /// grows: the same sum before and after means that nobody did.
+    /// grows: the same sum before and after means that nobody did. Only a
+    /// shard that is not idle detaches a call, so one look between the two is
+    /// enough for those.
     fn is_idle(&self) -> bool {
         let look = || self.shards.iter().map(Shard::idle_since).sum::<Option<u64>>();
-        matches!((look(), look()), (Some(before), Some(after)) if before == after)
+        let (before, detached, after) = (look(), self.detached.running(), look());
+        detached == 0 && before.is_some() && before == after
     }
 }
 

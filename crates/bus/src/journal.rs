@@ -164,10 +164,15 @@ impl Receipt {
     /// One handler is done with the event.
     pub(crate) fn note(&self, outcome: Outcome) {
         let seen = match outcome {
-            Outcome::Delivered | Outcome::Filtered => return,
+            Outcome::Delivered | Outcome::Filtered | Outcome::SampledOut | Outcome::FellBack => {
+                return;
+            }
             Outcome::DeadLettered => DEAD,
             Outcome::Cancelled => CANCELLED,
             Outcome::RejectedByBreaker
+            | Outcome::RejectedByBulkhead
+            | Outcome::RejectedByRateLimit
+            | Outcome::Looped
             | Outcome::DroppedOldest
             | Outcome::DroppedLowest
             | Outcome::Expired

@@ -34,6 +34,17 @@ pub enum Outcome {
     Filtered,
     /// The handler's circuit breaker is open.
     RejectedByBreaker,
+    /// The handler's bulkhead was full, or no place in it became free in time.
+    RejectedByBulkhead,
+    /// More events came than the handler's rate limit allows.
+    RejectedByRateLimit,
+    /// It was left out of the sample that the handler takes of an event storm.
+    SampledOut,
+    /// The event has been at this handler before: its path is a loop, or too
+    /// long.
+    Looped,
+    /// The handler did not handle it, and a fallback did.
+    FellBack,
     /// It was the oldest in a full queue ([`Overflow::DropOldest`](crate::Overflow)).
     DroppedOldest,
     /// It was the least urgent in a full queue
@@ -53,10 +64,15 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 14] = [
         Self::Delivered,
         Self::Filtered,
         Self::RejectedByBreaker,
+        Self::RejectedByBulkhead,
+        Self::RejectedByRateLimit,
+        Self::SampledOut,
+        Self::Looped,
+        Self::FellBack,
         Self::DroppedOldest,
         Self::DroppedLowest,
         Self::Expired,
@@ -75,6 +91,16 @@ pub struct Outcomes {
     pub filtered: u64,
     /// [`Outcome::RejectedByBreaker`]
     pub rejected_by_breaker: u64,
+    /// [`Outcome::RejectedByBulkhead`]
+    pub rejected_by_bulkhead: u64,
+    /// [`Outcome::RejectedByRateLimit`]
+    pub rejected_by_rate_limit: u64,
+    /// [`Outcome::SampledOut`]
+    pub sampled_out: u64,
+    /// [`Outcome::Looped`]
+    pub looped: u64,
+    /// [`Outcome::FellBack`]
+    pub fell_back: u64,
     /// [`Outcome::DroppedOldest`]
     pub dropped_oldest: u64,
     /// [`Outcome::DroppedLowest`]
@@ -106,6 +132,11 @@ impl Outcomes {
             Outcome::Delivered => &mut self.delivered,
             Outcome::Filtered => &mut self.filtered,
             Outcome::RejectedByBreaker => &mut self.rejected_by_breaker,
+            Outcome::RejectedByBulkhead => &mut self.rejected_by_bulkhead,
+            Outcome::RejectedByRateLimit => &mut self.rejected_by_rate_limit,
+            Outcome::SampledOut => &mut self.sampled_out,
+            Outcome::Looped => &mut self.looped,
+            Outcome::FellBack => &mut self.fell_back,
             Outcome::DroppedOldest => &mut self.dropped_oldest,
             Outcome::DroppedLowest => &mut self.dropped_lowest,
             Outcome::Expired => &mut self.expired,
@@ -140,6 +171,9 @@ pub struct Ledger {
     pub unmatched: u64,
     /// Pairs of a resolved event and a handler that it matched.
     pub matches: u64,
+    /// Matches that go on in tasks of their own: they wait for a retry or in a
+    /// bulkhead. They have no outcome yet, though their event is resolved.
+    pub detached: u64,
     /// What became of the matches.
     pub outcomes: Outcomes,
     /// The same per handler, living handlers only.
@@ -181,6 +215,9 @@ impl fmt::Display for Ledger {
             self.matches,
             self.outcomes.total()
         )?;
+        if self.detached > 0 {
+            write!(f, " + detached {}", self.detached)?;
+        }
         for outcome in Outcome::ALL {
             let count = self.outcomes.get(outcome);
             if count > 0 {

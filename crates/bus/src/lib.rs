@@ -46,6 +46,7 @@ mod bus;
 mod clock;
 mod command;
 mod error;
+mod guard;
 mod handler;
 pub mod health;
 mod inner;
@@ -74,6 +75,7 @@ pub use bus::{Bus, MAX_NESTING, Shutdown, WeakBus};
 pub use error::{
     BatchError, BuildError, CommandError, DispatchError, PublishCause, PublishError, SubscribeError,
 };
+pub use guard::{CallError, Guard, GuardBuilder, GuardStats};
 pub use handler::{HandlerError, IntoHandlerResult};
 pub use journal::{Journal, JournalError, LetterEnd, Settlement};
 pub use ledger::{HandlerLedger, Ledger, Outcome, Outcomes};
@@ -81,12 +83,18 @@ pub use metrics::{METRICS, Metric, MetricKind, SAMPLE_EVERY};
 pub use middleware::{CommandMiddleware, EventMiddleware, Next};
 pub use pipeline::{
     breaker::{BreakerReport, BreakerScope, MAX_TYPES},
+    bulkhead::{Bulkhead, BulkheadReport},
     dead_letter::{
         DeadLetter, DeadReason,
         filter::LetterFilter,
         retry::{DeadLetters, RetryError, RetryReport},
     },
+    fallback::Degraded,
     filter::Filter,
+    policy::{Policy, PolicyError},
+    rate_limit::{RateLimit, Sampling},
+    service::MAX_SERVICES,
+    timeout::cancelled,
 };
 pub use runner::Delivery;
 pub use session::Session;

@@ -5,7 +5,7 @@
 //! therefore costs the hot path nothing. Times are measured for one event in
 //! [`SAMPLE_EVERY`].
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, Unit};
 
@@ -52,6 +52,17 @@ metrics! {
     PROCESSED = "events_processed_total", Counter, "handler calls that succeeded";
     FAILED = "events_failed_total", Counter, "handler calls that failed";
     REJECTED = "events_rejected_total", Counter, "matches stopped by an open breaker";
+    BULKHEAD = "events_rejected_by_bulkhead_total", Counter,
+        "matches that found a full bulkhead, or waited too long for it";
+    RATE_LIMITED = "events_rate_limited_total", Counter, "matches beyond a rate limit";
+    SAMPLED_OUT = "events_sampled_out_total", Counter, "matches left out of a sample";
+    LOOPED = "events_looped_total", Counter, "matches whose event had come back";
+    FELL_BACK = "events_fell_back_total", Counter, "matches that a fallback handled";
+    RETRIES = "event_retries_total", Counter, "handler calls after the first";
+    TIMED_OUT = "handler_timeouts_total", Counter, "handler calls that took too long";
+    ABORTED = "handler_aborts_total", Counter, "those of them that had to be dropped";
+    DETACHED = "detached_calls", Gauge, "matches that wait for a retry or in a bulkhead";
+    DEGRADED = "degraded_handlers", Gauge, "handlers that a fallback stands in for";
     DROPPED = "events_dropped_total", Counter, "matches dropped by an overflow policy";
     EXPIRED = "events_expired_total", Counter, "matches whose deadline had passed";
     REFUSED = "events_refused_total", Counter, "events handed back to their publisher";
@@ -74,6 +85,16 @@ pub(crate) struct Meter {
     processed: Counter,
     failed: Counter,
     rejected: Counter,
+    bulkhead: Counter,
+    rate_limited: Counter,
+    sampled_out: Counter,
+    looped: Counter,
+    fell_back: Counter,
+    retries: Counter,
+    timed_out: Counter,
+    aborted: Counter,
+    detached: Gauge,
+    degraded: Gauge,
     dropped: Counter,
     expired: Counter,
     refused: Counter,
@@ -105,6 +126,16 @@ impl Meter {
                 processed: counter(PROCESSED),
                 failed: counter(FAILED),
                 rejected: counter(REJECTED),
+                bulkhead: counter(BULKHEAD),
+                rate_limited: counter(RATE_LIMITED),
+                sampled_out: counter(SAMPLED_OUT),
+                looped: counter(LOOPED),
+                fell_back: counter(FELL_BACK),
+                retries: counter(RETRIES),
+                timed_out: counter(TIMED_OUT),
+                aborted: counter(ABORTED),
+                detached: gauge(DETACHED),
+                degraded: gauge(DEGRADED),
                 dropped: counter(DROPPED),
                 expired: counter(EXPIRED),
                 refused: counter(REFUSED),
@@ -168,6 +199,17 @@ impl Meter {
         self.processed.absolute(outcomes.delivered);
         self.failed.absolute(outcomes.failed + outcomes.dead_lettered);
         self.rejected.absolute(outcomes.rejected_by_breaker);
+        self.bulkhead.absolute(outcomes.rejected_by_bulkhead);
+        self.rate_limited.absolute(outcomes.rejected_by_rate_limit);
+        self.sampled_out.absolute(outcomes.sampled_out);
+        self.looped.absolute(outcomes.looped);
+        self.fell_back.absolute(outcomes.fell_back);
+        self.retries.absolute(inner.tally.retries.load(Relaxed));
+        self.timed_out.absolute(inner.tally.timed_out.load(Relaxed));
+        self.aborted.absolute(inner.tally.aborted.load(Relaxed));
+        self.detached.set(ledger.detached as f64);
+        self.degraded
+            .set(inner.degradations.all().iter().filter(|h| h.get().is_some()).count() as f64);
         self.dropped.absolute(outcomes.dropped_oldest + outcomes.dropped_lowest);
         self.expired.absolute(outcomes.expired);
         self.refused.absolute(ledger.refused);

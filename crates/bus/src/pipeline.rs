@@ -1,33 +1,63 @@
 //! The pipeline: what stands between a match and its handler.
 //!
-//! The layers and their order, the same for every handler:
+//! The layers and their order, the same for every handler and, from the rate
+//! limit on, for every [`Guard`](crate::Guard):
 //!
 //! ```text
-//! filter → breaker → handler → dead letter
+//! filter → loop guard → sampling → rate limit
+//!   → fallback( retry( breaker( bulkhead( timeout( handler )))))
+//!     → dead letter
 //! ```
 //!
 //! - [`filter`] first: what a handler does not want must not count for or
 //!   against it.
-//! - [`breaker`] next to the handler: it judges calls, not wishes.
+//! - the loop guard next: an event that goes in circles uses up no rate.
+//! - [`rate_limit`] before all that costs something. What it leaves out is gone:
+//!   a fallback that took it would be under the storm itself.
+//! - [`fallback`] around all tries: it is for when none of them helped.
+//! - [`retry`] around the breaker: every try is judged, and an open breaker
+//!   ends the tries.
+//! - [`breaker`] around the bulkhead: an open one lets nobody queue.
+//! - [`bulkhead`] around the time-out: time in its queue is no time in the
+//!   handler, and a delay between tries holds no place.
+//! - [`timeout`] next to the handler: it limits one try.
 //! - [`dead_letter`] last: it keeps what nothing before it could save.
 //!
-//! A layer is a small file with two moments: on the way in it lets the event
-//! pass or names the [`Outcome`]; on the way out it sees the handler's result.
-//! Results return as values; no layer calls another.
+//! A layer is a small file that knows nothing of the others. Those on the way
+//! in let the event pass or name the [`Outcome`]; `attempt.rs` puts those
+//! around one try together, `layered.rs` those around all of them. Results
+//! return as values; no layer calls another.
+//!
+//! A handler with a filter and a breaker only does not come near the rest. One
+//! with a bulkhead, or that is tried again, leaves its worker:
+//! [`detached`].
 
+pub(crate) mod attempt;
 pub(crate) mod breaker;
+pub(crate) mod bulkhead;
 pub(crate) mod dead_letter;
+pub(crate) mod detached;
+pub(crate) mod fallback;
 pub(crate) mod filter;
+pub(crate) mod layered;
+pub(crate) mod living;
+mod loop_guard;
+pub(crate) mod policy;
+pub(crate) mod rate_limit;
+pub(crate) mod retry;
+pub(crate) mod service;
+pub(crate) mod timeout;
 
 use std::sync::Arc;
 
-use swarmbus_core::{Event, EventType, breaker::Permit};
+use swarmbus_core::{Event, EventType, breaker::Permit, hops::LoopGuard};
 use tracing::Instrument;
 
 use self::{
     breaker::{BreakerLayer, NamedBreaker},
     dead_letter::Retried,
     filter::FilterLayer,
+    layered::{Layers, Rest, Step},
 };
 use crate::{
     handler::{Handler, HandlerResult, in_handler},
@@ -39,7 +69,10 @@ use crate::{
 /// The layers of one handler.
 pub(crate) struct Pipeline {
     pub(crate) filter: FilterLayer,
+    pub(crate) loop_guard: Option<LoopGuard>,
     pub(crate) breaker: BreakerLayer,
+    /// What else there is, if anything.
+    pub(crate) layers: Option<Box<Layers>>,
     /// Whether failed events go to the dead letter queue.
     pub(crate) dead_letters: bool,
 }
@@ -77,7 +110,7 @@ impl<'a> Call<'a> {
         let Handler::Sync(handler) = &self.matched.subscriber.handler else {
             return Outcome::Cancelled;
         };
-        match self.enter() {
+        match self.is_wanted().and_then(|()| self.ask_breaker()) {
             Ok(permit) => {
                 let result = in_handler(self.inner.id, || handler(self.event));
                 self.leave(permit, result)
@@ -86,28 +119,56 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Goes through all layers and the handler.
+    /// Goes through all layers and the handler, waiting for whatever it must.
     ///
     /// Cancelled in the middle, the handler's future is dropped and the
     /// breaker's permit is released without counting.
     pub(crate) async fn run(self) -> Outcome {
-        match self.enter() {
+        match self.run_briefly().await {
+            Step::Done(outcome) => outcome,
+            Step::Left(rest) => self.go_on(rest).await,
+        }
+    }
+
+    /// Does the same, but leaves what would keep others waiting: a retry, or a
+    /// handler in a bulkhead.
+    pub(crate) async fn run_briefly(self) -> Step {
+        let wanted = self.is_wanted().and_then(|()| self.is_no_loop());
+        if let Err(outcome) = wanted.and_then(|()| self.in_rate()) {
+            return Step::Done(outcome);
+        }
+        if let Some(layers) = &self.matched.subscriber.pipeline.layers {
+            return self.run_layers_briefly(layers).await;
+        }
+        Step::Done(match self.ask_breaker() {
             Ok(permit) => {
                 let result = self.observe().await;
                 self.leave(permit, result)
             }
             Err(outcome) => outcome,
+        })
+    }
+
+    /// Does what was left.
+    pub(crate) async fn go_on(self, rest: Rest) -> Outcome {
+        match &self.matched.subscriber.pipeline.layers {
+            Some(layers) => self.run_layers(layers, rest).await,
+            // Only layers leave anything.
+            None => Outcome::Cancelled,
         }
     }
 
-    /// The layers on the way in.
     #[inline(always)]
-    fn enter(self) -> Result<Option<Permit<'a>>, Outcome> {
+    fn is_wanted(self) -> Result<(), Outcome> {
         match self.matched.subscriber.pipeline.filter.wants(self.event, self.inner.id) {
-            Ok(true) => {}
-            Ok(false) => return Err(Outcome::Filtered),
-            Err(error) => return Err(dead_letter::keep(self, error, 1)),
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Outcome::Filtered),
+            Err(error) => Err(dead_letter::keep(self, error, 1)),
         }
+    }
+
+    #[inline(always)]
+    fn ask_breaker(self) -> Result<Option<Permit<'a>>, Outcome> {
         let breaker = self.matched.breaker.as_deref();
         breaker::enter(breaker, self.event.priority(), &self.inner.clock)
             .map_err(|_| Outcome::RejectedByBreaker)

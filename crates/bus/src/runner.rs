@@ -20,7 +20,7 @@ use crate::{
     inner::Inner,
     journal::Receipt,
     ledger::{Books, CellIndex, Outcome},
-    pipeline::{Call, dead_letter::Retried},
+    pipeline::{Call, dead_letter::Retried, detached::Detached, layered::Step},
     subscriber::{Match, Route},
 };
 
@@ -70,7 +70,16 @@ impl Runner {
     pub(crate) async fn run(&mut self, inner: &Inner, event: &Event) -> Delivery {
         match self.run_now(inner, event, false) {
             Some(delivery) => delivery,
-            None => self.run_all(inner, event).await,
+            None => self.run_all(inner, None, event).await,
+        }
+    }
+
+    /// Does so for a worker, which others wait for: what would keep it goes on
+    /// in tasks of its own.
+    #[inline]
+    pub(crate) async fn run_for_worker(&mut self, host: &Arc<Inner>, event: &Event) {
+        if self.run_now(host, event, false).is_none() {
+            self.run_all(host, Some(host), event).await;
         }
     }
 
@@ -84,7 +93,8 @@ impl Runner {
         event: &Event,
         dispatched: bool,
     ) -> Option<Delivery> {
-        let special = event.session().is_some() || event.deadline().is_some();
+        let special =
+            event.session().is_some() || event.deadline().is_some() || !event.hops().is_empty();
         if special || !inner.plain || inner.meter.is_due(self.until_sample) {
             return None;
         }
@@ -121,7 +131,13 @@ impl Runner {
         Some(delivery)
     }
 
-    async fn run_all(&mut self, inner: &Inner, event: &Event) -> Delivery {
+    /// `host` is given if calls may be detached.
+    async fn run_all(
+        &mut self,
+        inner: &Inner,
+        host: Option<&Arc<Inner>>,
+        event: &Event,
+    ) -> Delivery {
         let sampled = inner.meter.due(&mut self.until_sample);
         let runner = self.cell.index;
         let session = inner.routes.of_session(event);
@@ -129,7 +145,21 @@ impl Runner {
         while let Some(matched) = flight.begin() {
             let call = Call { inner, runner, event, matched, sampled, retried: None };
             // Asked for each handler: the one before may have taken its time.
-            let outcome = if is_late(event) { Outcome::Expired } else { call.run().await };
+            let step = if is_late(event) {
+                Step::Done(Outcome::Expired)
+            } else {
+                call.run_briefly().await
+            };
+            let outcome = match step {
+                Step::Done(outcome) => outcome,
+                Step::Left(rest) => match flight.detach(host, event, matched) {
+                    Some(detached) => {
+                        detached.go(rest);
+                        continue;
+                    }
+                    None => call.go_on(rest).await,
+                },
+            };
             flight.end(matched, outcome);
             inner.middleware.resolved(event, &matched.subscriber.name, outcome);
         }
@@ -228,6 +258,18 @@ impl<'a, I: Iterator<Item = &'a Match>> InFlight<'a, I> {
         self.current
     }
 
+    /// Hands the current match over, if there is somebody to take it.
+    fn detach(
+        &mut self,
+        host: Option<&Arc<Inner>>,
+        event: &Event,
+        matched: &Match,
+    ) -> Option<Detached> {
+        let detached = Detached::begin(host?, event, matched, self.receipt.as_ref())?;
+        self.current = None;
+        Some(detached)
+    }
+
     #[inline]
     fn end(&mut self, matched: &Match, outcome: Outcome) {
         self.current = None;
@@ -272,6 +314,11 @@ impl Pool {
             spare: CellIndex { index: first + len, shared: true },
             cache,
         }
+    }
+
+    /// The cell of all who have none of their own.
+    pub(crate) fn spare(&self) -> CellIndex {
+        self.spare
     }
 
     /// A runner nobody else has until it is dropped.

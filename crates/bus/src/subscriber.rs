@@ -54,6 +54,11 @@ impl Subscriber {
         self.active.store(false, Ordering::Release);
     }
 
+    /// Whether it neither waits nor has layers that do.
+    fn is_plain(&self) -> bool {
+        !self.handler.is_async() && self.pipeline.layers.is_none()
+    }
+
     #[inline]
     pub(crate) fn is_active(&self) -> bool {
         self.active.load(Ordering::Acquire)
@@ -67,7 +72,8 @@ impl Drop for Subscriber {
         // that must not end the worker that happens to be last to let go.
         let handler = mem::replace(&mut self.handler, Handler::sync(|_: &Event| ()));
         let filter = mem::take(&mut self.pipeline.filter);
-        if catch_unwind(AssertUnwindSafe(|| drop((handler, filter)))).is_err() {
+        let layers = self.pipeline.layers.take();
+        if catch_unwind(AssertUnwindSafe(|| drop((handler, filter, layers)))).is_err() {
             tracing::error!(handler = &*self.name, "a handler panicked when dropped");
         }
     }
@@ -75,6 +81,7 @@ impl Drop for Subscriber {
 
 /// A subscriber that wants events of one type, with what its pipeline keeps
 /// for that type.
+#[derive(Clone)]
 pub(crate) struct Match {
     pub(crate) subscriber: Arc<Subscriber>,
     pub(crate) breaker: Option<Arc<crate::pipeline::breaker::NamedBreaker>>,
@@ -84,13 +91,14 @@ pub(crate) struct Match {
 #[derive(Default)]
 pub(crate) struct Route {
     pub(crate) matches: Vec<Match>,
-    /// All of them are plain functions: none can make the event wait.
+    /// All of them are plain functions without layers that wait: none can make
+    /// the event wait.
     pub(crate) plain: bool,
 }
 
 impl Route {
     pub(crate) fn new(matches: Vec<Match>) -> Self {
-        let plain = matches.iter().all(|matched| !matched.subscriber.handler.is_async());
+        let plain = matches.iter().all(|matched| matched.subscriber.is_plain());
         Self { matches, plain }
     }
 }

@@ -1,5 +1,7 @@
 //! Making a subscription, and holding it.
 
+mod layers;
+
 use std::{
     future::Future,
     sync::{Arc, Weak},
@@ -8,6 +10,7 @@ use std::{
 use serde::de::DeserializeOwned;
 use swarmbus_core::{Event, EventType, Str, breaker};
 
+use self::layers::{Assembled, Settings};
 use crate::{
     command::CommandHandler,
     error::SubscribeError,
@@ -34,9 +37,9 @@ pub struct Subscribe<'a> {
     name: Option<Arc<str>>,
     priority: i32,
     filter: Option<Filter>,
-    scope: BreakerScope,
-    config: Option<breaker::Config>,
+    scope: Option<BreakerScope>,
     dead_letters: bool,
+    layers: Settings,
 }
 
 impl<'a> Subscribe<'a> {
@@ -52,9 +55,9 @@ impl<'a> Subscribe<'a> {
             name: None,
             priority: 0,
             filter: None,
-            scope: BreakerScope::PerType,
-            config: None,
+            scope: None,
             dead_letters: true,
+            layers: Settings::default(),
         }
     }
 
@@ -78,15 +81,18 @@ impl<'a> Subscribe<'a> {
         self
     }
 
-    /// What shares a circuit breaker. Default: [`BreakerScope::PerType`].
+    /// What shares a circuit breaker. Default: the breaker of the handler's
+    /// [`service`](Self::service) if that has one, else
+    /// [`BreakerScope::PerType`].
     pub fn breaker(mut self, scope: BreakerScope) -> Self {
-        self.scope = scope;
+        self.scope = Some(scope);
         self
     }
 
-    /// Settings of this handler's breakers. Default: those of the bus.
+    /// Settings of this handler's breakers, which it then does not share with
+    /// its service. Default: those of the bus.
     pub fn breaker_config(mut self, config: breaker::Config) -> Self {
-        self.config = Some(config);
+        self.layers.policy.breaker = Some(config);
         self
     }
 
@@ -174,13 +180,15 @@ impl<'a> Subscribe<'a> {
         let inner = self.inner;
         let serial = inner.next_serial();
         let name = self.name.unwrap_or_else(|| self.pattern.as_str().into());
-        let breaker = inner.breakers.layer(
-            &name,
-            self.scope,
-            self.config.unwrap_or_else(|| inner.limits.breaker.clone()),
-        )?;
-        let pipeline =
-            Pipeline { filter: FilterLayer(self.filter), breaker, dead_letters: self.dead_letters };
+        let Assembled { breaker, loop_guard, layers } =
+            self.layers.assemble(inner, &name, self.scope, handler.is_async())?;
+        let pipeline = Pipeline {
+            filter: FilterLayer(self.filter),
+            loop_guard,
+            breaker,
+            layers,
+            dead_letters: self.dead_letters,
+        };
         let slots = match handler {
             Handler::Sync(_) => FutureSlots::default(),
             Handler::Async(_) => FutureSlots::new(inner.books.runners()),

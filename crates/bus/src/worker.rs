@@ -63,7 +63,7 @@ pub(crate) async fn work(duty: Duty, shard: usize, mut runner: Runner) {
             if inner.meter.due(&mut until_sample) {
                 inner.meter.waited(waited(inner, waiting, inner.clock.cycles()));
             }
-            runner.run(inner, &waiting.event).await;
+            runner.run_for_worker(&duty.0, &waiting.event).await;
             batch.end();
             if inner.stopped.load(Relaxed) {
                 // A handler that never yields held up the end of this task.

@@ -94,6 +94,12 @@ impl Limit {
     }
 }
 
+impl From<Duration> for Tier {
+    fn from(limit: Duration) -> Self {
+        Self::Custom(limit)
+    }
+}
+
 impl fmt::Display for Tier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -17,6 +17,7 @@ use swarmbus_core::{
     breaker::{Breaker, Config, Permit, Rejected, StateKind, Stats, Transition},
 };
 
+use super::living::Living;
 use crate::{clock::BusClock, error::SubscribeError, metrics::Meter};
 
 /// What shares one circuit breaker.
@@ -55,16 +56,40 @@ pub(crate) struct NamedBreaker {
     name: Arc<str>,
     event_type: Option<EventType>,
     breaker: Breaker,
-    meter: Arc<Meter>,
+    /// `None` without a bus.
+    meter: Option<Arc<Meter>>,
     /// Registered at the first change: most breakers never have one.
     gauge: OnceLock<Gauge>,
 }
 
 impl NamedBreaker {
+    /// One that belongs to no bus.
+    pub(crate) fn alone(name: &Arc<str>, config: Config) -> Self {
+        Self {
+            name: Arc::clone(name),
+            event_type: None,
+            breaker: Breaker::new(config),
+            meter: None,
+            gauge: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.breaker.stats()
+    }
+
+    /// Closes it, whatever its state, and forgets what it has seen.
+    pub(crate) fn reset(&self, clock: &BusClock) {
+        if let Some(transition) = self.breaker.reset(clock) {
+            self.changed(transition);
+        }
+    }
+
     fn changed(&self, transition: Transition) {
         let event_type = self.event_type.as_ref().map_or("*", EventType::as_str);
         tracing::info!(handler = &*self.name, event_type, "circuit breaker: {transition}");
-        let gauge = self.gauge.get_or_init(|| self.meter.breaker(&self.name, event_type));
+        let Some(meter) = &self.meter else { return };
+        let gauge = self.gauge.get_or_init(|| meter.breaker(&self.name, event_type));
         gauge.set(match transition.to {
             StateKind::Closed | StateKind::Disabled | StateKind::MetricsOnly => 0.0,
             StateKind::HalfOpen => 1.0,
@@ -172,7 +197,7 @@ pub(crate) struct Breakers {
 
 pub(crate) struct Registry {
     meter: Arc<Meter>,
-    made: Mutex<Vec<Weak<NamedBreaker>>>,
+    made: Living<NamedBreaker>,
     seed: AtomicU64,
 }
 
@@ -184,29 +209,19 @@ impl Registry {
         config: Config,
     ) -> Arc<NamedBreaker> {
         let config = config.with_seed(self.seed.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed));
-        let named = Arc::new(NamedBreaker {
+        self.made.add(NamedBreaker {
             name: Arc::clone(name),
             event_type,
             breaker: Breaker::new(config),
-            meter: Arc::clone(&self.meter),
+            meter: Some(Arc::clone(&self.meter)),
             gauge: OnceLock::new(),
-        });
-        let mut made = self.made.lock();
-        if made.len() == made.capacity() {
-            // Before it grows, let go of those whose handlers are gone, and
-            // make room for as many again.
-            made.retain(|breaker| breaker.strong_count() > 0);
-            let living = made.len();
-            made.reserve(living.max(8));
-        }
-        made.push(Arc::downgrade(&named));
-        named
+        })
     }
 }
 
 impl Breakers {
     pub(crate) fn new(meter: Arc<Meter>, max_services: usize, seed: u64) -> Self {
-        let registry = Registry { meter, made: Mutex::default(), seed: AtomicU64::new(seed) };
+        let registry = Registry { meter, made: Living::default(), seed: AtomicU64::new(seed) };
         Self { registry: Arc::new(registry), services: Mutex::default(), max_services }
     }
 
@@ -261,7 +276,7 @@ impl Breakers {
     /// The first breaker that rejects calls and the first that is probing, in the
     /// order in which they were made.
     pub(crate) fn troubled(&self) -> Troubled {
-        let made: Vec<_> = self.registry.made.lock().iter().filter_map(Weak::upgrade).collect();
+        let made = self.registry.made.all();
         let first = |kinds: &[StateKind]| {
             let found = made.iter().find(|named| kinds.contains(&named.breaker.kind()));
             found.map(|named| Arc::clone(&named.name))
@@ -274,8 +289,9 @@ impl Breakers {
 
     /// Every breaker that lives, in the order in which they were made.
     pub(crate) fn report(&self) -> Vec<BreakerReport> {
-        let made: Vec<_> = self.registry.made.lock().iter().filter_map(Weak::upgrade).collect();
-        made.iter()
+        let living = self.registry.made.all();
+        living
+            .iter()
             .map(|named| BreakerReport {
                 name: Arc::clone(&named.name),
                 event_type: named.event_type.clone(),

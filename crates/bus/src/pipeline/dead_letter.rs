@@ -73,18 +73,22 @@ pub enum DeadReason {
     Panicked,
     /// The payload does not fit the type that the handler asks for.
     PayloadMismatch,
+    /// The handler took longer than its time-out.
+    TimedOut,
 }
 
 impl DeadReason {
     /// Every reason.
-    pub const ALL: [Self; 3] = [Self::Failed, Self::Panicked, Self::PayloadMismatch];
+    pub const ALL: [Self; 4] =
+        [Self::Failed, Self::Panicked, Self::PayloadMismatch, Self::TimedOut];
 
-    /// `failed`, `panicked` or `payload_mismatch`.
+    /// `failed`, `panicked`, `payload_mismatch` or `timed_out`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Failed => "failed",
             Self::Panicked => "panicked",
             Self::PayloadMismatch => "payload_mismatch",
+            Self::TimedOut => "timed_out",
         }
     }
 
@@ -98,6 +102,7 @@ impl DeadReason {
             HandlerError::Failed(_) => Self::Failed,
             HandlerError::Panicked(_) => Self::Panicked,
             HandlerError::Payload(_) => Self::PayloadMismatch,
+            HandlerError::TimedOut { .. } => Self::TimedOut,
         }
     }
 }

@@ -258,7 +258,7 @@ impl<'a> DeadLetters<'a> {
         let runner = borrowed.get().ok_or_else(gone)?;
         let retried = Retried { id: *id, attempts: *attempts };
         match runner.retry(inner, event, &matched, retried).await.ok_or_else(gone)? {
-            Outcome::Delivered => {
+            Outcome::Delivered | Outcome::FellBack => {
                 inner.dead_letters.remove(*id);
                 self.tell(letter, LetterEnd::Delivered);
                 Ok(())

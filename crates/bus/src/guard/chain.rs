@@ -1,0 +1,53 @@
+//! What a guard falls back on, in order.
+
+use std::{
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+};
+
+use super::{cache::Cache, error::CallError};
+
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+type Operation<T, E> = dyn Fn(&CallError<E>) -> BoxFuture<Result<T, E>> + Send + Sync;
+
+/// One link of the chain.
+pub(super) enum Link<T, E> {
+    /// Another operation.
+    Operation(Arc<str>, Box<Operation<T, E>>),
+    /// The last result for the same key.
+    Cached(Arc<str>, Cache<T>),
+    /// Always the same.
+    Value(Arc<str>, Box<dyn Fn() -> T + Send + Sync>),
+}
+
+impl<T, E> Link<T, E> {
+    pub(super) fn name(&self) -> &Arc<str> {
+        match self {
+            Self::Operation(name, _) | Self::Cached(name, _) | Self::Value(name, _) => name,
+        }
+    }
+
+    /// A result in place of `error`, if this link has one. A panic is none.
+    pub(super) async fn serve(&self, key: &str, error: &CallError<E>) -> Option<T> {
+        match self {
+            Self::Operation(_, operation) => {
+                let mut future = quietly(|| operation(error))?;
+                let caught = poll_fn(|cx| match quietly(|| future.as_mut().poll(cx)) {
+                    Some(polled) => polled.map(Some),
+                    None => Poll::Ready(None),
+                });
+                caught.await?.ok()
+            }
+            Self::Cached(_, cache) => quietly(|| cache.get(key)).flatten(),
+            Self::Value(_, value) => quietly(value),
+        }
+    }
+}
+
+fn quietly<R>(f: impl FnOnce() -> R) -> Option<R> {
+    catch_unwind(AssertUnwindSafe(f)).ok()
+}

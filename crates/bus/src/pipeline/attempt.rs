@@ -1,0 +1,115 @@
+//! One try of a call: the layers that stand around each try by itself,
+//! `breaker( bulkhead( timeout( operation )))`, for handlers and guards alike.
+
+use std::{
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    task::Poll,
+    time::Duration,
+};
+
+use swarmbus_core::{Priority, breaker::Permit};
+
+use super::{
+    breaker::{self, NamedBreaker},
+    bulkhead::{BulkheadLayer, Place, Refused},
+    timeout::{Timed, within},
+};
+use crate::{clock::BusClock, guard::CallError, handler::panic_text};
+
+/// The layers around one try.
+#[derive(Clone, Copy)]
+pub(crate) struct Try<'a> {
+    pub(crate) breaker: Option<&'a NamedBreaker>,
+    pub(crate) bulkhead: Option<&'a BulkheadLayer>,
+    pub(crate) limit: Option<Duration>,
+    pub(crate) priority: Priority,
+    pub(crate) clock: &'a BusClock,
+}
+
+/// Leave to begin. Dropped, it counts as nothing and frees its place.
+pub(crate) struct Admitted<'a> {
+    permit: Option<Permit<'a>>,
+    place: Option<Place<'a>>,
+}
+
+impl<'a> Try<'a> {
+    /// Tries once.
+    ///
+    /// Cancelled in the middle, the operation is dropped, its place in the
+    /// bulkhead is free, and the breaker's permit counts as nothing.
+    pub(crate) async fn run<T, E, F, Fut>(self, operation: F) -> Result<T, CallError<E>>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        let admitted = self.admit().await?;
+        self.perform(admitted, operation).await
+    }
+
+    /// The operation itself, for one that was admitted.
+    pub(crate) async fn perform<T, E, F, Fut>(
+        self,
+        admitted: Admitted<'a>,
+        operation: F,
+    ) -> Result<T, CallError<E>>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
+        let Admitted { permit, place: _place } = admitted;
+        let mut operation = pin!(async { operation().await });
+        // A panic is a failure of the operation, not the end of its caller.
+        let caught = pin!(poll_fn(|cx| {
+            match catch_unwind(AssertUnwindSafe(|| operation.as_mut().poll(cx))) {
+                Ok(polled) => polled.map_err(CallError::Failed),
+                Err(panic) => Poll::Ready(Err(CallError::Panicked(panic_text(&*panic)))),
+            }
+        }));
+        let result = match self.limit {
+            None => caught.await,
+            Some(limit) => match within(limit, caught).await {
+                Timed::InTime(result) => result,
+                Timed::Late(Err(CallError::Failed(_))) => {
+                    Err(CallError::TimedOut { aborted: false })
+                }
+                Timed::Late(result) => result,
+                Timed::Aborted => Err(CallError::TimedOut { aborted: true }),
+            },
+        };
+        breaker::leave(permit, self.breaker, result.is_ok(), self.clock);
+        result
+    }
+
+    /// Breaker and bulkhead.
+    ///
+    /// Cancel safe: whoever stops waiting has asked for nothing.
+    pub(crate) async fn admit<E>(self) -> Result<Admitted<'a>, CallError<E>> {
+        let permit = self.ask()?;
+        let Some(bulkhead) = self.bulkhead else { return Ok(Admitted { permit, place: None }) };
+        if let Some(place) = bulkhead.try_enter() {
+            return Ok(Admitted { permit, place: Some(place) });
+        }
+        // Refused here, the permit is dropped: no call was judged.
+        let place = bulkhead.enter_later().await.map_err(|refused| match refused {
+            Refused::Full => CallError::BulkheadFull,
+            Refused::TimedOut { waited } => CallError::BulkheadTimeout { waited },
+        })?;
+        let permit = match permit {
+            // The breaker may have opened meanwhile.
+            Some(permit) if !permit.is_probe() => {
+                drop(permit);
+                self.ask()?
+            }
+            probe => probe,
+        };
+        Ok(Admitted { permit, place: Some(place) })
+    }
+
+    #[inline(always)]
+    fn ask<E>(self) -> Result<Option<Permit<'a>>, CallError<E>> {
+        breaker::enter(self.breaker, self.priority, self.clock)
+            .map_err(|rejected| CallError::Rejected { retry_after: rejected.retry_after })
+    }
+}

@@ -1,0 +1,304 @@
+//! A call of a handler that has more layers than a filter and a breaker.
+//!
+//! Between two tries nothing is held: what the next one needs is a value,
+//! [`Rest`], that may be taken up here or in a task of its own.
+
+use std::{
+    future::{Future, ready},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::{Pin, pin},
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use swarmbus_core::{Event, Timestamp, timeout::Tier};
+
+use super::{
+    Call,
+    attempt::Try,
+    bulkhead::BulkheadLayer,
+    dead_letter,
+    fallback::{Fallback, FallbackLayer},
+    rate_limit::{Limiter, Sampler},
+    retry::RetryLayer,
+    timeout::{self, Timed, within},
+};
+use crate::{
+    clock::BusClock,
+    guard::CallError,
+    handler::{Handler, HandlerError, HandlerResult, in_handler},
+    ledger::Outcome,
+};
+
+/// Which failures are worth another try.
+pub(crate) type RetryIf = Box<dyn Fn(&HandlerError) -> bool + Send + Sync>;
+
+/// The layers that most handlers do not have.
+#[derive(Default)]
+pub(crate) struct Layers {
+    pub(crate) sampler: Option<Arc<Sampler>>,
+    pub(crate) limiter: Option<Arc<Limiter>>,
+    pub(crate) fallback: Option<FallbackLayer>,
+    pub(crate) retry: Option<RetryLayer>,
+    pub(crate) retry_if: Option<RetryIf>,
+    pub(crate) bulkhead: Option<Arc<BulkheadLayer>>,
+    pub(crate) limit: Option<Duration>,
+    /// Whether whoever runs the event waits for all of this.
+    pub(crate) in_order: bool,
+}
+
+impl Layers {
+    /// Whether there is no need for them.
+    pub(crate) fn is_empty(&self) -> bool {
+        let Self { sampler, limiter, fallback, retry, bulkhead, limit, .. } = self;
+        let rates = sampler.is_none() && limiter.is_none();
+        rates && fallback.is_none() && retry.is_none() && bulkhead.is_none() && limit.is_none()
+    }
+}
+
+/// What is left to do for a call.
+pub(crate) enum Rest {
+    /// All of it.
+    Everything,
+    /// To try again after this long.
+    Again(Duration, Failure),
+}
+
+/// How the tries so far ended.
+pub(crate) struct Failure {
+    error: Box<HandlerError>,
+    tries: u32,
+}
+
+/// What became of a try.
+pub(crate) enum Step {
+    Done(Outcome),
+    Left(Rest),
+}
+
+/// Why there will be no other try.
+enum End {
+    Failed(Failure),
+    /// The handler was not called at all.
+    Refused(Outcome),
+}
+
+impl<'a> Call<'a> {
+    /// Sampling and the rate limit.
+    pub(super) fn in_rate(self) -> Result<(), Outcome> {
+        let Some(layers) = &self.matched.subscriber.pipeline.layers else { return Ok(()) };
+        if layers.sampler.as_ref().is_some_and(|sampler| !sampler.keeps()) {
+            return Err(Outcome::SampledOut);
+        }
+        match layers.limiter.as_ref().map_or(Ok(()), |limiter| limiter.check()) {
+            Ok(()) => Ok(()),
+            Err(_) => Err(Outcome::RejectedByRateLimit),
+        }
+    }
+
+    /// As much as is done without waiting for others, unless order matters: the
+    /// first try, if it needs no place in a bulkhead.
+    ///
+    /// Boxed, as is all that follows: handlers dispatch inside each other, and
+    /// those without layers should not carry the futures of these on the stack.
+    pub(super) fn run_layers_briefly(
+        self,
+        layers: &'a Layers,
+    ) -> Pin<Box<dyn Future<Output = Step> + Send + 'a>> {
+        if layers.in_order {
+            Box::pin(async move { Step::Done(self.run_layers(layers, Rest::Everything).await) })
+        } else if layers.bulkhead.is_some() {
+            Box::pin(ready(Step::Left(Rest::Everything)))
+        } else {
+            Box::pin(self.first_try(layers))
+        }
+    }
+
+    /// All that is left of a call, to its end.
+    ///
+    /// Cancelled in the middle, the handler's future is dropped, its place in
+    /// the bulkhead is free and the breaker's permit counts as nothing.
+    pub(super) fn run_layers(
+        self,
+        layers: &'a Layers,
+        rest: Rest,
+    ) -> Pin<Box<dyn Future<Output = Outcome> + Send + 'a>> {
+        Box::pin(async move {
+            let mut step = Step::Left(rest);
+            loop {
+                step = match step {
+                    Step::Done(outcome) => return outcome,
+                    Step::Left(Rest::Everything) => self.first_try(layers).await,
+                    Step::Left(Rest::Again(delay, failure)) => {
+                        tokio::time::sleep(delay).await;
+                        self.attempt(layers, Some(failure)).await
+                    }
+                };
+            }
+        })
+    }
+
+    async fn first_try(self, layers: &Layers) -> Step {
+        if let Some(retry) = &layers.retry {
+            retry.begin();
+        }
+        self.attempt(layers, None).await
+    }
+
+    /// One try, and what its end leads to.
+    async fn attempt(self, layers: &Layers, before: Option<Failure>) -> Step {
+        let tries = before.as_ref().map_or(0, |failure| failure.tries) + 1;
+        let error = match self.call_within(layers).await {
+            Ok(()) => {
+                if let Some(fallback) = &layers.fallback {
+                    fallback.degradation.recovered();
+                }
+                return Step::Done(Outcome::Delivered);
+            }
+            Err(error) => error,
+        };
+        let failure = match error {
+            Stopped::Failed(error) => Failure { error, tries },
+            // A retry that is refused leaves what it was to mend.
+            Stopped::Refused(outcome) => {
+                let end = before.map_or(End::Refused(outcome), End::Failed);
+                return Step::Done(self.give_up(layers, end).await);
+            }
+            // Whoever unsubscribed wants no fallback either.
+            Stopped::Ended => {
+                return Step::Done(match before {
+                    Some(Failure { error, tries }) => dead_letter::keep(self, error, tries),
+                    None => Outcome::Cancelled,
+                });
+            }
+        };
+        match self.again(layers, &failure) {
+            Some(delay) => Step::Left(Rest::Again(delay, failure)),
+            None => Step::Done(self.give_up(layers, End::Failed(failure)).await),
+        }
+    }
+
+    /// The handler, inside of breaker, bulkhead and time-out.
+    async fn call_within(self, layers: &Layers) -> Result<(), Stopped> {
+        let (inner, subscriber) = (self.inner, &*self.matched.subscriber);
+        let around = Try {
+            breaker: self.matched.breaker.as_deref(),
+            bulkhead: layers.bulkhead.as_deref(),
+            limit: layers.limit,
+            priority: self.event.priority(),
+            clock: &inner.clock,
+        };
+        // No call starts after the handler was unsubscribed, however long this
+        // one waited.
+        if !subscriber.is_active() {
+            return Err(Stopped::Ended);
+        }
+        let admitted = around.admit().await?;
+        if !subscriber.is_active() {
+            return Err(Stopped::Ended);
+        }
+        let limited;
+        let mut call = self;
+        if let Some(limit) = layers.limit {
+            limited = with_limit(self.event, limit).ok_or(Stopped::Refused(Outcome::Expired))?;
+            call.event = &limited;
+        }
+        around.perform(admitted, || call.observe()).await.map_err(|error| {
+            if let CallError::TimedOut { aborted } = error {
+                inner.tally.timed_out.fetch_add(1, Relaxed);
+                inner.tally.aborted.fetch_add(u64::from(aborted), Relaxed);
+            }
+            Stopped::from(error)
+        })
+    }
+
+    /// Whether to try again, and when.
+    fn again(self, layers: &Layers, failure: &Failure) -> Option<Duration> {
+        let retry = layers.retry.as_ref()?;
+        let worth = match (&*failure.error, &layers.retry_if) {
+            // The payload will fit no better the next time.
+            (HandlerError::Payload(_), _) => false,
+            (_, None) => true,
+            // One that panics has not asked for another try.
+            (error, Some(worth)) => {
+                catch_unwind(AssertUnwindSafe(|| worth(error))).unwrap_or(false)
+            }
+        };
+        let left = || self.event.deadline().map(|end| end.saturating_since(BusClock::wall()));
+        let delay = worth.then(|| retry.after(failure.tries, left(), &self.inner.clock))??;
+        self.inner.tally.retries.fetch_add(1, Relaxed);
+        Some(delay)
+    }
+
+    /// Fallbacks, then the dead letter queue.
+    async fn give_up(self, layers: &Layers, end: End) -> Outcome {
+        if let Some(FallbackLayer { chain, degradation }) = &layers.fallback {
+            for fallback in chain {
+                if self.stand_in(fallback, layers.limit).await {
+                    degradation.served(&fallback.name);
+                    return Outcome::FellBack;
+                }
+            }
+        }
+        match end {
+            End::Failed(Failure { error, tries }) => dead_letter::keep(self, error, tries),
+            End::Refused(outcome) => outcome,
+        }
+    }
+
+    /// Whether a fallback handled the event, under the handler's time-out.
+    async fn stand_in(self, fallback: &Fallback, limit: Option<Duration>) -> bool {
+        let bus = self.inner.id;
+        match &fallback.handler {
+            Handler::Sync(handler) => in_handler(bus, || handler(self.event)).is_ok(),
+            Handler::Async(handler) => {
+                let slots = &fallback.slots;
+                let call = pin!(slots.call(self.runner, &**handler, self.event.clone(), bus));
+                let result: HandlerResult = match limit {
+                    None => call.await,
+                    Some(limit) => match within(limit, call).await {
+                        Timed::InTime(result) | Timed::Late(result) => result,
+                        Timed::Aborted => return false,
+                    },
+                };
+                result.is_ok()
+            }
+        }
+    }
+}
+
+/// Why a try did not succeed.
+enum Stopped {
+    Failed(Box<HandlerError>),
+    Refused(Outcome),
+    /// The handler is no longer subscribed.
+    Ended,
+}
+
+impl From<CallError<Box<HandlerError>>> for Stopped {
+    fn from(error: CallError<Box<HandlerError>>) -> Self {
+        match error {
+            CallError::Failed(error) => Self::Failed(error),
+            CallError::Panicked(text) => Self::Failed(Box::new(HandlerError::Panicked(text))),
+            CallError::TimedOut { aborted } => {
+                Self::Failed(Box::new(HandlerError::TimedOut { aborted }))
+            }
+            CallError::Rejected { .. } => Self::Refused(Outcome::RejectedByBreaker),
+            CallError::BulkheadFull | CallError::BulkheadTimeout { .. } => {
+                Self::Refused(Outcome::RejectedByBulkhead)
+            }
+            CallError::RateLimited { .. } => Self::Refused(Outcome::RejectedByRateLimit),
+        }
+    }
+}
+
+/// The event as a handler with a time-out gets it: what it causes is to be over
+/// before the handler is. `None` if there is no time left.
+fn with_limit(event: &Event, limit: Duration) -> Option<Event> {
+    let now = BusClock::wall();
+    let own = event.deadline().map(|deadline| deadline.saturating_since(now));
+    let left = own.into_iter().chain(timeout::left()).min();
+    let soft = Tier::Custom(limit).within(left)?.soft();
+    let deadline: Timestamp = now.saturating_add(soft);
+    Some(event.clone().with_deadline(deadline))
+}
