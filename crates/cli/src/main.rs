@@ -21,13 +21,19 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// List, retry and purge the dead letters of an event log.
+    Dlq(cmd::dlq::Args),
     /// Let many agents coordinate over one bus, and measure it.
     LoadTest(cmd::load_test::Args),
+    /// Print events of an event log again, or try other settings on them.
+    Replay(Box<cmd::replay::Args>),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let done = match Cli::parse().command {
+        Command::Dlq(args) => cmd::dlq::run(args).await,
+        Command::Replay(args) => cmd::replay::run(*args).await,
         Command::LoadTest(args) => cmd::load_test::run(args).await,
     };
     done.unwrap_or_else(|error| {

@@ -1,0 +1,49 @@
+//! What commands that read an event log share.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use serde_json::value::RawValue;
+use swarmbus::{
+    Event,
+    core::{codec::json, router::Pattern},
+};
+
+/// The event log to work on.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct StoreArg {
+    /// The event log: the SQLite file that a program gives its bus as journal.
+    #[arg(long, value_name = "FILE")]
+    store: PathBuf,
+}
+
+impl StoreArg {
+    /// The file, which is there.
+    pub(crate) fn path(&self) -> Result<&Path> {
+        // SQLite's own words for this are "unable to open database file".
+        match self.store.try_exists() {
+            Ok(false) => bail!(
+                "there is no file {}: --store names the event log of a program that uses swarmbus",
+                self.store.display()
+            ),
+            Ok(true) | Err(_) => Ok(&self.store),
+        }
+    }
+}
+
+/// Reads a type, a type with wildcards, or a regex between slashes.
+pub(crate) fn pattern(text: &str) -> Result<Pattern, String> {
+    let regex = text.strip_prefix('/').and_then(|rest| rest.strip_suffix('/'));
+    regex.map_or_else(|| Pattern::parse(text), Pattern::regex).map_err(|error| error.to_string())
+}
+
+/// An event as `CloudEvents` JSON; `None` if it cannot be written so.
+pub(crate) fn json_of(event: &Event) -> Option<Box<RawValue>> {
+    let text = String::from_utf8(json::to_json(event).ok()?).ok()?;
+    RawValue::from_string(text).ok()
+}
+
+/// Text of others, fit for a terminal and a line of a table.
+pub(crate) fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
