@@ -32,7 +32,7 @@
 //! | --- | --- |
 //! | a check that has not passed, in the time that starting may take | initializing |
 //! | a liveness check is failing, or a startup check has not passed after that time | failed |
-//! | a readiness check is failing, a breaker rejects calls, or [`degraded_when`](SystemBuilder::degraded_when) says so | degraded |
+//! | a readiness check is failing, a breaker rejects calls, a fallback stands in for a handler, or [`degraded_when`](SystemBuilder::degraded_when) says so | degraded |
 //! | nothing of that any more, or a breaker is half-open | recovering |
 //! | nothing of that for 10 s | healthy |
 //!
@@ -293,8 +293,9 @@ impl SystemBuilder {
         self
     }
 
-    /// Asks this at each look: a reason means that something is down, such as a
-    /// fallback that stands in. It must not block. A panic is caught and counts
+    /// Asks this at each look: a reason means that something is down that the bus
+    /// does not know of, such as what a [`Guard`](crate::Guard) protects. It must
+    /// not block. A panic is caught and counts
     /// as a reason.
     pub fn degraded_when(mut self, f: impl Fn() -> Option<String> + Send + Sync + 'static) -> Self {
         self.degraded_when.push(Box::new(f));

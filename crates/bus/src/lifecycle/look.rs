@@ -8,6 +8,7 @@ use crate::{
     bus::{Bus, WeakBus},
     handler::panic_text,
     health::{CheckReport, CheckState, Health, HealthReport, Probe},
+    pipeline::fallback::Degraded,
 };
 
 pub(super) type DegradedWhen = Box<dyn Fn() -> Option<String> + Send + Sync>;
@@ -27,10 +28,12 @@ impl Eyes {
     /// All but whether it has settled.
     pub(super) fn look(&self) -> Signs {
         let report = self.health.report();
-        let troubled = self.bus.upgrade().map(|bus| bus.inner().breakers.troubled());
+        let bus = self.bus.upgrade();
+        let troubled = bus.as_ref().map(|bus| bus.inner().breakers.troubled());
         let (open, half_open) = troubled.map_or((None, None), |it| (it.open, it.half_open));
         let down = failing(&report, Probe::Readiness)
             .or_else(|| open.map(|name| format!("the breaker of {name} is open")))
+            .or_else(|| bus.as_ref().and_then(fallback))
             .or_else(|| self.degraded());
         Signs {
             fatal: failing(&report, Probe::Liveness).or_else(|| late(&report)),
@@ -48,6 +51,12 @@ impl Eyes {
             })
         })
     }
+}
+
+/// The first handler that a fallback stands in for.
+fn fallback(bus: &Bus) -> Option<String> {
+    let Degraded { name, serving, .. } = bus.degraded().into_iter().next()?;
+    Some(format!("{serving} stands in for {name}"))
 }
 
 /// The first check of a kind that is failing, and how many there are besides.

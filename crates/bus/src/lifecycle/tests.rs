@@ -155,21 +155,41 @@ async fn it_initializes_until_all_has_started_or_time_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_fallback_that_stands_in_degrades() {
+    let (bus, health) = bus_and_health();
+    let broken = Thing::default();
+    let ask = broken.ask();
+    let _handler: Subscription = bus
+        .subscribe("mail")
+        .name("mailer")
+        .fallback("outbox", |_: &Event| ())
+        .handle(move |_: &Event| ask().into_inner())
+        .unwrap();
+    let system = System::builder().start(&bus, &health).await.unwrap();
+    reach(&system, Healthy).await;
+    broken.is_broken(true);
+    bus.dispatch(&Event::of("mail", ())).await.unwrap();
+    reach(&system, Degraded).await;
+    assert_eq!(system.state().reason(), Some("outbox stands in for mailer"));
+    broken.is_broken(false);
+    bus.dispatch(&Event::of("mail", ())).await.unwrap();
+    reach(&system, Healthy).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_program_may_say_that_it_is_degraded() {
     let (bus, health) = bus_and_health();
-    let fallback = Thing::default();
-    let ask = fallback.ask();
+    let guarded = Thing::default();
+    let ask = guarded.ask();
     let system = System::builder()
-        .degraded_when(move || {
-            ask().into_inner().err().map(|_| "the fallback stands in".to_owned())
-        })
+        .degraded_when(move || ask().into_inner().err().map(|_| "the guard is degraded".to_owned()))
         .start(&bus, &health)
         .await
         .unwrap();
     reach(&system, Healthy).await;
-    fallback.is_broken(true);
+    guarded.is_broken(true);
     reach(&system, Degraded).await;
-    assert_eq!(system.state().reason(), Some("the fallback stands in"));
+    assert_eq!(system.state().reason(), Some("the guard is degraded"));
 
     let panics = System::builder().degraded_when(|| panic!("ouch")).start(&bus, &health).await;
     let panics = panics.unwrap();
