@@ -75,6 +75,11 @@ fn help_names_every_flag() {
         "events",
         "store",
         "durability",
+        "chaos",
+        "panic-rate",
+        "stuck-rate",
+        "outage",
+        "burst",
         "json",
         "seed",
     ] {
@@ -103,15 +108,28 @@ fn wrong_values_say_what_would_be_right() {
         ("--overflow none", "reject, drop-oldest, drop-lowest, adaptive"),
         ("--store x --durability none", "commit, group"),
         ("--durability group", "--store <FILE>"),
+        ("--chaos --panic-rate 2", "from 0 (none) to 1 (all)"),
+        ("--chaos --outage NaN", "from 0 (none) to 86400"),
+        ("--chaos --burst 0", "1 is as many as ever"),
+        ("--chaos --burst 101", "at most 100"),
+        ("--chaos --mode inline", "cannot be used with '--mode"),
+        ("--chaos earthquake", "[possible values: "),
+        ("--outage 1", "--chaos"),
     ] {
         let output = output(&format!("load-test {args}"));
         let error = text(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{args}: {error}");
         assert!(error.contains(says), "{args}: {error}");
     }
-    let output = output("load-test --workers 0");
-    assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("workers must be 1 to"), "{}", text(&output.stderr));
+    for (args, says) in [
+        ("--workers 0", "workers must be 1 to"),
+        ("--chaos --fail-rate 0.9 --panic-rate 0.2", "more than 1 together"),
+        ("--chaos --seconds 1 --outage 2", "--outage is longer than --seconds"),
+    ] {
+        let output = output(&format!("load-test {args}"));
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains(says), "{}", text(&output.stderr));
+    }
 }
 
 #[test]
@@ -293,6 +311,63 @@ fn a_log_that_cannot_be_used_says_what_to_do() {
     drop(taken);
 }
 
+/// All ends of events in a report of the chaos.
+fn ends(report: &Value) -> u64 {
+    let balance = report["balance"].as_object().unwrap();
+    balance.values().map(|n| n.as_u64().unwrap()).sum()
+}
+
+fn chaos(args: &str) -> Value {
+    let output = output(&format!("load-test --chaos --json {args}"));
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{out}{err}");
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(report["ledger_balanced"], true, "{report}");
+    assert_eq!(count(&report, "/balance/unaccounted"), 0, "{report}");
+    assert_eq!(ends(&report), count(&report, "/published"), "{report}");
+    report
+}
+
+#[test]
+fn chaos_is_survived_and_accounted_for() {
+    let report = chaos("--seconds 2 --stuck-rate 0.005");
+    assert_eq!(report["scenario"], "faults");
+    for end in ["delivered_at_once", "delivered_after_retries", "rejected_by_breaker"] {
+        assert!(count(&report, &format!("/balance/{end}")) > 0, "{end}: {report}");
+    }
+    for fault in ["retries", "failed", "panicked", "timed_out", "service_down"] {
+        assert!(count(&report, &format!("/calls/{fault}")) > 0, "{fault}: {report}");
+    }
+    let recovery = &report["recovery"];
+    assert_eq!((&recovery["opened"], &recovery["in_time"]), (&true.into(), &true.into()));
+    assert!(count(&report, "/calm/delivered") > 0 && count(&report, "/chaos/delivered") > 0);
+    assert!(report["success_rate"].as_f64().unwrap() > 0.9, "{report}");
+}
+
+#[test]
+fn the_same_seed_breaks_the_same_calls() {
+    let quiet = "--seconds 0.5 --rate 1000 --outage 0 --stuck-rate 0 --slow-rate 0 --burst 1";
+    let [first, again] = [(); 2].map(|()| chaos(&format!("{quiet} --seed 7")));
+    assert_eq!(first["recovery"], Value::Null);
+    assert_eq!(first["published"], again["published"]);
+    assert_eq!(first["balance"], again["balance"]);
+    assert_eq!(first["calls"], again["calls"]);
+    assert_ne!(first["balance"], chaos(&format!("{quiet} --seed 8"))["balance"]);
+}
+
+#[test]
+fn chaos_overruns_a_small_queue_and_small_bulkheads() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = format!("--store {}", dir.path().join("events.db").display());
+    let small = "--seconds 1 --capacity 32 --workers 2 --burst 50 --stuck-rate 0.1";
+    let report = chaos(&format!("{small} --overflow drop-oldest {store} --durability group"));
+    assert!(count(&report, "/balance/dropped") > 0, "{report}");
+    assert_eq!(count(&report, "/store/appended"), count(&report, "/published"));
+    let report = chaos(&format!("{small} --rate 10000"));
+    assert!(count(&report, "/bulkhead_full") > 0, "{report}");
+    assert!(count(&report, "/balance/by_fallback") > 0, "{report}");
+}
+
 #[test]
 fn the_table_shows_what_matters_and_fits() {
     let table = text(&output("load-test --seconds 0.2").stdout);
@@ -340,8 +415,10 @@ fn ctrl_c_drains_and_still_reports() {
         assert!(report["seconds"].as_f64().unwrap() < 30.0);
         assert!(count(&report, "/published") > 0);
     }
-    let table = text(&interrupted("").stdout);
-    assert!(table.contains("interrupted"), "{table}");
+    for args in ["", "--chaos"] {
+        let table = text(&interrupted(args).stdout);
+        assert!(table.contains("interrupted") && table.contains("balances:"), "{table}");
+    }
 }
 
 #[cfg(unix)]

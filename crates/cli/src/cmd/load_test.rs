@@ -5,6 +5,7 @@
 
 mod agents;
 mod args;
+mod chaos;
 mod coordinator;
 mod faults;
 mod inbox;
@@ -48,13 +49,16 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// Runs the load and reports. The exit code is 1 when the books do not
 /// balance.
 pub(crate) async fn run(args: Args) -> Result<ExitCode> {
+    if !args.chaos.is_off() {
+        return chaos::run(args).await;
+    }
     let replay = args.events.as_deref().map(workload::read).transpose()?;
     if replay.as_ref().is_some_and(|replay| replay.cut) {
         say("note: --events has more than 10,000 lines or 64 MiB; the rest is not used");
     }
     let mut memory = Memory::start();
     let mut store = store::open(&args)?;
-    let bus = setup::bus(&args, store.as_ref())?;
+    let bus = setup::build(setup::builder(&args)?, store.as_ref())?;
     if let Some(store) = &mut store {
         store.take_over(&bus).await?;
     }
@@ -62,7 +66,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     let ticker = Ticker::start(crew.coordinators_inboxes(), args.rate.is_some())
         .context("cannot start a thread")?;
     let started = Instant::now();
-    let interrupted = progress::wait(args.seconds, &crew.recorder, &mut memory).await;
+    let interrupted = progress::wait(args.seconds, || crew.recorder.delivered(), &mut memory).await;
     let (elapsed, at_stop) = (started.elapsed(), bus.ledger());
     let appended = store.as_ref().map(Store::stats);
     let all = stop(&bus, &mut crew, ticker).await;

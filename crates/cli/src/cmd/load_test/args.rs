@@ -2,12 +2,12 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::ValueEnum;
+use clap::{ValueEnum, builder::ArgPredicate};
 use serde::{Serialize, Serializer};
 use swarmbus::{Overflow, core::overflow::AdaptiveRateConfig};
 use swarmbus_store::Durability;
 
-use super::{message::HEADER_LEN, swarm::MIN_AGENTS};
+use super::{chaos::ChaosArgs, message::HEADER_LEN, swarm::MIN_AGENTS};
 
 const MAX_AGENTS: usize = 10_000;
 const MAX_PAYLOAD: usize = 1 << 20;
@@ -19,8 +19,12 @@ const MAX_PAYLOAD: usize = 1 << 20;
 /// handler that reads its whole payload and checks it. A task whose votes do
 /// not come is given up, after 100 ms or eight times what tasks usually take.
 ///
-/// The exit code is 1 when an event is not accounted for, or when the log of
-/// --store says something else than the bus.
+/// With --chaos it is services that are called, behind retries, time-outs,
+/// bulkheads, circuit breakers and fallbacks, and they fail on purpose.
+///
+/// The exit code is 1 when an event is not accounted for, when the log of
+/// --store says something else than the bus, or when a service that came back
+/// was not served again in time.
 #[derive(Clone, Debug, clap::Args, Serialize)]
 pub(crate) struct Args {
     /// Agents: a fifth coordinators, a fifth validators, the others workers.
@@ -57,16 +61,20 @@ pub(crate) struct Args {
     pub(super) window: u32,
 
     /// Events per second that all agents together publish at most, in even
-    /// steps: to measure latency below saturation [default: no limit].
+    /// steps: to measure latency below saturation [default: no limit; with
+    /// --chaos 4000].
     #[arg(long, value_name = "EVENTS_PER_S", value_parser = rate)]
     pub(super) rate: Option<f64>,
 
-    /// Share of handler calls that fail, 0 to 1.
+    /// Share of handler calls that fail, 0 to 1 [default: 0; with --chaos 0.2].
     #[arg(long, value_name = "P", default_value = "0", value_parser = share)]
+    #[arg(hide_default_value = true, default_value_if("chaos", ArgPredicate::IsPresent, "0.2"))]
     pub(super) fail_rate: f64,
 
-    /// Share of handler calls that wait for 1 ms, 0 to 1.
+    /// Share of handler calls that wait for 1 ms, or with --chaos for 50 ms; 0
+    /// to 1 [default: 0; with --chaos 0.05].
     #[arg(long, value_name = "P", default_value = "0", value_parser = share)]
+    #[arg(hide_default_value = true, default_value_if("chaos", ArgPredicate::IsPresent, "0.05"))]
     pub(super) slow_rate: f64,
 
     /// Replay the types and payloads of this file's JSON Lines as tasks; `-`
@@ -87,6 +95,10 @@ pub(crate) struct Args {
     /// With --store: when an event counts as published.
     #[arg(long, value_enum, default_value_t = Safety::Commit, requires = "store")]
     pub(super) durability: Safety,
+
+    #[command(flatten)]
+    #[serde(skip_serializing_if = "ChaosArgs::is_off")]
+    pub(super) chaos: ChaosArgs,
 
     /// Print one JSON object in place of the table.
     #[arg(long)]
@@ -198,7 +210,7 @@ fn rate(text: &str) -> Result<f64, String> {
     Ok(rate)
 }
 
-fn share(text: &str) -> Result<f64, String> {
+pub(super) fn share(text: &str) -> Result<f64, String> {
     let share: f64 = number(text)?;
     if !(0.0..=1.0).contains(&share) {
         return Err("it is a share: from 0 (none) to 1 (all)".to_owned());
@@ -206,11 +218,13 @@ fn share(text: &str) -> Result<f64, String> {
     Ok(share)
 }
 
-fn number<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, String> {
+pub(super) fn number<T: std::str::FromStr<Err: std::fmt::Display>>(
+    text: &str,
+) -> Result<T, String> {
     text.parse().map_err(|error: T::Err| error.to_string())
 }
 
-fn at_most<T: PartialOrd + std::fmt::Display>(n: T, limit: T) -> Result<T, String> {
+pub(super) fn at_most<T: PartialOrd + std::fmt::Display>(n: T, limit: T) -> Result<T, String> {
     if n > limit { Err(format!("it must be at most {limit}")) } else { Ok(n) }
 }
 

@@ -57,14 +57,14 @@ impl Faults {
 }
 
 /// The share of all 64-bit numbers.
-fn below(share: f64) -> u64 {
+pub(super) fn below(share: f64) -> u64 {
     // A cast from float saturates: 1 is all but one of them.
     (share * 2_f64.powi(64)) as u64
 }
 
 /// The `SplitMix64` generator's last step.
 #[inline]
-fn mix(mut z: u64) -> u64 {
+pub(super) fn mix(mut z: u64) -> u64 {
     z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use tokio::{signal, time};
 
-use super::{memory::Memory, recorder::Recorder};
+use super::memory::Memory;
 use crate::cmd::say;
 
 /// How often to look.
@@ -13,7 +13,12 @@ const STEP: Duration = Duration::from_millis(100);
 
 /// Waits for this long, or until Ctrl-C. Returns whether that came; another
 /// one ends the program at once.
-pub(super) async fn wait(limit: Duration, recorder: &Recorder, memory: &mut Memory) -> bool {
+/// `delivered` says how many events were, so far.
+pub(super) async fn wait(
+    limit: Duration,
+    delivered: impl Fn() -> u64,
+    memory: &mut Memory,
+) -> bool {
     // Draws on standard error, and only if that is a terminal.
     let bar = ProgressBar::new(limit.as_millis() as u64).with_style(style());
     let started = time::Instant::now();
@@ -34,8 +39,7 @@ pub(super) async fn wait(limit: Duration, recorder: &Recorder, memory: &mut Memo
             _ = steps.tick() => {
                 memory.sample();
                 let elapsed = started.elapsed();
-                let delivered = recorder.delivered();
-                let rate = delivered as f64 / elapsed.as_secs_f64().max(0.001);
+                let rate = delivered() as f64 / elapsed.as_secs_f64().max(0.001);
                 bar.set_position(elapsed.as_millis() as u64);
                 bar.set_message(format!("{} delivered/s", HumanCount(rate as u64)));
             }

@@ -121,14 +121,17 @@ impl Report {
         }
     }
 
-    /// To standard output. Nobody there to read it is no error.
     pub(super) fn print(&self, json: bool) -> Result<()> {
-        let text = if json { serde_json::to_string(self)? } else { table::of(self) };
-        let mut out = io::stdout().lock();
-        match writeln!(out, "{text}").and_then(|()| out.flush()) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            written => written.context("cannot write the report to standard output"),
-        }
+        print(&if json { serde_json::to_string(self)? } else { table::of(self) })
+    }
+}
+
+/// Prints to standard output. Nobody there to read it is no error.
+pub(super) fn print(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write the report to standard output"),
     }
 }
 
@@ -163,7 +166,7 @@ fn imbalances(m: &Measured<'_>) -> Vec<String> {
 }
 
 impl Breakers {
-    fn of(reports: &[BreakerReport]) -> Self {
+    pub(super) fn of(reports: &[BreakerReport]) -> Self {
         let mut sum = Self { count: reports.len(), ..Self::default() };
         for BreakerReport { stats, .. } in reports {
             sum.opens += stats.opens;
@@ -177,10 +180,10 @@ impl Breakers {
     }
 }
 
-fn quantile_us(latency: &Histogram<u64>, quantile: f64) -> f64 {
+pub(super) fn quantile_us(latency: &Histogram<u64>, quantile: f64) -> f64 {
     latency.value_at_quantile(quantile) as f64 / 1e3
 }
 
-fn megabytes(bytes: u64) -> f64 {
+pub(super) fn megabytes(bytes: u64) -> f64 {
     (bytes as f64 / 1e5).round() / 10.0
 }

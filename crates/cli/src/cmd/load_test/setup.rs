@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use swarmbus::{Bus, EventType, breaker, core::Str};
+use swarmbus::{Bus, BusBuilder, EventType, breaker, core::Str};
 use tokio::task::JoinHandle;
 
 use super::{
@@ -58,7 +58,8 @@ impl Crew {
     }
 }
 
-pub(super) fn bus(args: &Args, store: Option<&Store>) -> Result<Bus> {
+/// A bus as the user wants it.
+pub(super) fn builder(args: &Args) -> Result<BusBuilder> {
     let breaker = breaker::Config::builder().open_for(OPEN_FOR).build()?;
     let mut builder = Bus::builder()
         .name("load-test")
@@ -68,6 +69,10 @@ pub(super) fn bus(args: &Args, store: Option<&Store>) -> Result<Bus> {
     if let Some(workers) = args.workers {
         builder = builder.workers(workers);
     }
+    Ok(builder)
+}
+
+pub(super) fn build(mut builder: BusBuilder, store: Option<&Store>) -> Result<Bus> {
     if let Some(store) = store {
         builder = builder.journal(store.journal());
     }

@@ -8,13 +8,18 @@ use indicatif::HumanCount;
 use super::{report::Report, store::StoreReport};
 
 pub(super) fn of(report: &Report) -> String {
+    lay_out(rows(report))
+}
+
+/// A table of figures and their values.
+pub(super) fn lay_out(rows: Vec<(&'static str, String)>) -> String {
     let mut table = Table::new();
     table
         .load_style(UTF8_FULL_CONDENSED)
         // As wide as the terminal, if it is one.
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(["figure", "value"]);
-    for (figure, value) in rows(report) {
+    for (figure, value) in rows {
         table.add_row([figure, &value]);
     }
     table.to_string()
@@ -97,7 +102,7 @@ fn rows(report: &Report) -> Vec<(&'static str, String)> {
         ),
     ]);
     rows.extend(report.store.iter().flat_map(store_rows));
-    rows.push(("ledger", balance(report)));
+    rows.push(("ledger", balance(&report.imbalances)));
     rows
 }
 
@@ -121,7 +126,7 @@ fn losses(report: &Report) -> [(&'static str, u64); 12] {
 }
 
 /// What the event log says.
-fn store_rows(store: &StoreReport) -> [(&'static str, String); 3] {
+pub(super) fn store_rows(store: &StoreReport) -> [(&'static str, String); 3] {
     let failed = match store.failed_commits {
         0 => String::new(),
         failed => format!(", {} more failed", count(failed)),
@@ -143,24 +148,24 @@ fn store_rows(store: &StoreReport) -> [(&'static str, String); 3] {
     ]
 }
 
-fn balance(report: &Report) -> String {
-    if report.ledger_balanced {
+pub(super) fn balance(imbalances: &[String]) -> String {
+    if imbalances.is_empty() {
         "balances: every event is accounted for".to_owned()
     } else {
-        format!("DOES NOT BALANCE: {}", report.imbalances.join("; "))
+        format!("DOES NOT BALANCE: {}", imbalances.join("; "))
     }
 }
 
-fn rated(n: u64, per_second: u64) -> String {
+pub(super) fn rated(n: u64, per_second: u64) -> String {
     format!("{} ({}/s)", count(n), count(per_second))
 }
 
-fn count(n: u64) -> String {
+pub(super) fn count(n: u64) -> String {
     HumanCount(n).to_string()
 }
 
 /// Three digits are enough to compare, and fit.
-fn time(us: f64) -> String {
+pub(super) fn time(us: f64) -> String {
     let time = Duration::from_nanos((us * 1e3) as u64);
     if us >= 100_000.0 { format!("{time:.0?}") } else { format!("{time:.1?}") }
 }
