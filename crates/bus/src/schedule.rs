@@ -53,8 +53,9 @@
 //! With [`ScheduleConfig::store`], a schedule is written down before it is
 //! made, and its next time after each firing is published. So firings are **at
 //! least once**: after a crash between the two, the firing comes again, with
-//! the same attributes. [`Schedules::restore`] takes up what was stored; call
-//! it when the handlers are subscribed, as missed times may fire at once.
+//! the same attributes unless the clock was set or more times have passed by
+//! then. [`Schedules::restore`] takes up what was stored; call it when the
+//! handlers are subscribed, as missed times may fire at once.
 //!
 //! A program that makes its schedules at every start gives them names: a
 //! schedule whose name and plan are there already goes on where it is.

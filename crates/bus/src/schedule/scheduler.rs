@@ -1,7 +1,10 @@
 //! What the handles of a bus and its driver share: the timetable, and what is
 //! asked of it.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering::Relaxed},
+};
 
 use parking_lot::{Mutex, MutexGuard};
 use swarmbus_core::{Event, Timestamp};
@@ -27,6 +30,8 @@ pub(crate) struct Scheduler {
     wall: WallClock,
     started: Instant,
     wall_at_start: Timestamp,
+    /// See [`Now::read`].
+    ahead: AtomicI64,
     state: Mutex<State>,
     /// Rings when the driver has to look.
     pub(super) wake: Notify,
@@ -74,6 +79,7 @@ impl Scheduler {
             store,
             wall_at_start: wall.now(),
             wall,
+            ahead: AtomicI64::new(0),
             started: Instant::now(),
             state: Mutex::new(State { ready, ..State::default() }),
             wake: Notify::new(),
@@ -84,7 +90,9 @@ impl Scheduler {
 
     pub(super) fn now(&self) -> Now {
         let steady = self.wall_at_start.saturating_add(self.started.elapsed());
-        Now { wall: self.wall.now(), steady }
+        let now = Now::read(self.wall.now(), steady, self.ahead.load(Relaxed));
+        self.ahead.store(now.ahead, Relaxed);
+        now
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {

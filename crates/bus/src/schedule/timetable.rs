@@ -22,9 +22,23 @@ pub(super) struct Now {
     /// The wall clock when the bus was built, and the time that has passed
     /// since. It never jumps.
     pub(super) steady: Timestamp,
+    /// How many microseconds the first is ahead of the second, about: see
+    /// [`Now::read`].
+    pub(super) ahead: i64,
 }
 
+/// By so many microseconds the wall clock may drift before it counts as set.
+const DRIFT: u64 = 1_000_000;
+
 impl Now {
+    /// `ahead` is that of the reading before. It stays as it was while the
+    /// wall clock only drifts, so that a time of the steady clock has one name
+    /// on the wall clock: what a store has is what a firing says.
+    pub(super) fn read(wall: Timestamp, steady: Timestamp, ahead: i64) -> Self {
+        let is = wall.as_micros() as i64 - steady.as_micros() as i64;
+        Self { wall, steady, ahead: if is.abs_diff(ahead) > DRIFT { is } else { ahead } }
+    }
+
     fn on(self, clock: Clock) -> Timestamp {
         match clock {
             Clock::Wall => self.wall,
@@ -35,21 +49,24 @@ impl Now {
     /// When the wall clock will show, if it does not jump, what is `due` on
     /// the other.
     pub(super) fn to_wall(self, clock: Clock, due: Timestamp) -> Timestamp {
-        shift(due, self.on(clock), self.wall)
+        match clock {
+            Clock::Wall => due,
+            Clock::Steady => shift(due, self.ahead),
+        }
     }
 
     fn wall_to(self, clock: Clock, due: Timestamp) -> Timestamp {
-        shift(due, self.wall, self.on(clock))
+        match clock {
+            Clock::Wall => due,
+            Clock::Steady => shift(due, -self.ahead),
+        }
     }
 }
 
-/// As far from `to` as `at` is from `from`.
-fn shift(at: Timestamp, from: Timestamp, to: Timestamp) -> Timestamp {
-    if at >= from {
-        return to.saturating_add(at.saturating_since(from));
-    }
-    let back = micros_between(at, from);
-    Timestamp::from_micros(to.as_micros().saturating_sub(back).max(1)).unwrap_or(to)
+/// Later by so many microseconds, or earlier, within what a timestamp holds.
+fn shift(at: Timestamp, by: i64) -> Timestamp {
+    let micros = at.as_micros().saturating_add_signed(by);
+    Timestamp::from_micros(micros.clamp(1, Timestamp::MAX.as_micros())).unwrap_or(at)
 }
 
 fn micros_between(earlier: Timestamp, later: Timestamp) -> u64 {

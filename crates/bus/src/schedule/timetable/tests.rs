@@ -11,7 +11,7 @@ fn micros(n: u64) -> Timestamp {
 }
 
 fn start() -> Now {
-    Now { wall: micros(START), steady: micros(START) }
+    Now { wall: micros(START), steady: micros(START), ahead: 0 }
 }
 
 fn seconds(n: u64) -> Duration {
