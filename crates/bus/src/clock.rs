@@ -99,6 +99,9 @@ pub(crate) struct Stamper {
 impl Stamper {
     /// Steps through all 64-bit numbers without repeating one.
     const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+    /// As much of it as an id holds, so that an event can be made again from
+    /// its id and time.
+    const NONCE: u64 = u64::MAX >> 2;
     /// The wall clock is asked again after this long, so that a clock that
     /// was set is followed.
     const REANCHOR: Duration = Duration::from_millis(500);
@@ -126,7 +129,7 @@ impl Stamper {
         let micros = self.anchor_micros.saturating_add(since.as_nanos() as u64 / 1_000);
         self.nonce = self.nonce.wrapping_add(Self::STEP);
         if let Some(now) = Timestamp::from_micros(micros) {
-            event.stamp(now, self.nonce.max(1));
+            event.stamp(now, (self.nonce & Self::NONCE).max(1));
         }
     }
 }

@@ -198,6 +198,12 @@ pub enum WriteError {
     /// The thread that writes has panicked: open the log again.
     #[error("the event log's thread has panicked: open the log again")]
     Panicked,
+    /// The event has no id or no timestamp, which a bus gives it.
+    #[error("the event log cannot take {event_type}: it has no id or no timestamp")]
+    Unstamped {
+        /// The event's type.
+        event_type: String,
+    },
     /// The event is beyond a limit of the wire format.
     #[error("the event log cannot take {event_type}: {reason}")]
     Event {

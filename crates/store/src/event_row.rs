@@ -26,6 +26,9 @@ impl EventRow {
     /// Fails before anything is written.
     pub(crate) fn new(event: &Event) -> Result<Self, WriteError> {
         let refused = |reason| WriteError::Event { event_type: event.ty().to_string(), reason };
+        let (Some(id), Some(_)) = (event.id(), event.timestamp()) else {
+            return Err(WriteError::Unstamped { event_type: event.ty().to_string() });
+        };
         let (len, limit) = (event.payload().len(), MAX_RECORD_LEN);
         if len > limit {
             return Err(refused(EncodeError::RecordTooLong { len, limit }));
@@ -36,7 +39,7 @@ impl EventRow {
             let empty = Payload::raw(event.content(), Bytes::new());
             Some(codec::encode(&event.clone().with_payload(empty)).map_err(refused)?)
         };
-        Ok(Self { id: id_of(event), timestamp: micros(event), event: event.clone(), header })
+        Ok(Self { id, timestamp: micros(event), event: event.clone(), header })
     }
 
     pub(crate) fn insert(
@@ -166,7 +169,8 @@ fn nonce_of(at: Timestamp, id: &EventId) -> Option<u64> {
     (nonce != 0 && EventId::v7(at, nonce) == *id).then_some(nonce)
 }
 
-/// A journaled event is stamped; any other gets an id that nobody has.
+/// What a bus tells its journal of is stamped; any other event has an id that
+/// nothing in the log has.
 pub(crate) fn id_of(event: &Event) -> EventId {
     event.id().unwrap_or_else(|| EventId::from(""))
 }

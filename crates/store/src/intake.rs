@@ -6,6 +6,7 @@
 
 use std::{
     collections::VecDeque,
+    sync::atomic::{AtomicI64, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -39,6 +40,8 @@ pub(crate) struct Intake {
     room: Semaphore,
     queue: u32,
     max_pending: usize,
+    /// Events up to this time may be pending without being tracked.
+    untracked_until: AtomicI64,
     pub(crate) counters: Counters,
 }
 
@@ -108,6 +111,15 @@ pub(crate) enum Place {
     Again(i64),
 }
 
+impl Place {
+    fn new_seq(self) -> Option<i64> {
+        match self {
+            Self::New(seq) => Some(seq),
+            Self::Again(_) => None,
+        }
+    }
+}
+
 /// Something else to do within the transaction.
 pub(crate) trait Job: Send {
     /// Does it. What fails is undone, and the rest of the transaction goes on.
@@ -117,8 +129,9 @@ pub(crate) trait Job: Send {
 }
 
 impl Intake {
-    /// `next_seq` and `settled_below` as the log says.
-    pub(crate) fn new(options: &Options, next_seq: i64, settled_below: i64) -> Self {
+    /// `next_seq` and `settled_below` as the log says; `newest` is the latest
+    /// time of an event in it.
+    pub(crate) fn new(options: &Options, next_seq: i64, settled_below: i64, newest: i64) -> Self {
         Self {
             state: Mutex::new(State {
                 work: Work::default(),
@@ -136,6 +149,7 @@ impl Intake {
             room: Semaphore::new(options.queue),
             queue: u32::try_from(options.queue).unwrap_or(u32::MAX),
             max_pending: options.max_pending,
+            untracked_until: AtomicI64::new(newest),
             counters: Counters::default(),
         }
     }
@@ -195,8 +209,8 @@ impl Intake {
     pub(crate) fn settle(&self, id: EventId, timestamp: i64, settlement: Settlement) {
         let Ok(mut state) = self.lock() else { return };
         let settled = match state.pending.remove(&id) {
-            Some(Pending { seq, again: true }) if settlement == Settlement::Withdrawn => {
-                state.forgotten_from = state.forgotten_from.min(seq);
+            Some(pending) if pending.again && settlement == Settlement::Withdrawn => {
+                state.pending.insert(id, pending);
                 return;
             }
             Some(Pending { seq, .. }) => Settled::at(seq, settlement),
@@ -251,6 +265,7 @@ impl Intake {
         let first = seqs.iter().copied().min().unwrap_or(last);
         state.pending.retain(|_, pending| pending.seq > last);
         state.forgotten_from = state.forgotten_from.min(first);
+        self.untracked_until.store(i64::MAX, Relaxed);
         Counters::add(&self.counters.forgotten, before - state.pending.len());
     }
 
@@ -281,6 +296,12 @@ impl Intake {
         work.last = state.end.is_some();
         self.room.add_permits(work.permits as usize);
         work
+    }
+
+    /// Whether an event of this time may be in the log, pending, without being
+    /// tracked: from before the log was opened, or forgotten.
+    pub(crate) fn may_be_there(&self, timestamp: i64) -> bool {
+        timestamp <= self.untracked_until.load(Relaxed)
     }
 
     /// The transaction is committed. `found` are events that turned out to be
@@ -436,6 +457,13 @@ impl Work {
     /// Whether somebody waits for it.
     fn is_urgent(&self) -> bool {
         !self.appends.is_empty() || !self.jobs.is_empty()
+    }
+
+    /// The first row that is to be made.
+    pub(crate) fn first_new(&self) -> i64 {
+        let mut places =
+            self.appends.iter().flat_map(|append| &append.rows).map(|(place, _)| place);
+        places.find_map(|place| place.new_seq()).unwrap_or(i64::MAX)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -46,9 +46,10 @@ impl From<WriteError> for JournalError {
     fn from(error: WriteError) -> Self {
         match error {
             WriteError::Closed => Self::Closed,
-            WriteError::Fault(_) | WriteError::Panicked | WriteError::Event { .. } => {
-                Self::Failed(Box::new(error))
-            }
+            WriteError::Fault(_)
+            | WriteError::Panicked
+            | WriteError::Unstamped { .. }
+            | WriteError::Event { .. } => Self::Failed(Box::new(error)),
         }
     }
 }

@@ -84,7 +84,7 @@ impl EventLog {
         let next_seq = number("SELECT coalesce(max(seq), 0) + 1 FROM events")?;
         let newest = number("SELECT coalesce(max(timestamp), 0) FROM events")?;
         let settled_below = number("SELECT settled_below FROM log_state")?;
-        let intake = Arc::new(Intake::new(&options, next_seq, settled_below));
+        let intake = Arc::new(Intake::new(&options, next_seq, settled_below, newest));
         let syncer = match options.durability {
             Durability::CommitBeforeAccept => None,
             Durability::GroupCommit { at_most } => {
@@ -100,7 +100,6 @@ impl EventLog {
             intake: Arc::clone(&intake),
             syncer,
             retention: Retention::new(options.keep_for, Instant::now()),
-            newest,
             marked_at: Instant::now(),
             options: options.clone(),
             _lock: lock,
@@ -123,11 +122,13 @@ impl EventLog {
         &self.inner.path
     }
 
-    /// Writes events; all or none. For events of a bus, give it the log as its
-    /// journal instead.
+    /// Writes events as pending, all or none, as the bus does with those that
+    /// it accepts. Without a bus they stay pending until
+    /// [`Journal::settle`](swarmbus::Journal::settle), or until they are
+    /// recovered.
     ///
-    /// Returns when they are as safe as [`Durability`] says. An event that has
-    /// no id gets an empty one.
+    /// Returns when they are as safe as [`Durability`] says. An event whose id
+    /// is pending already takes no second row.
     ///
     /// # Errors
     ///
@@ -313,3 +314,6 @@ where
         drop(reply.send(result.and_then(|()| value.ok_or(WriteError::Closed))));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -123,3 +123,62 @@ fn apply(tx: &Transaction<'_>, steps: &[&str], version: usize) -> rusqlite::Resu
          UPDATE log_state SET opened = opened + 1;"
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(path: &Path) -> i64 {
+        let conn = Connection::open(path).unwrap();
+        conn.query_row("PRAGMA user_version", (), |row| row.get(0)).unwrap()
+    }
+
+    /// A log as the program of this version left it, with one event.
+    fn old_log(path: &Path, version: usize) {
+        let mut conn = Connection::open(path).unwrap();
+        migrate(&mut conn, path, &MIGRATIONS[..version]).unwrap();
+        conn.execute_batch(
+            "INSERT INTO events (id, timestamp, event_type, source, priority, status, retry_count,
+                 content, payload)
+             VALUES ('old', 5, 'task.created', 'a', 5, 0, 0, 3, CAST('17' AS BLOB))",
+        )
+        .unwrap();
+    }
+
+    #[test]
+    fn a_log_of_each_older_version_is_brought_up_to_date_with_what_is_in_it() {
+        for old in 1..=MIGRATIONS.len() {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("events.db");
+            old_log(&path, old);
+            assert_eq!(version(&path), old as i64);
+            drop(open_writer(&path, Duration::ZERO).unwrap());
+            assert_eq!(version(&path), VERSION);
+            let page = crate::LogReader::open(&path)
+                .unwrap()
+                .page(&crate::Query::new(), None, 10)
+                .unwrap();
+            assert_eq!(page.records[0].event.text(), Some("17"));
+        }
+    }
+
+    #[test]
+    fn a_migration_is_made_wholly_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events.db");
+        old_log(&path, MIGRATIONS.len());
+        let mut conn = Connection::open(&path).unwrap();
+        let mut migrations = MIGRATIONS.to_vec();
+        migrations.push("CREATE TABLE extra (a INTEGER); INSERT INTO nowhere VALUES (1);");
+        assert!(migrate(&mut conn, &path, &migrations).is_err());
+        assert_eq!(version(&path), VERSION);
+        let extra = "SELECT count(*) FROM sqlite_schema WHERE name = 'extra'";
+        assert_eq!(conn.query_row(extra, (), |row| row.get::<_, i64>(0)).unwrap(), 0);
+
+        *migrations.last_mut().unwrap() = "CREATE TABLE extra (a INTEGER);";
+        migrate(&mut conn, &path, &migrations).unwrap();
+        assert_eq!(version(&path), VERSION + 1);
+        // To this program that is a log from the future.
+        assert!(matches!(open_writer(&path, Duration::ZERO), Err(OpenError::Newer { .. })));
+    }
+}

@@ -35,10 +35,23 @@ impl Settled {
     }
 }
 
-/// Writes settlements. Events that lie beside each other and ended alike, as
+/// Sorts settlements, and tells those of earlier transactions from those of
+/// events that are about to be written, `first_new` and later.
+pub(crate) fn split(settled: &mut [Settled], first_new: i64) -> (&[Settled], &[Settled]) {
+    let is_new = |s: &Settled| s.seq().is_some_and(|seq| seq >= first_new);
+    // Who is settled twice keeps the first settlement, and only the first
+    // knew the place.
+    settled.sort_by_key(|s| (is_new(s), s.seq().is_none(), s.seq()));
+    let old = settled.partition_point(|s| !is_new(s));
+    settled.split_at(old)
+}
+
+/// Writes sorted settlements. Events that lie beside each other and ended alike, as
 /// most do, are one statement.
-pub(crate) fn write(conn: &Connection, settled: &mut [Settled]) -> rusqlite::Result<()> {
-    settled.sort_unstable_by_key(Settled::seq);
+pub(crate) fn write(conn: &Connection, settled: &[Settled]) -> rusqlite::Result<()> {
+    if settled.is_empty() {
+        return Ok(());
+    }
     let mut update = conn.prepare_cached(
         "UPDATE events SET status = ?3 WHERE seq BETWEEN ?1 AND ?2 AND status = 0",
     )?;

@@ -37,9 +37,6 @@ pub(crate) struct Writer {
     /// With group commit.
     pub(crate) syncer: Option<Syncer>,
     pub(crate) retention: Retention,
-    /// The latest time of an event that was in the log when it was opened:
-    /// what is later cannot be pending from then.
-    pub(crate) newest: i64,
     pub(crate) marked_at: Instant,
     /// Freed when the writer ends.
     pub(crate) _lock: File,
@@ -120,8 +117,12 @@ impl Writer {
         let mut written = Written::default();
         let tx =
             self.conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fault)?;
-        append(&tx, &work.appends, self.newest, &mut written).map_err(fault)?;
-        settle::write(&tx, &mut work.settled).map_err(fault)?;
+        // An event that was settled and then came again is not settled again.
+        let first_new = work.first_new();
+        let (old, new) = settle::split(&mut work.settled, first_new);
+        settle::write(&tx, old).map_err(fault)?;
+        append(&tx, &work.appends, &self.intake, &mut written).map_err(fault)?;
+        settle::write(&tx, new).map_err(fault)?;
         letters::write(&tx, &work.letters, self.options.max_letters).map_err(fault)?;
         if work.last || self.marked_at.elapsed() >= MARK_EVERY {
             self.marked_at = Instant::now();
@@ -174,20 +175,19 @@ impl Writer {
 fn append(
     tx: &Transaction<'_>,
     appends: &[Append],
-    newest: i64,
+    intake: &Intake,
     written: &mut Written,
 ) -> rusqlite::Result<()> {
     let mut insert = event_row::insert(tx)?;
-    let mut again = tx.prepare_cached(
-        "UPDATE events SET retry_count = retry_count + 1 WHERE seq = ?1 AND status = 0",
-    )?;
+    let mut again =
+        tx.prepare_cached("UPDATE events SET retry_count = retry_count + 1 WHERE seq = ?1")?;
     let mut find = tx.prepare_cached(
         "UPDATE events SET retry_count = retry_count + 1
          WHERE timestamp = ?1 AND id = ?2 AND status = 0 RETURNING seq",
     )?;
     for (place, row) in appends.iter().flat_map(|append| &append.rows) {
         let seq = match *place {
-            Place::New(seq) if row.timestamp <= newest => {
+            Place::New(seq) if intake.may_be_there(row.timestamp) => {
                 let mut rows = find.query(params![row.timestamp, IdColumn(&row.id)])?;
                 let mut at = None;
                 // To its end, or the update is not done.

@@ -79,6 +79,23 @@ async fn an_event_comes_back_as_it_was() {
 }
 
 #[tokio::test]
+async fn an_event_that_the_log_cannot_take_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(&dir);
+    let good = Event::of("good", ()).with_id("1").with_timestamp(at(5));
+    let unstamped = Event::of("bad", ());
+    let long =
+        Event::of("bad", ()).with_id("2").with_timestamp(at(5)).with_session("s".repeat(2_000));
+    let large = Event::of("bad", vec![0; 9 << 20]).with_id("3").with_timestamp(at(5));
+    for (bad, reason) in [(unstamped, "no id"), (long, "session"), (large, "limit is 8388608")] {
+        let error = log.append(&[good.clone(), bad]).await.unwrap_err();
+        assert!(error.to_string().to_lowercase().contains(reason), "{error}");
+    }
+    assert!(flushed(&log).await.is_empty(), "all or none");
+    assert_eq!(log.stats().pending, 0);
+}
+
+#[tokio::test]
 async fn a_query_chooses_by_time_type_and_status() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(&dir);
@@ -203,7 +220,7 @@ async fn a_second_journal_is_refused_and_a_reader_is_not() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(&dir);
     assert!(matches!(EventLog::open(path(&dir)), Err(OpenError::InUse { .. })));
-    log.append(&[Event::of("a", ()).with_timestamp(at(5))]).await.unwrap();
+    log.append(&[Event::of("a", ()).with_id("1").with_timestamp(at(5))]).await.unwrap();
     assert_eq!(LogReader::open(path(&dir)).unwrap().count(&Query::new()).unwrap().pending, 1);
     log.close().await.unwrap();
     open(&dir);
