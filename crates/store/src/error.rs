@@ -159,6 +159,21 @@ pub enum OpenError {
         /// The newest one that this program knows.
         known: i64,
     },
+    /// An earlier version of swarmbus wrote the log, and this was to be a
+    /// reader, which changes nothing.
+    #[error(
+        "{} has schema version {found}, this program reads {known}: open it for writing once, \
+         which brings it up to date",
+        path.display()
+    )]
+    Older {
+        /// The log.
+        path: PathBuf,
+        /// The version in the file.
+        found: i64,
+        /// The one that this program reads.
+        known: i64,
+    },
     /// There is nothing in the file yet that could be read.
     #[error("{} is not an event log yet: open it for writing first", path.display())]
     Empty {

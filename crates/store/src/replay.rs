@@ -46,7 +46,8 @@ use crate::{
 /// # let dir = tempfile::tempdir()?;
 /// # let path = dir.path().join("events.db");
 /// let log = EventLog::open(&path)?;
-/// log.append(&[Event::of("vote.cast", "yes").with_id("1")]).await?;
+/// let at = "2026-01-31T12:00:00Z".parse()?;
+/// log.append(&[Event::of("vote.cast", "yes").with_id("1").with_timestamp(at)]).await?;
 ///
 /// let bus = Bus::builder().build()?;
 /// let _handler = bus.subscribe("vote.*").handle(|vote: &Event| assert!(vote.is_replayed()))?;

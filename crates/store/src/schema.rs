@@ -91,7 +91,7 @@ fn check(conn: &Connection, path: &Path, may_be_empty: bool) -> Result<i64, Open
         }
         // A reader knows the tables of this version only.
         if version < VERSION && !may_be_empty {
-            return Err(OpenError::Empty { path });
+            return Err(OpenError::Older { path, found: version, known: VERSION });
         }
         return Ok(version);
     }
@@ -152,6 +152,8 @@ mod tests {
             let path = dir.path().join("events.db");
             old_log(&path, old);
             assert_eq!(version(&path), old as i64);
+            let read = crate::LogReader::open(&path).err();
+            assert_eq!(matches!(read, Some(OpenError::Older { .. })), old < MIGRATIONS.len());
             drop(open_writer(&path, Duration::ZERO).unwrap());
             assert_eq!(version(&path), VERSION);
             let page = crate::LogReader::open(&path)
