@@ -1,4 +1,5 @@
-//! The bus itself allocates nothing for an event, once it is warm.
+//! The bus itself allocates nothing for an event, once it is warm, and a guard
+//! nothing for a call that is ready at once.
 //!
 //! One test a process, as the allocator counts for all threads.
 //!
@@ -13,7 +14,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use swarmbus::{Bus, Event, EventType};
+use swarmbus::{Bus, Event, EventType, Guard, Policy, core::timeout::Tier};
 use swarmbus_tests::{Count, settle};
 
 struct Counting;
@@ -98,4 +99,14 @@ async fn an_event_costs_no_allocation() {
     // The lanes may still grow now and then, as the depth differs by run.
     assert!(queued <= fixed + 40, "{queued} for {EVENTS} queued events, {fixed} for a drain");
     assert_eq!(dispatched, 0);
+
+    let guard = Guard::builder("g").policy(Policy::standard()).deadline(Tier::Slow);
+    let guard = guard.build().unwrap();
+    let calls = async |calls| {
+        for n in 0..calls {
+            assert_eq!(guard.call(|| async move { Ok::<_, ()>(n) }).await, Ok(n));
+        }
+    };
+    calls(1).await;
+    assert_eq!(during(calls(EVENTS)).await, 0);
 }

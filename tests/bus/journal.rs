@@ -8,9 +8,10 @@ use std::sync::{
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use swarmbus::core::backoff::Backoff;
 use swarmbus::{
-    Bus, DeadLetter, DispatchError, Event, Journal, JournalError, LetterEnd, LetterFilter,
-    Overflow, PublishCause, Settlement,
+    Bulkhead, Bus, DeadLetter, DispatchError, Event, Journal, JournalError, LetterEnd,
+    LetterFilter, Overflow, PublishCause, Settlement,
 };
 use swarmbus_tests::{Count, Door, LONG, settle, within};
 use tokio::sync::Semaphore;
@@ -297,4 +298,34 @@ async fn the_journal_learns_what_becomes_of_letters_and_of_no_event_twice() {
         notes.lines()[before..],
         ["letter of slow to learn: one", "Delivered letter one", "Purged letter two"]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_is_settled_after_its_last_detached_call() {
+    let notes = Notes::new();
+    let bus = Bus::builder().workers(1).journal(notes.clone()).build().unwrap();
+    let second = std::time::Duration::from_secs(1);
+    let _fails = bus
+        .subscribe("x")
+        .name("tries")
+        .retry(Backoff::fixed(second * 5).max_tries(1))
+        .handle(|_: &Event| Err("no"))
+        .unwrap();
+    let _slow = bus
+        .subscribe("x")
+        .bulkhead(Bulkhead::new())
+        .handle_async(move |_| tokio::time::sleep(second * 6))
+        .unwrap();
+    bus.publish(event("a")).await.unwrap();
+    assert!(bus.drain(second * 5 + second / 2).await > 0);
+    assert_eq!(notes.lines(), ["accept a", "letter of tries: a"], "one still runs");
+    settle(&bus).await;
+    assert_eq!(notes.lines()[2..], ["Dead a"]);
+
+    // One that a shutdown cuts off stays pending.
+    bus.publish(event("b")).await.unwrap();
+    let shutdown = bus.shutdown(second).await;
+    assert_eq!(shutdown.undelivered.len(), 1);
+    assert_eq!(notes.lines()[3..], ["accept b"]);
+    assert!(bus.ledger().balances());
 }

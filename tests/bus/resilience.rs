@@ -520,6 +520,39 @@ async fn who_unsubscribes_is_not_called_by_what_still_waits() {
     assert_eq!((outcomes.delivered, outcomes.cancelled, outcomes.dead_lettered), (1, 2, 1));
 }
 
+#[tokio::test]
+async fn a_deadline_that_passes_in_the_bulkhead_is_kept() {
+    let bus = Bus::builder().workers(1).build().unwrap();
+    let (free, held) = (Arc::new(tokio::sync::Semaphore::new(0)), Count::default());
+    let (f, h) = (free.clone(), held.clone());
+    let handler = bus
+        .subscribe("x")
+        .bulkhead(Bulkhead::new().concurrent(1))
+        .fallback("never", |_: &Event| ())
+        .handle_async(move |_| {
+            let f = f.clone();
+            h.add();
+            async move { f.acquire_owned().await.map(drop) }
+        })
+        .unwrap();
+    publish(&bus, ["a"]).await;
+    held.reaches(1).await;
+    let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let soon = swarmbus::Timestamp::from_unix(now() + Duration::from_millis(50));
+    bus.publish(Event::of("x", "b").with_deadline(soon)).await.unwrap();
+    detached(&bus, 2).await;
+    within(async {
+        while swarmbus::Timestamp::from_unix(now()) <= soon {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    free.add_permits(1);
+    settle(&bus).await;
+    let outcomes = handler.outcomes();
+    assert_eq!((outcomes.delivered, outcomes.expired, held.get()), (1, 1, 1));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_panic_in_a_detached_call_is_a_failure_like_any_other() {
     let bus = Bus::builder().build().unwrap();

@@ -152,7 +152,7 @@ impl Runner {
             };
             let outcome = match step {
                 Step::Done(outcome) => outcome,
-                Step::Left(rest) => match flight.detach(host, event, matched) {
+                Step::Left(rest) => match flight.detach(host, call) {
                     Some(detached) => {
                         detached.go(rest);
                         continue;
@@ -259,13 +259,8 @@ impl<'a, I: Iterator<Item = &'a Match>> InFlight<'a, I> {
     }
 
     /// Hands the current match over, if there is somebody to take it.
-    fn detach(
-        &mut self,
-        host: Option<&Arc<Inner>>,
-        event: &Event,
-        matched: &Match,
-    ) -> Option<Detached> {
-        let detached = Detached::begin(host?, event, matched, self.receipt.as_ref())?;
+    fn detach(&mut self, host: Option<&Arc<Inner>>, call: Call<'_>) -> Option<Detached> {
+        let detached = Detached::begin(host?, call, self.receipt.as_ref())?;
         self.current = None;
         Some(detached)
     }

@@ -97,6 +97,25 @@ impl<T, E> GuardBuilder<T, E> {
     /// [`Degraded::serving`](crate::Degraded::serving).
     ///
     /// No limit stands around it: guard it by itself if it can hang.
+    ///
+    /// ```
+    /// use std::{io::{Error, ErrorKind}, time::Duration};
+    /// use swarmbus::Guard;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let rates = Guard::builder("exchange rates")
+    ///     .fallback_cached(100, Duration::from_secs(3_600))
+    ///     .fallback_value(1.0)
+    ///     .build()?;
+    /// let down = || async { Err(Error::from(ErrorKind::ConnectionRefused)) };
+    /// assert_eq!(rates.call_for("EUR", || async { Ok(1.1) }).await?, 1.1);
+    /// assert_eq!(rates.call_for("EUR", down).await?, 1.1);
+    /// assert_eq!(rates.call_for("CHF", down).await?, 1.0);
+    /// assert_eq!(&*rates.degraded().unwrap().serving, "value");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn fallback<F, Fut>(self, name: impl AsRef<str>, operation: F) -> Self
     where
         F: Fn(&CallError<E>) -> Fut + Send + Sync + 'static,

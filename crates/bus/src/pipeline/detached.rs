@@ -73,6 +73,7 @@ pub(crate) struct Detached {
     host: Arc<Inner>,
     event: Event,
     matched: Match,
+    sampled: bool,
     /// `None` once the match has its outcome, or without a journal.
     receipt: Option<Arc<Receipt>>,
     ended: bool,
@@ -82,8 +83,7 @@ impl Detached {
     /// Takes a match over; `None` if as many are detached as may be.
     pub(crate) fn begin(
         host: &Arc<Inner>,
-        event: &Event,
-        matched: &Match,
+        call: Call<'_>,
         receipt: Option<&Arc<Receipt>>,
     ) -> Option<Self> {
         let calls = &host.detached;
@@ -91,8 +91,9 @@ impl Detached {
         calls.running.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).ok()?;
         Some(Self {
             host: Arc::clone(host),
-            event: event.clone(),
-            matched: matched.clone(),
+            event: call.event.clone(),
+            matched: call.matched.clone(),
+            sampled: call.sampled,
             receipt: receipt.cloned(),
             ended: false,
         })
@@ -110,7 +111,7 @@ impl Detached {
             runner: inner.pool.spare().index,
             event: &self.event,
             matched: &self.matched,
-            sampled: false,
+            sampled: self.sampled,
             retried: None,
         };
         let outcome = tokio::select! {

@@ -164,11 +164,10 @@ impl<'a> Call<'a> {
                 let end = before.map_or(End::Refused(outcome), End::Failed);
                 return Step::Done(self.give_up(layers, end).await);
             }
-            // Whoever unsubscribed wants no fallback either.
-            Stopped::Ended => {
+            Stopped::Over(outcome) => {
                 return Step::Done(match before {
                     Some(Failure { error, tries }) => dead_letter::keep(self, error, tries),
-                    None => Outcome::Cancelled,
+                    None => outcome,
                 });
             }
         };
@@ -180,7 +179,7 @@ impl<'a> Call<'a> {
 
     /// The handler, inside of breaker, bulkhead and time-out.
     async fn call_within(self, layers: &Layers) -> Result<(), Stopped> {
-        let (inner, subscriber) = (self.inner, &*self.matched.subscriber);
+        let inner = self.inner;
         let around = Try {
             breaker: self.matched.breaker.as_deref(),
             bulkhead: layers.bulkhead.as_deref(),
@@ -188,19 +187,13 @@ impl<'a> Call<'a> {
             priority: self.event.priority(),
             clock: &inner.clock,
         };
-        // No call starts after the handler was unsubscribed, however long this
-        // one waited.
-        if !subscriber.is_active() {
-            return Err(Stopped::Ended);
-        }
+        self.is_still_due()?;
         let admitted = around.admit().await?;
-        if !subscriber.is_active() {
-            return Err(Stopped::Ended);
-        }
+        self.is_still_due()?;
         let limited;
         let mut call = self;
         if let Some(limit) = layers.limit {
-            limited = with_limit(self.event, limit).ok_or(Stopped::Refused(Outcome::Expired))?;
+            limited = with_limit(self.event, limit).ok_or(Stopped::Over(Outcome::Expired))?;
             call.event = &limited;
         }
         around.perform(admitted, || call.observe()).await.map_err(|error| {
@@ -210,6 +203,18 @@ impl<'a> Call<'a> {
             }
             Stopped::from(error)
         })
+    }
+
+    /// However long a call has waited: none starts after the handler was
+    /// unsubscribed, or after the event's deadline.
+    fn is_still_due(self) -> Result<(), Stopped> {
+        if !self.matched.subscriber.is_active() {
+            return Err(Stopped::Over(Outcome::Cancelled));
+        }
+        if self.event.deadline().is_some_and(|deadline| deadline <= BusClock::wall()) {
+            return Err(Stopped::Over(Outcome::Expired));
+        }
+        Ok(())
     }
 
     /// Whether to try again, and when.
@@ -271,8 +276,8 @@ impl<'a> Call<'a> {
 enum Stopped {
     Failed(Box<HandlerError>),
     Refused(Outcome),
-    /// The handler is no longer subscribed.
-    Ended,
+    /// Nobody wants it any more, from a fallback neither.
+    Over(Outcome),
 }
 
 impl From<CallError<Box<HandlerError>>> for Stopped {

@@ -69,7 +69,8 @@ impl Policy {
 
     /// How long one try may take: a [`Tier`], or a [`Duration`]. At the limit
     /// it is asked to stop ([`cancelled`](crate::cancelled)), a tenth later it
-    /// is dropped.
+    /// is dropped. A plain function cannot be stopped: such a handler of a
+    /// service with a time-out is refused.
     pub fn timeout(mut self, limit: impl Into<Tier>) -> Self {
         self.timeout = Some(limit.into().limit());
         self

@@ -76,6 +76,24 @@ impl RateLimit {
 ///
 /// For events of which a part tells enough, such as readings and progress.
 /// Those left out count as [`Outcome::SampledOut`](crate::Outcome).
+///
+/// ```
+/// use swarmbus::{Bus, Event, RateLimit, Sampling};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let bus = Bus::builder().build()?;
+/// let storm = Sampling::above(RateLimit::per_second(100), 10);
+/// let _chart = bus.subscribe("sensor.read").sample(storm).handle(|_: &Event| ())?;
+/// for _ in 0..1_100 {
+///     bus.publish(Event::of("sensor.read", "21 °C")).await?;
+/// }
+/// bus.drain(std::time::Duration::from_secs(1)).await;
+/// let outcomes = bus.ledger().outcomes;
+/// assert_eq!((outcomes.delivered, outcomes.sampled_out), (200, 900));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sampling {
     above: RateLimit,

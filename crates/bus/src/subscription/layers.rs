@@ -85,6 +85,24 @@ impl Subscribe<'_> {
     /// after it is handled meanwhile. [`in_order`](Self::in_order) keeps it. A
     /// payload that does not fit the handler's type is not tried again, and no
     /// retry begins after the event's deadline.
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+    /// use swarmbus::{Bus, Event, core::backoff::Backoff};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::builder().build()?;
+    /// let tries = AtomicU32::new(0);
+    /// let _flaky = bus.subscribe("x").retry(Backoff::RETRY).handle(move |_: &Event| {
+    ///     if tries.fetch_add(1, SeqCst) < 2 { Err("not yet") } else { Ok(()) }
+    /// })?;
+    /// bus.publish(Event::of("x", ())).await?;
+    /// bus.drain(std::time::Duration::from_secs(1)).await;
+    /// assert_eq!(bus.ledger().outcomes.delivered, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn retry(mut self, backoff: Backoff) -> Self {
         self.layers.policy = self.layers.policy.retry(backoff);
         self
@@ -111,7 +129,8 @@ impl Subscribe<'_> {
     /// [`Duration`](std::time::Duration). Default: as long as it likes.
     ///
     /// At the limit the handler is asked to stop
-    /// ([`cancelled`](crate::cancelled)); a tenth later it is dropped. The event
+    /// ([`cancelled`](crate::cancelled)); a tenth later it is dropped. Until
+    /// then it keeps its worker, unless it has a bulkhead. The event
     /// that it gets has a deadline no later than the limit, so that what it
     /// causes ([`Event::caused_by`]) does not outlive it.
     pub fn timeout(mut self, limit: impl Into<Tier>) -> Self {
@@ -180,6 +199,29 @@ impl Subscribe<'_> {
     ///
     /// It asks only about events that say what caused them
     /// ([`Event::caused_by`] with this handler's name).
+    ///
+    /// ```
+    /// use swarmbus::{Bus, Event};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::builder().build()?;
+    /// let weak = bus.downgrade();
+    /// // Answers its own answers: without the guard, for ever.
+    /// let _echo = bus.subscribe("said").name("echo").handle(move |event: &Event| {
+    ///     let answer = Event::of("said", "echo").caused_by(event, "echo")?;
+    ///     if let Some(bus) = weak.upgrade() {
+    ///         bus.try_publish(answer)?;
+    ///     }
+    ///     Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+    /// })?;
+    /// bus.publish(Event::of("said", "hello")).await?;
+    /// bus.drain(std::time::Duration::from_secs(1)).await;
+    /// let outcomes = bus.ledger().outcomes;
+    /// assert_eq!((outcomes.delivered, outcomes.looped), (1, 1));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn loop_guard(mut self, guard: impl Into<Option<LoopGuard>>) -> Self {
         self.layers.loop_guard = guard.into();
         self
