@@ -33,6 +33,8 @@
 //! - [`Bus::session`] scopes handlers to a conversation.
 //! - [`Bus::ledger`] accounts for every event; [`Bus::drain`] and
 //!   [`Bus::shutdown`] say what was not done.
+//! - [`health`] asks the program's checks how it is; [`lifecycle`] makes one
+//!   state of that and keeps it over a restart.
 //! - [`transport`] is how buses will be joined across processes.
 //!
 //! # What it does not do
