@@ -6,7 +6,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use swarmbus::{Bus, CommandError, Event, Payload, Stall, Timestamp, WeakBus};
+use swarmbus::{Bulkhead, Bus, CommandError, Event, Payload, Stall, Timestamp, WeakBus};
 use swarmbus_tests::{Count, Door, LONG, Seen, settle, within};
 use tokio::sync::{Barrier, Notify};
 
@@ -108,6 +108,37 @@ async fn the_chain_names_handlers_and_commands() {
     go_on.notify_one();
     settle(&bus).await;
     assert_eq!(bus.ledger().outcomes.delivered, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_in_a_task_of_its_own_is_watched_too() {
+    let (bus, told) = watched();
+    let go_on = Arc::new(Notify::new());
+    let waiting = Arc::clone(&go_on);
+    let _slow = bus
+        .on_command("charge", move |_| {
+            let waiting = Arc::clone(&waiting);
+            async move {
+                waiting.notified().await;
+                Ok::<_, String>(())
+            }
+        })
+        .unwrap();
+    let weak = bus.downgrade();
+    let _cashier = bus
+        .subscribe("payment")
+        .name("cashier")
+        .bulkhead(Bulkhead::default())
+        .handle_async(move |_| {
+            let bus = up(&weak);
+            async move { bus.execute(Event::of("charge", ())).await.map(drop) }
+        })
+        .unwrap();
+    bus.publish(Event::of("payment", ())).await.unwrap();
+    let stall = tokio::task::spawn_blocking(move || told.recv_timeout(LONG).unwrap());
+    assert_eq!(stall.await.unwrap().chain, ["cashier", "command charge"]);
+    go_on.notify_one();
+    settle(&bus).await;
 }
 
 #[tokio::test]

@@ -208,8 +208,8 @@ impl BusBuilder {
     ///
     /// A thread of the bus looks four times in this time, at least once a
     /// second, by the real clock. It sees plain handlers that never yield, too.
-    /// Calls of `dispatch` beyond one for each processor at a time are not
-    /// watched.
+    /// Not watched are plain handlers in calls of `dispatch` beyond one for each
+    /// processor at a time.
     pub fn stall_limit(mut self, limit: Duration) -> Self {
         self.stall_limit = limit;
         self

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use swarmbus_core::{Event, event::PayloadError};
 use tokio_util::sync::ReusableBoxFuture;
 
-use crate::stall::{Frame, within};
+use crate::stall::{Frame, current_frame, within};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -153,7 +153,10 @@ impl FutureSlots {
         let mut slot = self.0[runner].lock().take();
         in_handler(bus, || handler.start(event, &mut slot))?;
         let Some(future) = slot.as_mut() else { return Ok(()) };
-        let result = Guarded { future, bus, frame: Frame::Runner(runner) }.await;
+        // The last is nobody's in particular: whoever calls has set a frame.
+        let own = runner + 1 < self.0.len();
+        let frame = own.then_some(Frame::Runner(runner));
+        let result = Guarded { future, bus, frame }.await;
         let earlier = std::mem::replace(&mut *self.0[runner].lock(), slot);
         // What a nested call left there is the program's to drop, unlocked.
         drop(earlier);
@@ -188,7 +191,7 @@ where
 struct Guarded<'a> {
     future: &'a mut ReusableBoxFuture<'static, HandlerResult>,
     bus: BusId,
-    frame: Frame,
+    frame: Option<Frame>,
 }
 
 impl Future for Guarded<'_> {
@@ -197,7 +200,7 @@ impl Future for Guarded<'_> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<HandlerResult> {
         let this = &mut *self;
         let mut polled = Poll::Pending;
-        let caught = within(this.frame, || {
+        let caught = within(this.frame.unwrap_or_else(current_frame), || {
             in_handler(this.bus, || {
                 polled = this.future.poll(cx);
                 Ok(())

@@ -179,9 +179,9 @@ impl Inner {
         {
             return self.execute_when_approved(command, limit).await;
         }
-        let answer = self.stalls.begin(&ty, &self.books);
+        let ongoing = self.stalls.command(&ty, &self.books);
         let _turn = match &handler.turn {
-            Some(turn) => Some(in_time(deadline, answer.turn(turn)).await??),
+            Some(turn) => Some(in_time(deadline, ongoing.turn(turn)).await??),
             None => None,
         };
         let breaker = handler.breaker.as_deref();
@@ -191,7 +191,7 @@ impl Inner {
             })?;
         let next =
             Next { rest: &self.middleware.commands, handler: &handler.function, bus: self.id };
-        let reply = in_time(deadline, answer.framed(next.run(command))).await.flatten();
+        let reply = in_time(deadline, ongoing.framed(next.run(command))).await.flatten();
         match &reply {
             Ok(_) => breaker::leave(permit, breaker, true, &self.clock),
             Err(CommandError::Failed { .. } | CommandError::Expired) => {

@@ -48,7 +48,7 @@ pub(crate) mod retry;
 pub(crate) mod service;
 pub(crate) mod timeout;
 
-use std::sync::Arc;
+use std::{future::Future, pin::Pin, sync::Arc};
 
 use swarmbus_core::{Event, EventType, breaker::Permit, hops::LoopGuard};
 use tracing::Instrument;
@@ -209,6 +209,9 @@ impl<'a> Call<'a> {
     }
 
     async fn call(self) -> HandlerResult {
+        if self.runner == self.inner.pool.spare().index {
+            return self.call_noted().await;
+        }
         let subscriber = &*self.matched.subscriber;
         match &subscriber.handler {
             Handler::Sync(handler) => in_handler(self.inner.id, || handler(self.event)),
@@ -217,5 +220,22 @@ impl<'a> Call<'a> {
                 subscriber.slots.call(self.runner, &**handler, event, self.inner.id).await
             }
         }
+    }
+
+    /// The call by a runner that is nobody's in particular: noted where stalls
+    /// are looked for. Boxed, as handlers may dispatch inside each other deeply.
+    fn call_noted(self) -> Pin<Box<dyn Future<Output = HandlerResult> + Send + 'a>> {
+        Box::pin(async move {
+            let (inner, subscriber) = (self.inner, &*self.matched.subscriber);
+            let ongoing = inner.stalls.handler(&subscriber.name, &inner.books);
+            match &subscriber.handler {
+                Handler::Sync(handler) => in_handler(inner.id, || handler(self.event)),
+                Handler::Async(handler) => {
+                    let event = self.event.clone();
+                    let call = subscriber.slots.call(self.runner, &**handler, event, inner.id);
+                    ongoing.framed(call).await
+                }
+            }
+        })
     }
 }

@@ -5,8 +5,8 @@
 //! the cells now and then. A thread, because a handler that never yields may
 //! hold up every thread of the runtime, and with them any task.
 //!
-//! Commands are rarer and nest. Each has a node in a graph for as long as it is
-//! answered.
+//! Commands are rarer and nest, and calls in tasks of their own have no runner.
+//! Each has a node in a graph for as long as it goes on.
 
 mod frame;
 mod graph;
@@ -17,6 +17,7 @@ use std::{
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
         mpsc::Sender,
     },
@@ -136,11 +137,21 @@ impl Stalls {
         self.cycles.load(Relaxed)
     }
 
-    /// A command is about to be answered, called from where the caller is.
-    pub(crate) fn begin<'a>(&'a self, command: &EventType, books: &'a Books) -> Answer<'a> {
+    /// A command is about to be answered, for whoever the caller is.
+    pub(crate) fn command<'a>(&'a self, command: &EventType, books: &'a Books) -> Ongoing<'a> {
+        self.begin(Name::Command(command.clone()), books)
+    }
+
+    /// A handler is about to be called by a runner that is nobody's in
+    /// particular, and so has no cell to say so in.
+    pub(crate) fn handler<'a>(&'a self, name: &Arc<str>, books: &'a Books) -> Ongoing<'a> {
+        self.begin(Name::Handler(Arc::clone(name)), books)
+    }
+
+    fn begin<'a>(&'a self, name: Name, books: &'a Books) -> Ongoing<'a> {
         let (cells, parent) = callers(books, current_frame());
-        let id = self.graph.lock().begin(Name::Command(command.clone()), cells, parent);
-        Answer { stalls: self, books, id }
+        let id = self.graph.lock().begin(name, cells, parent);
+        Ongoing { stalls: self, books, id }
     }
 
     /// Says that a call has taken too long.
@@ -164,7 +175,7 @@ fn callers(books: &Books, mut frame: Frame) -> (Vec<usize>, Option<NodeId>) {
     loop {
         match frame {
             Frame::Nobody => return (cells, None),
-            Frame::Command(id) => return (cells, Some(id)),
+            Frame::Call(id) => return (cells, Some(id)),
             Frame::Runner(cell) => {
                 // What is told while it changes may be a ring.
                 if cells.contains(&cell) {
@@ -177,15 +188,16 @@ fn callers(books: &Books, mut frame: Frame) -> (Vec<usize>, Option<NodeId>) {
     }
 }
 
-/// A command that is being answered. Dropping it says that it no longer is.
-pub(crate) struct Answer<'a> {
+/// A command that is being answered, or a handler that is being called. Dropping
+/// it says that it no longer is.
+pub(crate) struct Ongoing<'a> {
     stalls: &'a Stalls,
     books: &'a Books,
     id: NodeId,
 }
 
-impl Answer<'_> {
-    /// Waits for the handler's turn, if it answers one at a time.
+impl Ongoing<'_> {
+    /// Waits for the turn of a handler that answers one command at a time.
     ///
     /// Cancel safe: dropped while it waits, others have their turn.
     ///
@@ -202,7 +214,7 @@ impl Answer<'_> {
             }
         };
         self.stalls.graph.lock().hold(turn.id(), self.id);
-        Ok(Taken { answer: self, turn, _permit: permit })
+        Ok(Taken { call: self, turn, _permit: permit })
     }
 
     fn wait_for<'t>(&'t self, turn: &Turn) -> Result<Waiting<'t>, CommandError> {
@@ -235,11 +247,11 @@ impl Answer<'_> {
 
     /// Polls the handler so that what it calls knows who calls.
     pub(crate) fn framed<F: Future>(&self, future: F) -> impl Future<Output = F::Output> {
-        frame::framed(Frame::Command(self.id), future)
+        frame::framed(Frame::Call(self.id), future)
     }
 }
 
-impl Drop for Answer<'_> {
+impl Drop for Ongoing<'_> {
     fn drop(&mut self) {
         let ended = self.stalls.graph.lock().end(self.id);
         drop(ended);
@@ -247,7 +259,7 @@ impl Drop for Answer<'_> {
 }
 
 /// A command that waits for its turn.
-struct Waiting<'a>(&'a Answer<'a>);
+struct Waiting<'a>(&'a Ongoing<'a>);
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
@@ -273,7 +285,7 @@ impl Turn {
 
 /// A turn that was taken, until it is dropped.
 pub(crate) struct Taken<'a> {
-    answer: &'a Answer<'a>,
+    call: &'a Ongoing<'a>,
     turn: &'a Turn,
     _permit: SemaphorePermit<'a>,
 }
@@ -281,6 +293,6 @@ pub(crate) struct Taken<'a> {
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
         // Before the permit: the next to hold it says so after this.
-        self.answer.stalls.graph.lock().release(self.turn.id());
+        self.call.stalls.graph.lock().release(self.turn.id());
     }
 }

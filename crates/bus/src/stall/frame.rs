@@ -13,8 +13,8 @@ pub(crate) enum Frame {
     Nobody,
     /// An async handler, by the cell of its runner. Plain ones cannot wait.
     Runner(usize),
-    /// A command that is being answered.
-    Command(NodeId),
+    /// A command, or a handler without a runner of its own.
+    Call(NodeId),
 }
 
 thread_local! {

@@ -15,6 +15,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::Arc,
     time::Instant,
 };
 
@@ -29,6 +30,7 @@ pub(crate) type NodeId = u64;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Name {
     Command(EventType),
+    Handler(Arc<str>),
     /// The handler that a runner has.
     Runner(usize),
 }
@@ -37,6 +39,7 @@ impl Name {
     pub(super) fn text(&self, books: &Books) -> String {
         match self {
             Self::Command(ty) => format!("command {ty}"),
+            Self::Handler(name) => name.to_string(),
             Self::Runner(cell) => books.handler_in(*cell).unwrap_or_else(|| "handler".to_owned()),
         }
     }
