@@ -77,6 +77,7 @@ impl EventLog {
 
     /// The options have been checked.
     pub(crate) fn start(path: &Path, options: Options) -> Result<Self, OpenError> {
+        let path = &resolved(path);
         let lock = lock(path)?;
         let conn = schema::open_writer(path, options.busy_timeout)?;
         let fault = |error| Fault::new(path, &error);
@@ -88,8 +89,7 @@ impl EventLog {
         let syncer = match options.durability {
             Durability::CommitBeforeAccept => None,
             Durability::GroupCommit { at_most } => {
-                let database = conn.path().map_or_else(|| path.to_owned(), PathBuf::from);
-                let wal = beside(&database, "-wal");
+                let wal = beside(path, "-wal");
                 conn.execute_batch("PRAGMA synchronous = NORMAL").map_err(fault)?;
                 Some(Syncer::start(&wal, at_most, Arc::clone(&intake))?)
             }
@@ -117,7 +117,7 @@ impl EventLog {
         })
     }
 
-    /// The file, as it was given.
+    /// The file, with links in its path resolved.
     pub fn path(&self) -> &Path {
         &self.inner.path
     }
@@ -267,6 +267,18 @@ impl std::fmt::Debug for EventLog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("EventLog").field("path", &self.inner.path).finish_non_exhaustive()
     }
+}
+
+/// A log has one name, or two journals would lock two files. An absolute path
+/// is also no `file:` URI, and stays right when the program changes its folder.
+pub(crate) fn resolved(path: &Path) -> PathBuf {
+    let in_folder = || {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new(".")).canonicalize()?;
+        Ok::<_, std::io::Error>(folder.join(path.file_name().unwrap_or_default()))
+    };
+    // Where there is no folder, opening says so.
+    path.canonicalize().or_else(|_| in_folder()).unwrap_or_else(|_| path.to_owned())
 }
 
 /// Keeps other journals away from a log, in this process and in others. A file

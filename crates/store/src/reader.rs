@@ -9,6 +9,7 @@ use swarmbus_core::{Event, EventType, Timestamp, router::Pattern};
 use crate::{
     error::{Damage, Fault, OpenError, ReadError},
     event_row::{self, COLUMNS},
+    log::resolved,
     schema,
 };
 
@@ -196,7 +197,7 @@ impl LogReader {
     ///
     /// See [`OpenError`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
-        let path = path.as_ref().to_owned();
+        let path = resolved(path.as_ref());
         Ok(Self { conn: schema::open_reader(&path)?, path })
     }
 

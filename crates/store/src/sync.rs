@@ -52,7 +52,8 @@ impl Syncer {
         at_most: Duration,
         intake: Arc<Intake>,
     ) -> Result<Self, OpenError> {
-        let file = File::open(wal).map_err(|error| Fault::io(wal, &error))?;
+        // Some systems sync only what may be written.
+        let file = File::options().write(true).open(wal).map_err(|error| Fault::io(wal, &error))?;
         let shared = Arc::new(Shared {
             file,
             path: wal.to_owned(),

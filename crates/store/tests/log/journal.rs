@@ -220,6 +220,9 @@ async fn a_second_journal_is_refused_and_a_reader_is_not() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(&dir);
     assert!(matches!(EventLog::open(path(&dir)), Err(OpenError::InUse { .. })));
+    let link = dir.path().join("link.db");
+    std::os::unix::fs::symlink(path(&dir), &link).unwrap();
+    assert!(matches!(EventLog::open(link), Err(OpenError::InUse { .. })));
     log.append(&[Event::of("a", ()).with_id("1").with_timestamp(at(5))]).await.unwrap();
     assert_eq!(LogReader::open(path(&dir)).unwrap().count(&Query::new()).unwrap().pending, 1);
     log.close().await.unwrap();
