@@ -11,6 +11,8 @@
 //!   other settings make it earlier or later.
 //! - A call that was not made ends as the nearest in time of its handler. The
 //!   load that it would have put on the handler changes nothing.
+//! - A call that a time-out cut off is known by the dead letter it led to: a
+//!   failure that took no time, and one for all its tries.
 //! - Only breaker and retries are played through. Events that ended in another
 //!   layer (filters, bulkheads, rate limits, deadlines, fallbacks) stay as
 //!   they were. Retry budgets never run out, and jitter is left out.

@@ -99,7 +99,8 @@ pub(super) struct Arrival {
 }
 
 impl Recording {
-    /// The most lines that one recording takes in: about 100 MB of memory.
+    /// The most lines that one recording takes in; each takes some 200 bytes
+    /// of memory.
     pub const MAX_CALLS: usize = 1_000_000;
 
     /// An empty recording.
@@ -169,6 +170,11 @@ impl Recording {
         };
         if !open {
             self.open.remove(&key);
+            let failed = matches!(record.end, CallEnd::DeadLettered | CallEnd::GivenUp);
+            if failed && self.arrivals[arrival].calls.is_empty() {
+                // A call that a time-out cut off leaves no line of its own.
+                self.call(arrival, made(false));
+            }
             self.end(arrival, record.end);
         }
         true
@@ -179,6 +185,8 @@ impl Recording {
         let service = &mut self.services[arrival.service];
         service.recorded.calls += 1;
         service.recorded.retries += u64::from(!arrival.calls.is_empty());
+        // Most have one.
+        arrival.calls.reserve_exact(1);
         arrival.calls.push(made);
         self.handlers[service.handler].calls.push(made);
     }

@@ -171,7 +171,12 @@ impl<'a> Simulation<'a> {
                 }
                 Err(rejected) => {
                     self.moved(guard, arrival.service, rejected.transition, now);
-                    self.tallies[arrival.service].rejected_by_breaker += 1;
+                    if tries == 0 {
+                        self.tallies[arrival.service].rejected_by_breaker += 1;
+                    } else {
+                        // A retry that is refused leaves what it was to mend.
+                        self.give_up(arrival.service);
+                    }
                     return;
                 }
             },
@@ -206,8 +211,13 @@ impl<'a> Simulation<'a> {
             self.plan(now + delay, true, Step::Call { arrival: index, tries: tries + 1 });
             return;
         }
-        let service = &self.recording.services[arrival.service];
-        if self.recording.handlers[service.handler].gives_up {
+        self.give_up(arrival.service);
+    }
+
+    fn give_up(&mut self, service: usize) {
+        let handler = self.recording.services[service].handler;
+        let tally = &mut self.tallies[service];
+        if self.recording.handlers[handler].gives_up {
             tally.failed += 1;
         } else {
             tally.dead_lettered += 1;

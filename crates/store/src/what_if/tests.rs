@@ -119,6 +119,24 @@ fn urgent_events_pass_and_other_layers_stay_out_of_it() {
 }
 
 #[test]
+fn a_retry_that_the_breaker_refuses_leaves_a_dead_letter() {
+    let mut recording = recording([No]);
+    let backoff = Backoff::fixed(Duration::from_secs(4)).jitter(Jitter::None).max_tries(3);
+    let settings = Settings { retry: Some(backoff), ..breaker(1, 60) };
+    let baseline = recording.what_if(&settings, &off()).baseline;
+    assert_eq!((baseline.dead_lettered, baseline.rejected_by_breaker), (1, 0));
+    assert_eq!((baseline.calls, baseline.retries), (1, 0));
+}
+
+#[test]
+fn a_call_that_a_time_out_cut_off_counts_as_one_that_failed() {
+    let mut recording = Recording::new();
+    recording.push(line(1, 0, CallEnd::DeadLettered));
+    let what_if = recording.what_if(&off(), &breaker(1, 1));
+    assert_eq!((what_if.recorded.calls, what_if.changed.opens), (1, Some(1)));
+}
+
+#[test]
 fn a_handler_that_was_never_called_is_unknown() {
     let mut recording = recording([Rejected, Rejected]);
     let what_if = recording.what_if(&breaker(1, 1), &off());
