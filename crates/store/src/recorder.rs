@@ -3,7 +3,6 @@
 
 use std::{
     mem,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -17,6 +16,7 @@ use crate::{
     event_row::{IdColumn, id_from, id_of},
     log::EventLog,
     reader::LogReader,
+    stats::Counters,
     what_if::{CallEnd, CallRecord, Recording},
 };
 
@@ -29,7 +29,7 @@ use crate::{
 ///
 /// Rows go to the log's writer 256 at a time, or after a second with the next
 /// one; up to 65,536 wait while the disk is slow, and what comes then is
-/// counted in [`lost`](Self::lost). They are kept for as long as events are.
+/// counted in [`LogStats::calls_lost`](crate::LogStats::calls_lost). They are kept for as long as events are.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -61,7 +61,6 @@ use crate::{
 pub struct Recorder {
     log: EventLog,
     waiting: Mutex<Waiting>,
-    lost: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -94,12 +93,7 @@ impl Recorder {
     /// A recorder that writes into this log. It holds a handle of the log.
     pub fn new(log: &EventLog) -> Self {
         let waiting = Waiting { rows: Vec::new(), since: Instant::now() };
-        Self { log: log.clone(), waiting: Mutex::new(waiting), lost: AtomicU64::default() }
-    }
-
-    /// Rows that were not written because too many waited for the disk.
-    pub fn lost(&self) -> u64 {
-        self.lost.load(Relaxed)
+        Self { log: log.clone(), waiting: Mutex::new(waiting) }
     }
 
     fn note(&self, event: &Event, handler: &str, took: Duration, end: CallEnd) {
@@ -123,7 +117,7 @@ impl Recorder {
         if waiting.rows.len() < MAX_WAITING {
             waiting.rows.push(row);
         } else {
-            self.lost.fetch_add(1, Relaxed);
+            self.lose(1);
         }
         let due = waiting.rows.len() >= BATCH || waiting.since.elapsed() >= WITHIN;
         if due {
@@ -135,11 +129,15 @@ impl Recorder {
     fn hand_over(&self, waiting: &mut Waiting) {
         if let Some(room) = self.log.intake().try_room(1) {
             let rows = mem::take(&mut waiting.rows);
-            let count = rows.len() as u64;
+            let count = rows.len();
             if !self.log.job_in(room, move |conn| insert(conn, &rows)) {
-                self.lost.fetch_add(count, Relaxed);
+                self.lose(count);
             }
         }
+    }
+
+    fn lose(&self, rows: usize) {
+        Counters::add(&self.log.intake().counters.calls_lost, rows);
     }
 }
 
@@ -151,6 +149,7 @@ impl Drop for Recorder {
         );
         if !waiting.rows.is_empty() {
             self.hand_over(&mut waiting);
+            self.lose(waiting.rows.len());
         }
     }
 }

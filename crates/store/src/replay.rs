@@ -95,8 +95,8 @@ impl Progress {
         self.0.events.load(Relaxed)
     }
 
-    /// The timestamp of the last of them: from here on a replay that was
-    /// dropped may go on.
+    /// The timestamp of the last of them: a replay that was dropped may go on
+    /// from here. Events of this very time then come again.
     pub fn at(&self) -> Option<Timestamp> {
         Timestamp::from_micros(self.0.at.load(Relaxed))
     }

@@ -32,6 +32,9 @@ pub struct LogStats {
     /// Dead letters that were not written down because too many waited for
     /// the disk; their events have the status `dead`.
     pub letters_lost: u64,
+    /// Handler calls that a [`Recorder`](crate::Recorder) could not write down
+    /// because too many waited for the disk.
+    pub calls_lost: u64,
     /// Pending events that are no longer kept track of in memory
     /// ([`Options::max_pending`](crate::Options::max_pending)).
     pub forgotten: u64,
@@ -57,6 +60,7 @@ pub(crate) struct Counters {
     pub(crate) lost: AtomicU64,
     pub(crate) settlements_lost: AtomicU64,
     pub(crate) letters_lost: AtomicU64,
+    pub(crate) calls_lost: AtomicU64,
     pub(crate) forgotten: AtomicU64,
     pub(crate) aged_out: AtomicU64,
     pub(crate) syncs: AtomicU64,
@@ -80,6 +84,7 @@ impl Counters {
             lost: of(&self.lost),
             settlements_lost: of(&self.settlements_lost),
             letters_lost: of(&self.letters_lost),
+            calls_lost: of(&self.calls_lost),
             forgotten: of(&self.forgotten),
             aged_out: of(&self.aged_out),
             syncs: of(&self.syncs),
