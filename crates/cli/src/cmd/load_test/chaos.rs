@@ -1,5 +1,5 @@
 //! `load-test --chaos`: services that fail on purpose, and what the pipeline
-//! makes of it.
+//! makes of it; `cascade.rs` is about services that call each other.
 //!
 //! Start with [`run`]. Each kind of trouble has its file: `faults.rs` what goes
 //! wrong in calls, `outage.rs` the service that is down, `plan.rs` when events
@@ -8,6 +8,7 @@
 
 mod account;
 mod args;
+mod cascade;
 mod faults;
 mod outage;
 mod plan;
@@ -35,6 +36,7 @@ use tokio::{
 pub(crate) use self::args::ChaosArgs;
 use self::{
     account::Witness,
+    args::Scenario,
     outage::Recovery,
     plan::Plan,
     publisher::Published,
@@ -64,11 +66,16 @@ pub(crate) enum Nonsense {
     TooManyFaults,
     #[error("--outage is longer than --seconds")]
     OutageTooLong,
+    #[error("--store keeps events, and --chaos cascade has none")]
+    NoEvents,
 }
 
 /// Runs the chaos and reports. The exit code is 1 when an event is not
 /// accounted for, or when a service was not served again in time.
 pub(super) async fn run(args: Args) -> Result<ExitCode> {
+    if args.chaos.chaos == Some(Scenario::Cascade) {
+        return cascade::run(args).await;
+    }
     let plan = Plan::new(&args)?;
     let services = Arc::new(Services::new(&args, &plan)?);
     let mut memory = Memory::start();

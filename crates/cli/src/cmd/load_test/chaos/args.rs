@@ -44,8 +44,13 @@ pub(crate) struct ChaosArgs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Scenario {
-    /// Handlers, now and then, and one service as a whole.
+    /// Calls of handlers, now and then, and one service as a whole.
     Faults,
+    /// The last of five services that call each other: in the middle third it
+    /// hangs, once with circuit breakers and once without. There is no bus in
+    /// this; of the settings, only --seconds, --rate [default: 200] and --seed
+    /// count.
+    Cascade,
 }
 
 impl ChaosArgs {

@@ -1,0 +1,99 @@
+//! `--chaos cascade`: the same chain of services with circuit breakers and
+//! without, side by side.
+
+mod chain;
+
+use std::{
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use anyhow::Result;
+use serde::Serialize;
+use tokio::time::Instant;
+
+use self::chain::{Load, Outcome};
+use super::{Nonsense, args::Scenario};
+use crate::cmd::load_test::{
+    args::Args,
+    memory::Memory,
+    progress,
+    report::print,
+    table::{count, lay_out},
+};
+
+/// Calls per second of each chain.
+const RATE: f64 = 200.0;
+
+/// Both runs.
+#[derive(Debug, Serialize)]
+struct Report {
+    scenario: Scenario,
+    seconds: f64,
+    /// Ended by Ctrl-C.
+    interrupted: bool,
+    without_breakers: Outcome,
+    with_breakers: Outcome,
+    /// Breakers leave at most half of what a failure does to others.
+    halved: bool,
+}
+
+/// Runs both chains at once. The exit code is 1 when breakers do not halve the
+/// calls that were hit.
+pub(super) async fn run(args: Args) -> Result<ExitCode> {
+    if args.store.is_some() {
+        return Err(Nonsense::NoEvents.into());
+    }
+    let per_second = args.rate.unwrap_or(RATE);
+    let load = Load { seed: args.seed, per_second, length: args.seconds };
+    let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let chain = |breakers| tokio::spawn(chain::run(load, breakers, stop.clone(), done.clone()));
+    let started = Instant::now();
+    let (without, with) = (chain(false), chain(true));
+    let mut memory = Memory::start();
+    let interrupted = progress::wait(load.length, || done.load(Relaxed), &mut memory).await;
+    if interrupted {
+        stop.store(true, Relaxed);
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    let (without_breakers, with_breakers) = (without.await??, with.await??);
+    let report = Report {
+        scenario: Scenario::Cascade,
+        seconds,
+        interrupted,
+        without_breakers,
+        with_breakers,
+        halved: with_breakers.cascaded() * 2 <= without_breakers.cascaded(),
+    };
+    print(&if args.json { serde_json::to_string(&report)? } else { report.table() })?;
+    let passed = report.halved || interrupted;
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+impl Report {
+    fn table(&self) -> String {
+        let interrupted = if self.interrupted { ", interrupted" } else { "" };
+        let verdict = if self.halved { "at most half with them" } else { "NOT HALVED with them" };
+        let [without, with] = [&self.without_breakers, &self.with_breakers].map(|run| {
+            format!(
+                "{} of {}: {} failed, {} were held up",
+                count(run.cascaded()),
+                count(run.calls - run.in_need),
+                count(run.failed),
+                count(run.held_up)
+            )
+        });
+        lay_out(vec![
+            ("ran for", format!("{:.2} s{interrupted}", self.seconds)),
+            ("calls of each chain", count(self.without_breakers.calls)),
+            ("needed what hung", count(self.without_breakers.in_need)),
+            ("others hit without breakers", without),
+            ("others hit with breakers", with),
+            ("breakers opened", format!("{} times", count(self.with_breakers.trips))),
+            ("cascade", verdict.to_owned()),
+        ])
+    }
+}
