@@ -3,7 +3,9 @@
 pub mod breaker;
 pub mod bus;
 pub mod codec;
+pub mod pipeline;
 pub mod router;
+pub mod store;
 
 /// Numbers below `below` in an order that no predictor learns, and the same
 /// on every run and for every side.
@@ -25,7 +27,14 @@ mod tests {
     /// All checks of results, in a moment: nothing is measured.
     #[test]
     fn every_side_of_every_case_does_its_work() {
-        let cases = [bus::cases(), breaker::cases(), router::cases(), codec::cases()];
+        let cases = [
+            bus::cases(),
+            breaker::cases(),
+            router::cases(),
+            codec::cases(),
+            pipeline::cases(),
+            store::cases(),
+        ];
         for mut case in cases.into_iter().flatten() {
             for side in &mut case.sides {
                 assert!(!(side.run)(1_000).is_zero(), "{} of {}", side.name, case.name);

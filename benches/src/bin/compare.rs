@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use swarmbus_benches::{
-    compare::{breaker, bus, codec, router},
+    compare::{breaker, bus, codec, pipeline, router, store},
     harness::{Case, Effort, Row, table},
 };
 
@@ -29,7 +29,9 @@ enum Group {
     Bus,
     Breaker,
     Codec,
+    Pipeline,
     Router,
+    Store,
     All,
 }
 
@@ -55,6 +57,12 @@ fn main() -> anyhow::Result<()> {
     }
     if wants(Group::Codec) {
         rows.extend(measure(codec::cases()));
+    }
+    if wants(Group::Pipeline) {
+        rows.extend(measure(pipeline::cases()));
+    }
+    if wants(Group::Store) {
+        rows.extend(measure(store::cases()));
     }
     println!("{}", table(&rows));
     if let Some(path) = arguments.json {

@@ -28,7 +28,9 @@ enum Group {
     Bus,
     Breaker,
     Codec,
+    Pipeline,
     Router,
+    Store,
     All,
 }
 
