@@ -29,7 +29,7 @@ pub use ty::EventType;
 /// One message of a swarm.
 ///
 /// Setters consume and return the event, so that one is written in a single
-/// expression. Fields that most events lack (target, deadline, hops, …) live
+/// expression. Fields that most events lack (target, session, hops, …) live
 /// behind one shared pointer: an event without them stays small, and a clone
 /// is a handful of copied words.
 ///
@@ -51,6 +51,9 @@ pub struct Event {
     source: Str,
     payload: Bytes,
     timestamp: Option<Timestamp>,
+    /// Not among the rare ones: handlers with a time-out lower it, and that
+    /// should not allocate.
+    deadline: Option<Timestamp>,
     /// Distinguishes events of one microsecond; 0 until the event is stamped.
     nonce: u64,
     extra: Option<Arc<Extra>>,
@@ -67,7 +70,6 @@ pub(crate) struct Extra {
     pub(crate) correlation_id: Option<EventId>,
     pub(crate) causation_id: Option<EventId>,
     pub(crate) traceparent: Option<Str>,
-    pub(crate) deadline: Option<Timestamp>,
     pub(crate) hops: Vec<Str>,
     pub(crate) attributes: Vec<(Str, Str)>,
 }
@@ -91,6 +93,7 @@ impl Event {
             source: Str::const_new(""),
             payload: bytes,
             timestamp: None,
+            deadline: None,
             nonce: 0,
             extra: None,
             priority: Priority::DEFAULT,
@@ -176,8 +179,9 @@ impl Event {
     /// After this moment the event is worth nothing: it expires instead of
     /// being handled.
     #[must_use]
-    pub fn with_deadline(self, deadline: Timestamp) -> Self {
-        self.set(|extra| extra.deadline = Some(deadline))
+    pub fn with_deadline(mut self, deadline: Timestamp) -> Self {
+        self.deadline = Some(deadline);
+        self
     }
 
     /// Appends one place that forwarded this event.
@@ -312,7 +316,7 @@ impl Event {
     /// See [`with_deadline`](Self::with_deadline).
     #[inline]
     pub fn deadline(&self) -> Option<Timestamp> {
-        self.extra()?.deadline
+        self.deadline
     }
 
     /// The places that forwarded it, first to last.
@@ -384,9 +388,11 @@ impl Event {
         mut self,
         timestamp: Option<Timestamp>,
         nonce: u64,
+        deadline: Option<Timestamp>,
         extra: Extra,
     ) -> Self {
         self.timestamp = timestamp;
+        self.deadline = deadline;
         self.nonce = nonce;
         self.extra = (extra != Extra::default()).then(|| Arc::new(extra));
         self

@@ -200,7 +200,12 @@ impl Event {
         let left = cause.budget().map(|budget| pay(budget, cost)).transpose()?;
         let budget = self.budget().into_iter().chain(left).min();
 
-        Ok(self.set(|extra| {
+        let deadline = self.deadline().into_iter().chain(cause.deadline()).min();
+        let timed = match deadline {
+            Some(at) => self.with_deadline(at),
+            None => self,
+        };
+        Ok(timed.set(|extra| {
             let id = cause.id();
             let inherit = |own: &mut Option<Str>, other: Option<&str>| {
                 if own.is_none() {
@@ -213,7 +218,6 @@ impl Event {
                 extra.correlation_id = cause.correlation_id().cloned().or_else(|| id.clone());
             }
             extra.causation_id = id;
-            extra.deadline = extra.deadline.into_iter().chain(cause.deadline()).min();
             extra.hops = extended(cause.hops(), by);
             if let Some(budget) = budget {
                 extra.put_budget(budget);

@@ -22,7 +22,7 @@ pub(super) fn event(view: &EventView<'_>) -> Result<Event, DecodeError> {
     Ok(Event::new(ty, Payload::raw(view.content(), view.payload()))
         .with_source(source)
         .with_priority(view.priority())
-        .restored(view.timestamp(), view.nonce(), extra))
+        .restored(view.timestamp(), view.nonce(), view.deadline(), extra))
 }
 
 fn extra(view: &EventView<'_>) -> Result<Extra, DecodeError> {
@@ -42,7 +42,6 @@ fn extra(view: &EventView<'_>) -> Result<Extra, DecodeError> {
         traceparent: view
             .optional(Section::Traceparent, flag::TRACEPARENT, Traceparent)?
             .map(Str::from),
-        deadline: view.deadline(),
         hops: hops(view)?,
         attributes: attributes(
             view.section(Section::Attributes),

@@ -27,6 +27,8 @@ pub(super) fn header(
     out.bytes[record::TYPE_LEN] = ty.as_str().len() as u8;
     out.len += ty.as_str().len();
     out.string(Field::Source, record::SOURCE_LEN, event.source())?;
+    let deadline = event.deadline().map_or(0, Timestamp::as_micros);
+    out.put(record::DEADLINE, deadline.to_le_bytes());
     if let Some(extra) = event.extra() {
         out.extra(extra)?;
     }
@@ -111,7 +113,6 @@ impl Header<'_> {
             self.flags |= flag::TRACEPARENT;
             self.string(Traceparent, record::TRACEPARENT_LEN, traceparent)?;
         }
-        self.put(record::DEADLINE, extra.deadline.map_or(0, Timestamp::as_micros).to_le_bytes());
         self.hops(&extra.hops)?;
         self.attributes(&extra.attributes)
     }

@@ -8,7 +8,8 @@ fn at(micros: u64) -> Timestamp {
 
 #[test]
 fn an_event_stays_within_two_cache_lines() {
-    assert!(size_of::<Event>() <= 112, "{}", size_of::<Event>());
+    // With 8 bytes for the time at which a queue got it.
+    assert!(size_of::<Event>() <= 120, "{}", size_of::<Event>());
 }
 
 #[test]

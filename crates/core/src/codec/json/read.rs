@@ -51,6 +51,7 @@ pub fn from_json_with(json: &[u8], limits: &Limits) -> Result<Event, FromJsonErr
     let payload = members.payload()?;
     let timestamp = members.time("time")?;
     let (id, nonce) = members.id(timestamp)?;
+    let deadline = members.time("deadline")?;
     let extra = Extra {
         id,
         target: members.target()?,
@@ -58,7 +59,6 @@ pub fn from_json_with(json: &[u8], limits: &Limits) -> Result<Event, FromJsonErr
         correlation_id: members.text("correlationid")?.map(|text| text.as_str().into()),
         causation_id: members.text("causationid")?.map(|text| text.as_str().into()),
         traceparent: members.text("traceparent")?,
-        deadline: members.time("deadline")?,
         hops: match members.text("hops")? {
             Some(text) => split(&text).ok_or(FromJsonError::Hops)?,
             None => Vec::new(),
@@ -69,7 +69,7 @@ pub fn from_json_with(json: &[u8], limits: &Limits) -> Result<Event, FromJsonErr
     Ok(Event::new(ty, payload)
         .with_source(source)
         .with_priority(priority)
-        .restored(timestamp, nonce, extra))
+        .restored(timestamp, nonce, deadline, extra))
 }
 
 /// The members of the document that nobody has taken yet. The values are
