@@ -146,6 +146,9 @@ pub fn cancelled() -> impl Future<Output = ()> + Send + Sync + 'static {
 
 /// How long the calls around this one have left; `None` without a limit.
 pub(crate) fn left() -> Option<Duration> {
+    if CALLS.with_borrow(Vec::is_empty) {
+        return None;
+    }
     let now = Instant::now();
     outer_limit(now).map(|until| until.saturating_duration_since(now))
 }
