@@ -6,11 +6,9 @@
 
 use std::{
     collections::VecDeque,
-    sync::atomic::{AtomicI64, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
-use ahash::AHashMap;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rusqlite::Connection;
 use swarmbus::Settlement;
@@ -18,8 +16,13 @@ use swarmbus_core::EventId;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::{
-    error::WriteError, event_row::EventRow, letters::LetterNews, options::Options, settle::Settled,
+    error::WriteError,
+    event_row::EventRow,
+    letters::LetterNews,
+    options::Options,
+    settle::Settled,
     stats::Counters,
+    tracked::{Place, Tracked},
 };
 
 /// Settlements are written with the next events, or after this long without.
@@ -40,23 +43,12 @@ pub(crate) struct Intake {
     room: Semaphore,
     queue: u32,
     max_pending: usize,
-    /// Events up to this time may be pending without being tracked.
-    untracked_until: AtomicI64,
     pub(crate) counters: Counters,
 }
 
 struct State {
     work: Work,
-    /// Where the accepted events are that nobody has settled.
-    pending: AHashMap<EventId, Pending>,
-    next_seq: i64,
-    /// Events from this on came since the log was opened.
-    opened_at: i64,
-    /// Events before this, which were there when the log was opened, are
-    /// settled or in `pending`.
-    recovered_below: i64,
-    /// The first event that is pending and not tracked here.
-    forgotten_from: i64,
+    tracked: Tracked,
     /// When the oldest settlement came that waits.
     waiting_since: Option<Instant>,
     /// The last transaction failed: settlements alone are not worth another
@@ -72,14 +64,6 @@ struct State {
 pub(crate) enum End {
     Closed,
     Panicked,
-}
-
-#[derive(Clone, Copy)]
-struct Pending {
-    seq: i64,
-    /// It was in the log before it was accepted this time: if the bus does
-    /// not want it after all, it stays pending.
-    again: bool,
 }
 
 /// What the writer takes at once, and writes in one transaction.
@@ -102,24 +86,6 @@ pub(crate) struct Append {
     pub(crate) reply: Option<oneshot::Sender<Result<(), WriteError>>>,
 }
 
-/// Where an event goes.
-#[derive(Clone, Copy)]
-pub(crate) enum Place {
-    /// A new row.
-    New(i64),
-    /// The row that it is pending in; a new one if that was never written.
-    Again(i64),
-}
-
-impl Place {
-    fn new_seq(self) -> Option<i64> {
-        match self {
-            Self::New(seq) => Some(seq),
-            Self::Again(_) => None,
-        }
-    }
-}
-
 /// Something else to do within the transaction.
 pub(crate) trait Job: Send {
     /// Does it. What fails is undone, and the rest of the transaction goes on.
@@ -129,17 +95,11 @@ pub(crate) trait Job: Send {
 }
 
 impl Intake {
-    /// `next_seq` and `settled_below` as the log says; `newest` is the latest
-    /// time of an event in it.
-    pub(crate) fn new(options: &Options, next_seq: i64, settled_below: i64, newest: i64) -> Self {
+    pub(crate) fn new(options: &Options, tracked: Tracked) -> Self {
         Self {
             state: Mutex::new(State {
                 work: Work::default(),
-                pending: AHashMap::new(),
-                next_seq,
-                opened_at: next_seq,
-                recovered_below: if settled_below < next_seq { settled_below } else { i64::MAX },
-                forgotten_from: i64::MAX,
+                tracked,
                 waiting_since: None,
                 retry_at: None,
                 asleep: false,
@@ -149,7 +109,6 @@ impl Intake {
             room: Semaphore::new(options.queue),
             queue: u32::try_from(options.queue).unwrap_or(u32::MAX),
             max_pending: options.max_pending,
-            untracked_until: AtomicI64::new(newest),
             counters: Counters::default(),
         }
     }
@@ -183,7 +142,8 @@ impl Intake {
     ) -> Result<(), WriteError> {
         let mut state = self.lock()?;
         self.make_room(&mut state, rows.len());
-        let rows = rows.into_iter().map(|row| (state.place(&row.id), row)).collect();
+        let rows = rows.into_iter().map(|row| (state.tracked.place(&row.id, row.timestamp), row));
+        let rows = rows.collect();
         state.work.appends.push(Append { rows, reply });
         self.ring(&mut state, room);
         Ok(())
@@ -208,22 +168,12 @@ impl Intake {
     /// Leaves word of what became of an event.
     pub(crate) fn settle(&self, id: EventId, timestamp: i64, settlement: Settlement) {
         let Ok(mut state) = self.lock() else { return };
-        let settled = match state.pending.remove(&id) {
-            Some(pending) if pending.again && settlement == Settlement::Withdrawn => {
-                state.pending.insert(id, pending);
-                return;
-            }
-            Some(Pending { seq, .. }) => Settled::at(seq, settlement),
-            // It did not get as far as the log, or cannot be told from one
-            // that was there before: an event too many is better than one
-            // too few.
-            None if settlement == Settlement::Withdrawn => return,
-            None if state.work.settled.len() >= self.max_pending => {
-                Counters::add(&self.counters.settlements_lost, 1);
-                return;
-            }
-            None => Settled::named(id, timestamp, settlement),
-        };
+        let Some(settled) = state.tracked.settle(id, timestamp, settlement) else { return };
+        // One that was tracked has had its place since it was accepted.
+        if settled.seq().is_none() && state.work.settled.len() >= self.max_pending {
+            Counters::add(&self.counters.settlements_lost, 1);
+            return;
+        }
         state.work.settled.push(settled);
         self.nudge(&mut state);
     }
@@ -250,23 +200,12 @@ impl Intake {
         }
     }
 
-    /// Sees to it that what is tracked has a limit. What is forgotten stays
-    /// pending in the log.
+    /// Sees to it that what is tracked has a limit.
     fn make_room(&self, state: &mut State, more: usize) {
-        let tracked = state.pending.len() + state.work.settled.len() + more;
-        if tracked <= self.max_pending || state.pending.is_empty() {
-            return;
+        let tracked = state.tracked.len() + state.work.settled.len() + more;
+        if tracked > self.max_pending {
+            Counters::add(&self.counters.forgotten, state.tracked.forget(more));
         }
-        let mut seqs: Vec<i64> = state.pending.values().map(|pending| pending.seq).collect();
-        // More than one at a time, as finding them takes looking at all.
-        let nth = (seqs.len() / 8).max(more).min(seqs.len() - 1);
-        let (_, &mut last, _) = seqs.select_nth_unstable(nth);
-        let before = state.pending.len();
-        let first = seqs.iter().copied().min().unwrap_or(last);
-        state.pending.retain(|_, pending| pending.seq > last);
-        state.forgotten_from = state.forgotten_from.min(first);
-        self.untracked_until.store(i64::MAX, Relaxed);
-        Counters::add(&self.counters.forgotten, before - state.pending.len());
     }
 
     /// Waits for something to write, at most until `deadline`.
@@ -298,12 +237,6 @@ impl Intake {
         work
     }
 
-    /// Whether an event of this time may be in the log, pending, without being
-    /// tracked: from before the log was opened, or forgotten.
-    pub(crate) fn may_be_there(&self, timestamp: i64) -> bool {
-        timestamp <= self.untracked_until.load(Relaxed)
-    }
-
     /// The transaction is committed. `found` are events that turned out to be
     /// in the log already: their ids, the place they would have had, and the
     /// one they have.
@@ -311,9 +244,7 @@ impl Intake {
         let mut state = self.state.lock();
         state.retry_at = None;
         for (id, planned, seq) in found {
-            if let Some(pending) = state.pending.get_mut(&id).filter(|p| p.seq == planned) {
-                *pending = Pending { seq, again: true };
-            }
+            state.tracked.found(&id, planned, seq);
         }
     }
 
@@ -322,10 +253,8 @@ impl Intake {
         let mut state = self.state.lock();
         state.retry_at = Some(retry_at);
         for (place, row) in work.appends.iter().flat_map(|append| &append.rows) {
-            if let Place::New(seq) = *place
-                && state.pending.get(&row.id).is_some_and(|pending| pending.seq == seq)
-            {
-                state.pending.remove(&row.id);
+            if let Some(planned) = place.new_seq() {
+                state.tracked.not_written(&row.id, planned);
             }
         }
         state.work.settled.append(&mut work.settled);
@@ -344,36 +273,26 @@ impl Intake {
     /// is written.
     pub(crate) fn settled_below(&self) -> i64 {
         let state = self.state.lock();
-        let pending = state.pending.values().map(|pending| pending.seq);
-        let waiting = state.work.settled.iter().filter_map(Settled::seq);
-        let first = pending.chain(waiting).min().unwrap_or(state.next_seq);
-        first.min(state.recovered_below).min(state.forgotten_from)
+        state.tracked.settled_below(state.work.settled.iter().filter_map(Settled::seq))
     }
 
-    /// Events before `below` that were there when the log was opened have been
-    /// offered again.
+    /// See [`Tracked::recovered`].
     pub(crate) fn recovered(&self, below: i64) {
-        let mut state = self.state.lock();
-        let below = if below < state.opened_at { below } else { i64::MAX };
-        state.recovered_below = state.recovered_below.max(below);
+        self.state.lock().tracked.recovered(below);
     }
 
-    /// An event was not offered again after all.
+    /// See [`Tracked::left_pending`].
     pub(crate) fn left_pending(&self, seq: i64) {
-        let mut state = self.state.lock();
-        state.forgotten_from = state.forgotten_from.min(seq);
+        self.state.lock().tracked.left_pending(seq);
     }
 
-    /// From where to where events may be pending that were there when the log
-    /// was opened.
+    /// See [`Tracked::unrecovered`].
     pub(crate) fn unrecovered(&self) -> Option<(i64, i64)> {
-        let state = self.state.lock();
-        (state.recovered_below < state.opened_at)
-            .then_some((state.recovered_below, state.opened_at))
+        self.state.lock().tracked.unrecovered()
     }
 
     pub(crate) fn pending(&self) -> usize {
-        self.state.lock().pending.len()
+        self.state.lock().tracked.len()
     }
 
     /// Takes nothing more. What was left before is still written, unless the
@@ -420,18 +339,6 @@ impl From<End> for WriteError {
 }
 
 impl State {
-    /// Where an event goes, from now on pending.
-    fn place(&mut self, id: &EventId) -> Place {
-        if let Some(pending) = self.pending.get_mut(id) {
-            pending.again = true;
-            return Place::Again(pending.seq);
-        }
-        let seq = self.next_seq;
-        self.next_seq += 1;
-        self.pending.insert(id.clone(), Pending { seq, again: false });
-        Place::New(seq)
-    }
-
     /// When settlements and letters are to be written at the latest.
     fn due(&self) -> Option<Instant> {
         let since = self.waiting_since?;

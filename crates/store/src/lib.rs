@@ -71,6 +71,7 @@ mod schema;
 mod settle;
 mod stats;
 mod sync;
+mod tracked;
 pub mod what_if;
 mod writer;
 

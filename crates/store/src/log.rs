@@ -24,6 +24,7 @@ use crate::{
     schema,
     stats::LogStats,
     sync::Syncer,
+    tracked::Tracked,
     writer::Writer,
 };
 
@@ -85,7 +86,7 @@ impl EventLog {
         let next_seq = number("SELECT coalesce(max(seq), 0) + 1 FROM events")?;
         let newest = number("SELECT coalesce(max(timestamp), 0) FROM events")?;
         let settled_below = number("SELECT settled_below FROM log_state")?;
-        let intake = Arc::new(Intake::new(&options, next_seq, settled_below, newest));
+        let intake = Arc::new(Intake::new(&options, Tracked::new(next_seq, settled_below, newest)));
         let syncer = match options.durability {
             Durability::CommitBeforeAccept => None,
             Durability::GroupCommit { at_most } => {

@@ -14,13 +14,14 @@ use swarmbus_core::EventId;
 use crate::{
     error::{Fault, WriteError},
     event_row::{self, IdColumn},
-    intake::{Append, End, Intake, Job, Place, Work},
+    intake::{Append, End, Intake, Job, Work},
     letters,
     options::{OnFailure, Options},
     retention::Retention,
     settle,
     stats::Counters,
     sync::Syncer,
+    tracked::Place,
 };
 
 /// After a failure, settlements that nobody waits for try again so much later.
@@ -121,7 +122,7 @@ impl Writer {
         let first_new = work.first_new();
         let (old, new) = settle::split(&mut work.settled, first_new);
         settle::write(&tx, old).map_err(fault)?;
-        append(&tx, &work.appends, &self.intake, &mut written).map_err(fault)?;
+        append(&tx, &work.appends, &mut written).map_err(fault)?;
         settle::write(&tx, new).map_err(fault)?;
         letters::write(&tx, &work.letters, self.options.max_letters).map_err(fault)?;
         if work.last || self.marked_at.elapsed() >= MARK_EVERY {
@@ -172,12 +173,7 @@ impl Writer {
 }
 
 /// Writes the events of all who wait.
-fn append(
-    tx: &Transaction<'_>,
-    appends: &[Append],
-    intake: &Intake,
-    written: &mut Written,
-) -> rusqlite::Result<()> {
+fn append(tx: &Transaction<'_>, appends: &[Append], written: &mut Written) -> rusqlite::Result<()> {
     let mut insert = event_row::insert(tx)?;
     let mut again =
         tx.prepare_cached("UPDATE events SET retry_count = retry_count + 1 WHERE seq = ?1")?;
@@ -187,7 +183,7 @@ fn append(
     )?;
     for (place, row) in appends.iter().flat_map(|append| &append.rows) {
         let seq = match *place {
-            Place::New(seq) if intake.may_be_there(row.timestamp) => {
+            Place::Unless(seq) => {
                 let mut rows = find.query(params![row.timestamp, IdColumn(&row.id)])?;
                 let mut at = None;
                 // To its end, or the update is not done.
