@@ -74,6 +74,23 @@ async fn a_full_database_refuses_and_goes_on_when_there_is_space() {
 }
 
 #[tokio::test]
+async fn each_commit_is_synced_or_a_sync_follows() {
+    let dir = tempfile::tempdir().unwrap();
+    let synchronous =
+        |conn: &Connection| conn.query_row("PRAGMA synchronous", (), |row| row.get::<_, i64>(0));
+    let log = open(&dir, options());
+    assert_eq!(log.write(synchronous).await.unwrap(), 2, "FULL");
+    log.close().await.unwrap();
+
+    let log = open(&dir, options().durability(Durability::GROUP));
+    assert_eq!(log.write(synchronous).await.unwrap(), 1, "NORMAL");
+    log.append(&events(0..1)).await.unwrap();
+    while log.stats().syncs == 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
 async fn a_job_that_fails_is_undone_and_the_events_beside_it_are_not() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(&dir, options());
