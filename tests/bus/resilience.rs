@@ -260,6 +260,32 @@ async fn a_time_out_asks_then_drops() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_panics_when_it_is_dropped_ends_nobody() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("on the way out");
+        }
+    }
+    let bus = Bus::builder().workers(1).build().unwrap();
+    let hang = |_| async {
+        let _bomb = Bomb;
+        pending::<()>().await;
+    };
+    let here = bus.subscribe("x").timeout(SECOND).handle_async(hang).unwrap();
+    let there =
+        bus.subscribe("x").timeout(SECOND).bulkhead(Bulkhead::new()).handle_async(hang).unwrap();
+    publish(&bus, ["a", "b"]).await;
+    settle(&bus).await;
+    assert_eq!((here.outcomes().dead_lettered, there.outcomes().dead_lettered), (2, 2));
+    // Cut off by a shutdown, too.
+    publish(&bus, ["c"]).await;
+    detached(&bus, 0).await;
+    let _ = bus.shutdown(SECOND / 2).await;
+    assert!(bus.ledger().balances() && bus.ledger().detached == 0, "{}", bus.ledger());
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_handler_causes_is_over_before_the_handler() {
     let bus = Bus::builder().build().unwrap();
     let weak = bus.downgrade();

@@ -150,17 +150,30 @@ impl FutureSlots {
     ) -> HandlerResult {
         // Taken out, not locked: a nested call through the same runner finds
         // the slot empty and allocates.
-        let mut slot = self.0[runner].lock().take();
-        in_handler(bus, || handler.start(event, &mut slot))?;
-        let Some(future) = slot.as_mut() else { return Ok(()) };
+        let mut in_use = InUse(self.0[runner].lock().take());
+        in_handler(bus, || handler.start(event, &mut in_use.0))?;
+        let Some(future) = in_use.0.as_mut() else { return Ok(()) };
         // The last is nobody's in particular: whoever calls has set a frame.
         let own = runner + 1 < self.0.len();
         let frame = own.then_some(Frame::Runner(runner));
         let result = Guarded { future, bus, frame }.await;
-        let earlier = std::mem::replace(&mut *self.0[runner].lock(), slot);
+        let earlier = std::mem::replace(&mut *self.0[runner].lock(), in_use.0.take());
         // What a nested call left there is the program's to drop, unlocked.
         drop(earlier);
         result
+    }
+}
+
+/// A slot that was taken out. Dropped with a future in it, the call was cut off:
+/// what the program's destructors then do must not end a worker.
+struct InUse(FutureSlot);
+
+impl Drop for InUse {
+    #[inline]
+    fn drop(&mut self) {
+        if self.0.is_some() && catch_unwind(AssertUnwindSafe(|| drop(self.0.take()))).is_err() {
+            tracing::error!("a handler that was cut off panicked when dropped");
+        }
     }
 }
 

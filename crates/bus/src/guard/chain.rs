@@ -1,14 +1,14 @@
 //! What a guard falls back on, in order.
 
 use std::{
-    future::{Future, poll_fn},
+    future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
-    task::Poll,
 };
 
 use super::{cache::Cache, error::CallError};
+use crate::handler::contained;
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -35,12 +35,8 @@ impl<T, E> Link<T, E> {
     pub(super) async fn serve(&self, key: &str, error: &CallError<E>) -> Option<T> {
         match self {
             Self::Operation(_, operation) => {
-                let mut future = quietly(|| operation(error))?;
-                let caught = poll_fn(|cx| match quietly(|| future.as_mut().poll(cx)) {
-                    Some(polled) => polled.map(Some),
-                    None => Poll::Ready(None),
-                });
-                caught.await?.ok()
+                let future = quietly(|| operation(error))?;
+                contained(future).await.ok()?.ok()
             }
             Self::Cached(_, cache) => quietly(|| cache.get(key)).flatten(),
             Self::Value(_, value) => quietly(value),

@@ -98,11 +98,11 @@ impl<'a> Try<'a> {
         })?;
         let permit = match permit {
             // The breaker may have opened meanwhile.
-            Some(permit) if !permit.is_probe() => {
+            Some(permit) if !permit.is_probe() && !self.priority.bypasses_breaker() => {
                 drop(permit);
                 self.ask()?
             }
-            probe => probe,
+            other => other,
         };
         Ok(Admitted { permit, place: Some(place) })
     }

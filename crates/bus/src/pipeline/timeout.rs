@@ -1,7 +1,8 @@
 //! Layer: time limits. Stops what takes too long, gently first.
 //!
 //! At the limit the call is asked to stop: [`cancelled`] resolves inside it.
-//! If it goes on, it is dropped a tenth of the limit later. A call inside
+//! What it then comes to counts if it is a success; an error is a time-out. If
+//! it goes on, it is dropped a tenth of the limit later. A call inside
 //! another is over, grace and all, before the one around it must be
 //! ([`Tier::within`]).
 //!
