@@ -107,9 +107,9 @@ impl RulesWatch {
     pub(crate) async fn start(bus: &Bus, path: &Path) -> Result<Self, WatchRulesError> {
         let path = std::path::absolute(path)
             .map_err(|source| RulesError::Read { path: path.to_owned(), source })?;
-        let look = Look::at(path.clone()).await;
-        let seen = Seen::of(&look.read);
-        let rules = look.rules?;
+        let read = aside(&path, read_file).await;
+        let seen = Seen::of(&read);
+        let rules = rules_of(&path, read).await?;
         let routing = Arc::new(bus.use_rules(rules)?);
         let first = RulesState { loaded: 1, last_error: None, watcher: WatcherState::Watching };
         let (tell, state) = watch::channel(first);
@@ -173,44 +173,31 @@ enum Seen {
 }
 
 impl Seen {
-    fn of(read: &Result<String, std::io::ErrorKind>) -> Self {
+    fn of(read: &Result<String, RulesError>) -> Self {
         match read {
             Ok(text) => Self::Text(text.clone()),
-            Err(kind) => Self::Nothing(*kind),
+            Err(RulesError::Read { source, .. }) => Self::Nothing(source.kind()),
+            Err(RulesError::Invalid { .. }) => Self::Nothing(std::io::ErrorKind::InvalidData),
         }
     }
 }
 
-/// One look at the file.
-struct Look {
-    read: Result<String, std::io::ErrorKind>,
-    rules: Result<Rules, RulesError>,
+/// Does something with the file on a thread that may block: the disk may be
+/// slow, and so is compiling regexes.
+async fn aside<T: Send + 'static>(
+    path: &Path,
+    work: impl FnOnce(&Path) -> Result<T, RulesError> + Send + 'static,
+) -> Result<T, RulesError> {
+    let path = path.to_owned();
+    let own = path.clone();
+    spawn_blocking(move || work(&own))
+        .await
+        .unwrap_or_else(|stopped| Err(RulesError::Read { path, source: stopped.into() }))
 }
 
-impl Look {
-    /// On a thread that may block: the disk may be slow, and so is compiling
-    /// regexes.
-    async fn at(path: PathBuf) -> Self {
-        let looked = spawn_blocking(move || match read_file(&path) {
-            Ok(text) => {
-                let rules = parse(&text).map_err(|fault| fault.of_file(&path));
-                Self { read: Ok(text), rules }
-            }
-            Err(error) => Self { read: Err(kind(&error)), rules: Err(error) },
-        });
-        looked.await.unwrap_or_else(|stopped| {
-            let source = std::io::Error::other(stopped);
-            let error = RulesError::Read { path: PathBuf::new(), source };
-            Self { read: Err(kind(&error)), rules: Err(error) }
-        })
-    }
-}
-
-fn kind(error: &RulesError) -> std::io::ErrorKind {
-    match error {
-        RulesError::Read { source, .. } => source.kind(),
-        RulesError::Invalid { .. } => std::io::ErrorKind::InvalidData,
-    }
+async fn rules_of(path: &Path, read: Result<String, RulesError>) -> Result<Rules, RulesError> {
+    let text = read?;
+    aside(path, move |path| parse(&text).map_err(|fault| fault.of_file(path))).await
 }
 
 /// The task behind a [`RulesWatch`].
@@ -290,7 +277,7 @@ impl Follower {
             tracing::warn!(%file, why, ?wait, "the watcher of the rules failed, it is restarted");
             (wait, false)
         } else {
-            if self.eyes.state() != WatcherState::Polling {
+            if self.tell.borrow().watcher != WatcherState::Polling {
                 tracing::error!(%file, why, "the watcher of the rules failed, polling instead");
             }
             (RECOVERY, true)
@@ -316,14 +303,14 @@ impl Follower {
     /// Reads the file and puts its rules to work if they are others. `None`
     /// if nobody holds the rules any more.
     async fn look(&mut self) -> Option<()> {
-        let look = Look::at(self.path.clone()).await;
-        let routing = self.routing.upgrade()?;
-        let seen = Seen::of(&look.read);
+        let read = aside(&self.path, read_file).await;
+        let seen = Seen::of(&read);
         if seen == self.seen {
-            return Some(());
+            return self.routing.upgrade().map(drop);
         }
         self.seen = seen;
-        let done = look.rules.map_err(WatchRulesError::from);
+        let done = rules_of(&self.path, read).await.map_err(WatchRulesError::from);
+        let routing = self.routing.upgrade()?;
         match done.and_then(|rules| Ok(routing.replace(rules)?)) {
             Ok(()) => {
                 tracing::info!(file = %self.path.display(), "new rules are at work");
