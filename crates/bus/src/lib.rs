@@ -31,6 +31,11 @@
 //! - [`Bus::approvals`] has commands wait for somebody's yes.
 //! - [`Bus::schedule`] publishes an event later, or again and again.
 //! - [`Bus::session`] scopes handlers to a conversation.
+//! - [`Bus::use_rules`] and [`Bus::watch_rules`] route copies of events by the
+//!   [`rules`] of a JSON file.
+//! - [`Bus::stalls`] names calls that take too long;
+//!   [`Bus::on_command_in_turn`] has commands answered one at a time, without
+//!   deadlocks.
 //! - [`Bus::ledger`] accounts for every event; [`Bus::drain`] and
 //!   [`Bus::shutdown`] say what was not done.
 //! - [`health`] asks the program's checks how it is; [`lifecycle`] makes one
