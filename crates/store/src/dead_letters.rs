@@ -239,6 +239,13 @@ impl LetterFile {
         self.change_all(PURGE, which)
     }
 
+    /// Writes down that retries were made: these were delivered, those failed
+    /// again.
+    pub(crate) fn retried(&mut self, delivered: &[i64], failed: &[i64]) -> Result<(), WriteError> {
+        self.change(PURGE, delivered)?;
+        self.change(ASK_NO_MORE, failed).map(drop)
+    }
+
     /// A page at a time, so that the bus that writes need not wait long.
     fn change_all(&mut self, sql: &str, which: &LetterFilter) -> Result<u64, WriteError> {
         let (mut changed, mut after) = (0, None);
@@ -322,6 +329,8 @@ impl LetterFile {
 const ASK: &str =
     "UPDATE dead_letters SET retry_at = CAST(unixepoch('subsec') * 1000000 AS INTEGER)
      WHERE letter = ?1 AND length(event) > 0";
+
+const ASK_NO_MORE: &str = "UPDATE dead_letters SET retry_at = NULL WHERE letter = ?1";
 
 const PURGE: &str = "DELETE FROM dead_letters WHERE letter = ?1";
 

@@ -270,6 +270,9 @@ pub enum RecoverError {
     /// The log could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// What became of a retry could not be written down.
+    #[error(transparent)]
+    Write(#[from] WriteError),
     /// The runtime or the bus is shutting down.
     #[error("the runtime or the bus is shutting down")]
     Stopped,

@@ -2,10 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use swarmbus::{Bus, RetryError};
+use swarmbus::{Bus, Outcome, RetryError};
 
 use crate::{
-    dead_letters::{LetterFile, LetterPage, StoredLetter},
+    dead_letters::{LetterFile, LetterPage},
     error::RecoverError,
     log::EventLog,
 };
@@ -16,9 +16,6 @@ const PAGE: usize = 64;
 /// Looks that came to nothing make the next ones rarer, up to this many times
 /// the interval.
 const SLOWEST: u32 = 60;
-
-/// Longer than the log takes to write down what became of a letter.
-const SHORTEST: Duration = Duration::from_millis(100);
 
 /// What [`EventLog::make_retries`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,23 +38,21 @@ impl EventLog {
     /// # Errors
     ///
     /// [`RecoverError::Open`] or [`RecoverError::Read`] if the file cannot be
-    /// read; [`RecoverError::Stopped`] if the bus is closed.
+    /// read, [`RecoverError::Write`] if what became of letters cannot be
+    /// written; [`RecoverError::Stopped`] if the bus is closed.
     ///
     /// # Cancel safety
     ///
     /// Dropped before it returns, some retries were made. What was not
     /// delivered is still there.
     pub async fn make_retries(&self, bus: &Bus) -> Result<Retries, RecoverError> {
-        let retries = make(self.path().to_owned(), bus).await?;
-        // What failed again is no longer asked for, once that is written.
-        self.flush().await.map_err(|_| RecoverError::Stopped)?;
-        Ok(retries)
+        make(self.path().to_owned(), bus).await
     }
 
     /// Makes retries that are asked for through the file, for as long as the
-    /// bus lives: looks every `every` (at least 0.1 s), and as long as nothing
-    /// changes rarer, down to a sixtieth as often. Give it to `tokio::spawn`. It keeps
-    /// neither the bus nor the log open.
+    /// bus lives: looks every `every`, and as long as nothing changes rarer,
+    /// down to a sixtieth as often. Give it to `tokio::spawn`. It keeps neither
+    /// the bus nor the log open.
     ///
     /// A retry is made at least once: one that was delivered just before a
     /// crash may be made again.
@@ -82,7 +77,6 @@ impl EventLog {
         every: Duration,
     ) -> impl Future<Output = ()> + Send + use<> {
         let (path, bus) = (self.path().to_owned(), bus.downgrade());
-        let every = every.max(SHORTEST);
         async move {
             let (mut wait, mut last) = (1, Retries::default());
             loop {
@@ -108,48 +102,72 @@ impl EventLog {
 
 async fn make(path: PathBuf, bus: &Bus) -> Result<Retries, RecoverError> {
     let mut retries = Retries::default();
-    let mut file = None;
-    let mut after = None;
+    let (mut look, mut closed) = (Look::default(), false);
     loop {
-        let (page, back) = read(path.clone(), file, after).await?;
-        file = Some(back);
-        for letter in page.letters.iter().filter_map(StoredLetter::to_letter) {
+        let page;
+        (page, look) = next(path.clone(), look).await?;
+        for stored in &page.letters {
+            let Some(letter) = stored.to_letter() else { continue };
             tokio::task::coop::consume_budget().await;
-            let attempts = letter.attempts;
             match bus.dead_letters().offer(letter).await {
-                Ok(()) => retries.delivered += 1,
+                Ok(()) => {
+                    retries.delivered += 1;
+                    look.delivered.push(stored.number);
+                }
                 Err(RetryError::NotDelivered {
-                    outcome: swarmbus::Outcome::DeadLettered, ..
+                    outcome: Outcome::DeadLettered | Outcome::Failed,
+                    ..
                 }) => {
                     retries.failed += 1;
+                    look.failed.push(stored.number);
                 }
-                Err(RetryError::Closed) => return Err(RecoverError::Stopped),
+                Err(RetryError::Closed) => {
+                    closed = true;
+                    break;
+                }
                 Err(error) => {
-                    tracing::debug!(%error, attempts, "a letter waits for its handler");
+                    tracing::debug!(letter = stored.number, %error, "a letter waits");
                     retries.waiting += 1;
                 }
             }
         }
-        after = page.next;
-        if after.is_none() {
-            return Ok(retries);
+        look.after = page.next;
+        if look.after.is_none() || closed {
+            next(path, look).await?;
+            return if closed { Err(RecoverError::Stopped) } else { Ok(retries) };
         }
     }
 }
 
-async fn read(
-    path: PathBuf,
+/// One look at the letters that are to be retried.
+#[derive(Default)]
+struct Look {
     file: Option<LetterFile>,
     after: Option<i64>,
-) -> Result<(LetterPage, LetterFile), RecoverError> {
-    let read = move || {
-        let file = match file {
+    /// What became of the last page, to be written down before the next. The
+    /// journal does so too; but if the log is not this bus's journal, nobody
+    /// else does, and the same letters would be retried for ever.
+    delivered: Vec<i64>,
+    failed: Vec<i64>,
+}
+
+impl Look {
+    fn next(&mut self, path: PathBuf) -> Result<LetterPage, RecoverError> {
+        if !self.delivered.is_empty() || !self.failed.is_empty() {
+            LetterFile::open(&path)?.retried(&self.delivered, &self.failed)?;
+            self.delivered.clear();
+            self.failed.clear();
+        }
+        let file = match &mut self.file {
             Some(file) => file,
-            None => LetterFile::open_to_read(path)?,
+            none => none.insert(LetterFile::open_to_read(path)?),
         };
-        let page = file.to_retry(after, PAGE)?;
-        Ok((page, file))
-    };
+        Ok(file.to_retry(self.after, PAGE)?)
+    }
+}
+
+async fn next(path: PathBuf, mut look: Look) -> Result<(LetterPage, Look), RecoverError> {
+    let next = move || look.next(path).map(|page| (page, look));
     // The other error: the runtime shuts down.
-    tokio::task::spawn_blocking(read).await.unwrap_or(Err(RecoverError::Stopped))
+    tokio::task::spawn_blocking(next).await.unwrap_or(Err(RecoverError::Stopped))
 }

@@ -100,6 +100,7 @@ async fn a_retry_that_is_asked_for_is_made_by_the_program_that_runs() {
     assert!(!file.retry(99).unwrap());
     assert!(letters(&dir)[0].retry_at.is_some());
     assert_eq!(log.make_retries(&bus).await.unwrap(), retries(0, 1, 0));
+    log.flush().await.unwrap();
     let found = letters(&dir);
     assert_eq!((found[0].attempts, found[0].retry_at), (2, None), "it failed again");
     assert_eq!(log.make_retries(&bus).await.unwrap(), retries(0, 0, 0), "once is enough");
@@ -166,6 +167,27 @@ async fn a_program_looks_now_and_then() {
     }
     drop(bus);
     tokio::time::timeout(LONG, service).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_bus_without_this_journal_makes_each_retry_once_too() {
+    let dir = TempDir::new().unwrap();
+    let log = open(&dir);
+    let (bus, _healthy, _handler) = flaky(&log);
+    publish(&bus, &log, &["task.a", "task.b"]).await;
+    LetterFile::open(path(&dir)).unwrap().retry_all(&LetterFilter::all()).unwrap();
+    let other = Bus::builder().build().unwrap();
+    let picky = |event: &Event| if event.text() == Some("task.a") { Ok(()) } else { Err("no") };
+    let handler = other.subscribe("task.*").name("flaky").handle(picky).unwrap();
+    assert_eq!(log.make_retries(&other).await.unwrap(), retries(1, 1, 0));
+    assert_eq!(log.make_retries(&other).await.unwrap(), retries(0, 0, 0));
+    assert_eq!(handler.outcomes().total(), 2);
+    assert_eq!(letters(&dir).len(), 1);
+    assert!(other.shutdown(LONG).await.is_clean());
+    LetterFile::open(path(&dir)).unwrap().retry_all(&LetterFilter::all()).unwrap();
+    let stopped = log.make_retries(&other).await.unwrap_err();
+    assert!(stopped.to_string().contains("shutting down"), "{stopped}");
+    assert!(letters(&dir)[0].retry_at.is_some());
 }
 
 #[tokio::test]
