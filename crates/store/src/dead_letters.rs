@@ -246,18 +246,23 @@ impl LetterFile {
         self.change(ASK_NO_MORE, failed).map(drop)
     }
 
-    /// A page at a time, so that the bus that writes need not wait long.
+    /// A page at a time, so that the bus that writes need not wait long. What
+    /// comes meanwhile is left alone, or a handler that fails all the time
+    /// would have no end.
     fn change_all(&mut self, sql: &str, which: &LetterFilter) -> Result<u64, WriteError> {
+        let newest = self
+            .conn
+            .query_row("SELECT coalesce(max(letter), 0) FROM dead_letters", (), |row| row.get(0))
+            .map_err(|error| self.fault(&error))?;
         let (mut changed, mut after) = (0, None);
-        loop {
+        while after < Some(newest) {
             let page = self.read("letter > ?1", which, after, MAX_PAGE)?;
-            let numbers: Vec<i64> = page.letters.iter().map(|letter| letter.number).collect();
+            let numbers = page.letters.iter().map(|letter| letter.number);
+            let numbers: Vec<i64> = numbers.filter(|number| *number <= newest).collect();
             changed += self.change(sql, &numbers)?;
-            after = page.next;
-            if after.is_none() {
-                return Ok(changed);
-            }
+            after = Some(page.next.unwrap_or(newest));
         }
+        Ok(changed)
     }
 
     fn change(&mut self, sql: &str, numbers: &[i64]) -> Result<u64, WriteError> {
