@@ -29,7 +29,8 @@ use crate::{
 ///
 /// Rows go to the log's writer 256 at a time, or after a second with the next
 /// one; up to 65,536 wait while the disk is slow, and what comes then is
-/// counted in [`LogStats::calls_lost`](crate::LogStats::calls_lost). They are kept for as long as events are.
+/// counted in [`LogStats::calls_lost`](crate::LogStats::calls_lost). They are
+/// kept for as long as events are.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]

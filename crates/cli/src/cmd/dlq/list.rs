@@ -64,13 +64,23 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// A terminal with fewer columns than this gets a table with two.
+const NARROW: u16 = 100;
+
 fn text(rows: Vec<[String; 6]>) -> String {
     if rows.is_empty() {
         return "no dead letters".to_owned();
     }
-    let mut table = table(["number", "failed at", "type", "handler", "reason", "error"]);
-    table.add_rows(rows);
-    table.to_string()
+    let mut wide = table(["number", "failed at", "type", "handler", "reason", "error"]);
+    if wide.width().is_none_or(|width| width >= NARROW) {
+        wide.add_rows(rows);
+        return wide.to_string();
+    }
+    let mut narrow = table(["number", "dead letter"]);
+    for [number, at, ty, handler, reason, error] in rows {
+        narrow.add_row([number, format!("{ty} for {handler}\n{at}: {reason}\n{error}")]);
+    }
+    narrow.to_string()
 }
 
 fn row(letter: &StoredLetter) -> [String; 6] {

@@ -51,8 +51,8 @@ fn text(what_if: &WhatIf) -> String {
     let [recorded, baseline, changed] = [recorded, baseline, changed].map(open);
     all.add_row(["open for".to_owned(), recorded, baseline, changed, String::new()]);
     let mut text = format!(
-        "{all}\nbaseline and what if are simulated; the difference is between these two. A call \
-         that was not made ends as the nearest in time of its handler."
+        "{all}\nbaseline and what if are simulated; the difference is between these two.\n\
+         A call that was not made ends as the nearest in time of its handler."
     );
     let moved: Vec<_> = services.iter().filter(|s| s.baseline != s.changed).collect();
     if !moved.is_empty() {
