@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, TransactionBehavior, params};
 
 /// Rows that one step looks at.
 const STEP: i64 = 1_000;
@@ -79,7 +79,7 @@ fn delete(
     after: (i64, i64),
     before: i64,
 ) -> rusqlite::Result<(usize, Option<(i64, i64)>)> {
-    let tx = conn.transaction()?;
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let last = tx
         .prepare_cached(
             "SELECT timestamp, seq FROM events
