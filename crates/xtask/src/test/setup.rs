@@ -11,6 +11,8 @@ use crate::workspace::Workspace;
 struct Tool {
     /// The program that must be found on `PATH`.
     program: &'static str,
+    /// One that does as well.
+    or: Option<&'static str>,
     /// The Debian packages that bring it.
     packages: &'static [&'static str],
     /// What stands still without it.
@@ -20,8 +22,32 @@ struct Tool {
 const TOOLS: &[Tool] = &[
     // Cargo needs it to build this very program; it is listed for machines
     // where only the programs came from a cache.
-    Tool { program: "cc", packages: &["gcc", "libc6-dev"], why: "rustc links with it" },
-    Tool { program: "git", packages: &["git"], why: "tidy asks it for the list of files" },
+    Tool { program: "cc", or: None, packages: &["gcc", "libc6-dev"], why: "rustc links with it" },
+    Tool {
+        program: "git",
+        or: None,
+        packages: &["git"],
+        why: "tidy asks it for the list of files",
+    },
+    Tool {
+        program: "redis-server",
+        or: Some("valkey-server"),
+        packages: &["redis-server"],
+        // As a sentinel too: `redis-server --sentinel` needs no package of its own.
+        why: "tests of the messenger start servers of their own",
+    },
+    Tool {
+        program: "redis-cli",
+        or: Some("valkey-cli"),
+        packages: &["redis-tools"],
+        why: "tests of the messenger tell their servers what to do with it",
+    },
+    Tool {
+        program: "openssl",
+        or: None,
+        packages: &["openssl"],
+        why: "tests of the messenger make certificates with it",
+    },
 ];
 
 /// Rustup components: the cargo command that each brings, and its name.
@@ -43,7 +69,8 @@ pub(super) fn run(workspace: &Workspace) -> Result<()> {
 }
 
 fn missing(tools: &[Tool], found: impl Fn(&str) -> bool) -> Vec<&Tool> {
-    tools.iter().filter(|tool| !found(tool.program)).collect()
+    let found = |tool: &Tool| found(tool.program) || tool.or.is_some_and(&found);
+    tools.iter().filter(|tool| !found(tool)).collect()
 }
 
 fn install(workspace: &Workspace, missing: &[&Tool]) -> Result<()> {
@@ -66,7 +93,8 @@ fn install(workspace: &Workspace, missing: &[&Tool]) -> Result<()> {
         let mut line = become_root.to_vec();
         // `env` because sudo drops the caller's environment; the timeout
         // because another apt may hold the lock, as on a machine that just started.
-        line.extend(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+        // The run level keeps Debian from starting servers that it installs.
+        line.extend(["env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get"]);
         line.extend(["-o", "DPkg::Lock::Timeout=120"]);
         line.extend(args);
         workspace.command(line[0], &line[1..]).run()
@@ -139,5 +167,10 @@ mod tests {
             missing(TOOLS, |program| program != "git").iter().map(|tool| tool.program).collect();
         assert_eq!(names, ["git"]);
         assert!(missing(TOOLS, |_| true).is_empty());
+    }
+
+    #[test]
+    fn one_that_does_as_well_will_do() {
+        assert!(missing(TOOLS, |program| !program.starts_with("redis")).is_empty());
     }
 }
