@@ -1,0 +1,334 @@
+//! [`Link`]: a connection that is made again whenever it breaks.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use redis::{PushInfo, PushKind, aio::MultiplexedConnection};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::{info, warn};
+
+use crate::{dialer::Dialer, error::ConnectionError};
+
+/// How a connection is at the moment.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum ConnectionState {
+    /// The first connection is being made.
+    Connecting,
+    /// It works, as far as is known.
+    Connected,
+    /// It broke or was never made. It is tried again without end, with growing
+    /// delays.
+    Disconnected {
+        /// Since when. Later failures do not change it.
+        since: std::time::Instant,
+        /// What the last try failed with.
+        error: ConnectionError,
+    },
+    /// The program closed it.
+    Closed,
+}
+
+impl ConnectionState {
+    /// Whether it works, as far as is known.
+    pub fn is_connected(&self) -> bool {
+        matches!(self, Self::Connected)
+    }
+}
+
+/// What one connection is for.
+#[async_trait]
+pub(crate) trait Duty: Send + Sync + 'static {
+    /// Shows in the server's list of clients: one word.
+    fn name(&self) -> &'static str;
+
+    /// Whether its commands wait on the server, so that no answer is no sign
+    /// of trouble. Such a connection is not checked between commands.
+    fn blocking(&self) -> bool {
+        false
+    }
+
+    /// Takes a message that came without being asked for, in the task that
+    /// reads the connection: briefly. `number` is that of [`begin`](Self::begin).
+    fn push(&self, _number: u64, _message: PushInfo) {}
+
+    /// Called with each new connection before anybody else gets it. They are
+    /// numbered from 1. An error has it thrown away and tried again.
+    async fn begin(
+        &self,
+        _number: u64,
+        _connection: &mut MultiplexedConnection,
+    ) -> Result<(), ConnectionError> {
+        Ok(())
+    }
+
+    /// Called when a connection is of no use any more.
+    fn ended(&self) {}
+}
+
+/// A connection for commands, without duties of its own.
+pub(crate) struct Commands(pub(crate) &'static str);
+
+impl Duty for Commands {
+    fn name(&self) -> &'static str {
+        self.0
+    }
+}
+
+/// A connection for commands that wait on the server.
+pub(crate) struct Blocking(pub(crate) &'static str);
+
+impl Duty for Blocking {
+    fn name(&self) -> &'static str {
+        self.0
+    }
+
+    fn blocking(&self) -> bool {
+        true
+    }
+}
+
+/// A supervised connection. Clones share it; when the last is dropped, it
+/// ends.
+///
+/// A task of its own makes the connection, notices its end at once when the
+/// server or the system closes it, and otherwise asks the server for its role
+/// every [`Settings::probe_every`](crate::Settings::probe_every): a server that
+/// does not answer or is a replica now is left.
+#[derive(Clone)]
+pub(crate) struct Link {
+    shared: Arc<Shared>,
+    /// Ends the task.
+    _alive: Arc<DropGuard>,
+}
+
+struct Shared {
+    dialer: Arc<Dialer>,
+    duty: Arc<dyn Duty>,
+    state: watch::Sender<ConnectionState>,
+    /// The connection that works, with its number.
+    current: watch::Sender<Option<(u64, MultiplexedConnection)>>,
+    /// Somebody has a doubt about the connection.
+    doubt: Notify,
+    /// The connection of this number is broken for certain.
+    broken: watch::Sender<(u64, Option<ConnectionError>)>,
+    end: CancellationToken,
+}
+
+impl Link {
+    /// Connects, and fails if the first try fails.
+    pub(crate) async fn connect(
+        dialer: Arc<Dialer>,
+        duty: Arc<dyn Duty>,
+    ) -> Result<Self, ConnectionError> {
+        let link = Self::start(dialer, duty);
+        let mut state = link.state();
+        // The task that changes it cannot be gone before the link.
+        let _ = state.wait_for(|state| *state != ConnectionState::Connecting).await;
+        let first = state.borrow().clone();
+        match first {
+            ConnectionState::Disconnected { error, .. } => Err(error),
+            ConnectionState::Closed => Err(ConnectionError::Closed),
+            ConnectionState::Connecting | ConnectionState::Connected => Ok(link),
+        }
+    }
+
+    /// Connects in the background, however long it takes.
+    pub(crate) fn start(dialer: Arc<Dialer>, duty: Arc<dyn Duty>) -> Self {
+        let end = CancellationToken::new();
+        let shared = Arc::new(Shared {
+            dialer,
+            duty,
+            state: watch::Sender::new(ConnectionState::Connecting),
+            current: watch::Sender::new(None),
+            doubt: Notify::new(),
+            broken: watch::Sender::new((0, None)),
+            end: end.clone(),
+        });
+        tokio::spawn(supervise(Arc::clone(&shared)));
+        Self { shared, _alive: Arc::new(end.drop_guard()) }
+    }
+
+    /// The connection, as soon as there is one. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// After `patience`, what the last try failed with; at once when closed.
+    pub(crate) async fn ready(
+        &self,
+        patience: Duration,
+    ) -> Result<MultiplexedConnection, ConnectionError> {
+        if let Some((_, connection)) = &*self.shared.current.borrow() {
+            return Ok(connection.clone());
+        }
+        timeout(patience, self.next(0))
+            .await
+            .unwrap_or_else(|_| {
+                let state = self.shared.state.borrow();
+                match &*state {
+                    ConnectionState::Disconnected { error, .. } => Err(error.clone()),
+                    _ => Err(ConnectionError::TimedOut(patience)),
+                }
+            })
+            .map(|(_, connection)| connection)
+    }
+
+    /// The connection with its number, as soon as there is one with a higher
+    /// number than this. Fails only when closed. Cancel safe.
+    pub(crate) async fn next(
+        &self,
+        after: u64,
+    ) -> Result<(u64, MultiplexedConnection), ConnectionError> {
+        let mut current = self.shared.current.subscribe();
+        let newer = current.wait_for(|c| c.as_ref().is_some_and(|(number, _)| *number > after));
+        tokio::select! {
+            () = self.shared.end.cancelled() => Err(ConnectionError::Closed),
+            newer = newer => newer.ok().and_then(|c| c.clone()).ok_or(ConnectionError::Closed),
+        }
+    }
+
+    /// A command failed in a way that may be the connection's fault: it is
+    /// checked at once, and replaced if it does not answer or the server is no
+    /// master any more.
+    pub(crate) fn doubt(&self) {
+        self.shared.doubt.notify_one();
+    }
+
+    /// The connection of this number is of no use: replace it.
+    pub(crate) fn give_up(&self, number: u64, error: ConnectionError) {
+        self.shared.give_up(number, error);
+    }
+
+    pub(crate) fn state(&self) -> watch::Receiver<ConnectionState> {
+        self.shared.state.subscribe()
+    }
+
+    pub(crate) fn dialer(&self) -> &Arc<Dialer> {
+        &self.shared.dialer
+    }
+
+    /// Ends it for all clones.
+    pub(crate) fn close(&self) {
+        self.shared.end.cancel();
+        // The task does this too, but later.
+        self.shared.state.send_replace(ConnectionState::Closed);
+        self.shared.current.send_replace(None);
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("duty", &self.shared.duty.name())
+            .field("state", &*self.shared.state.borrow())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn give_up(&self, number: u64, error: ConnectionError) {
+        self.broken.send_if_modified(|broken| {
+            let news = broken.0 < number;
+            if news {
+                *broken = (number, Some(error));
+            }
+            news
+        });
+    }
+
+    fn disconnected(&self, error: ConnectionError) {
+        self.current.send_replace(None);
+        self.state.send_modify(|state| match state {
+            ConnectionState::Closed => {}
+            ConnectionState::Disconnected { error: last, .. } => *last = error,
+            ConnectionState::Connecting | ConnectionState::Connected => {
+                let name = self.duty.name();
+                warn!(connection = name, %error, "not connected to Redis; trying again");
+                let since = Instant::now().into_std();
+                *state = ConnectionState::Disconnected { since, error };
+            }
+        });
+    }
+}
+
+/// A connection that lived this long shows that the server is well: the next
+/// failure begins with short delays again.
+const STABLE: Duration = Duration::from_secs(1);
+
+async fn supervise(shared: Arc<Shared>) {
+    let (mut number, mut failures) = (0, 0);
+    let life = async {
+        loop {
+            number += 1;
+            match open(&shared, number).await {
+                Ok(connection) => {
+                    let born = Instant::now();
+                    shared.current.send_replace(Some((number, connection.clone())));
+                    shared.state.send_replace(ConnectionState::Connected);
+                    info!(connection = shared.duty.name(), number, "connected to Redis");
+                    let error = watch_over(&shared, number, connection).await;
+                    shared.duty.ended();
+                    shared.disconnected(error);
+                    if born.elapsed() >= STABLE {
+                        failures = 0;
+                    }
+                }
+                Err(error) => shared.disconnected(error),
+            }
+            sleep(shared.dialer.settings.backoff.delay(failures, fastrand::u64(..))).await;
+            failures = failures.saturating_add(1);
+        }
+    };
+    let ended: Option<std::convert::Infallible> = shared.end.run_until_cancelled(life).await;
+    debug_assert!(ended.is_none());
+    shared.current.send_replace(None);
+    shared.state.send_replace(ConnectionState::Closed);
+    shared.duty.ended();
+}
+
+async fn open(shared: &Arc<Shared>, number: u64) -> Result<MultiplexedConnection, ConnectionError> {
+    let duty = &shared.duty;
+    let (receiver, weak) = (Arc::clone(duty), Arc::downgrade(shared));
+    let on_push = move |push: PushInfo| match push.kind {
+        PushKind::Disconnection => {
+            if let Some(shared) = weak.upgrade() {
+                shared.give_up(number, ConnectionError::Lost("closed by the other side".into()));
+            }
+        }
+        _ => receiver.push(number, push),
+    };
+    let mut connection =
+        shared.dialer.dial(duty.name(), duty.blocking(), Arc::new(on_push)).await?;
+    duty.begin(number, &mut connection).await?;
+    Ok(connection)
+}
+
+/// Returns when the connection is of no use any more, and why.
+async fn watch_over(
+    shared: &Shared,
+    number: u64,
+    mut connection: MultiplexedConnection,
+) -> ConnectionError {
+    let mut broken = shared.broken.subscribe();
+    let every = shared.dialer.settings.probe_every;
+    loop {
+        tokio::select! {
+            // The sender is in `shared`, so this does not fail.
+            Ok(broken) = broken.wait_for(|(at, _)| *at >= number) => {
+                return broken.1.clone().unwrap_or(ConnectionError::Closed);
+            }
+            () = sleep(every), if !shared.duty.blocking() => {}
+            () = shared.doubt.notified() => {}
+        }
+        if let Err(error) = shared.dialer.recheck(&mut connection).await {
+            return error;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,180 @@
+//! [`ConnectionError`]: what can be wrong with a server, or with what it was
+//! asked, and what to do about it.
+
+use std::{error::Error, io, sync::Arc, time::Duration};
+
+use redis::{ErrorKind, RedisError, ServerError};
+
+/// Why a server was not reached, or did not do what it was asked.
+///
+/// The texts say what to do. None holds a password.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectionError {
+    /// Nothing answers at the address.
+    #[error("no server answers at {address} ({detail}); is it running, and is the address right?")]
+    Unreachable {
+        /// Host and port, or the path of a socket.
+        address: String,
+        /// What the system says.
+        detail: String,
+    },
+    /// A connection broke. The transport connects again by itself.
+    #[error("the connection broke: {0}")]
+    Lost(String),
+    /// The server asks for a password, or for another one, or does not know
+    /// the user.
+    #[error(
+        "the server refuses this user or password; check them in the URL, and `ACL LIST` there"
+    )]
+    WrongPassword,
+    /// The user may not use a command, or not on these keys or channels.
+    #[error(
+        "the user may not {command} ({detail}); allow it with `ACL SETUSER`: \
+         the command, the keys and the channels that begin with the prefix"
+    )]
+    NoPermission {
+        /// The command.
+        command: String,
+        /// What the server says.
+        detail: String,
+    },
+    /// The server is no master: a replica, or a sentinel.
+    #[error(
+        "the server is a {role}, not a master; connect to the master, or through its sentinels"
+    )]
+    WrongRole {
+        /// What it is.
+        role: String,
+    },
+    /// The server is older than what this crate needs.
+    #[error("the server has version {found}, {needed} is needed; install a newer Redis or Valkey")]
+    TooOld {
+        /// Its version.
+        found: String,
+        /// The oldest that will do.
+        needed: &'static str,
+    },
+    /// The server has reached `maxmemory`.
+    #[error(
+        "the server has no memory left; raise `maxmemory`, or shorten the retention of durable channels"
+    )]
+    OutOfMemory,
+    /// The server takes no writes: it has become a replica, or cannot save to
+    /// its disk.
+    #[error("the server takes no writes ({0}); is it a replica now, or its disk full?")]
+    ReadOnly(String),
+    /// The server reads its data from disk, or waits for its master.
+    #[error("the server is still loading its data; it will answer when that is done")]
+    Loading,
+    /// No answer in time.
+    #[error("no answer within {0:?}; is the server overloaded, or the network cut?")]
+    TimedOut(Duration),
+    /// The encrypted connection could not be made.
+    #[error("TLS failed: {0}; check the certificates, and that the server's port speaks TLS")]
+    Tls(String),
+    /// The server said something that makes no sense here.
+    #[error("unexpected answer: {0}")]
+    Protocol(String),
+    /// The transport was closed.
+    #[error("the connection was closed by this program")]
+    Closed,
+}
+
+impl ConnectionError {
+    /// What redis-rs reports about `command`.
+    pub(crate) fn of(error: &RedisError, command: &str, patience: Duration) -> Self {
+        match error.kind() {
+            ErrorKind::AuthenticationFailed => return Self::WrongPassword,
+            ErrorKind::RESP3NotSupported => {
+                return Self::TooOld { found: "before 6.0".to_owned(), needed: NEEDED };
+            }
+            _ => {}
+        }
+        if let Some(code) = error.code() {
+            return Self::coded(code, error.detail().unwrap_or_default(), command);
+        }
+        if error.is_timeout() {
+            return Self::TimedOut(patience);
+        }
+        if let Some(tls) = tls_cause(error) {
+            return Self::Tls(tls);
+        }
+        if error.is_io_error() || error.is_unrecoverable_error() {
+            return Self::Lost(error.to_string());
+        }
+        Self::Protocol(error.to_string())
+    }
+
+    /// What the server answered to `command`.
+    pub(crate) fn answered(error: &ServerError, command: &str) -> Self {
+        Self::coded(error.code(), error.details().unwrap_or_default(), command)
+    }
+
+    fn coded(code: &str, detail: &str, command: &str) -> Self {
+        match code {
+            "NOAUTH" | "WRONGPASS" => Self::WrongPassword,
+            "NOPERM" => {
+                Self::NoPermission { command: command.to_owned(), detail: detail.to_owned() }
+            }
+            "OOM" => Self::OutOfMemory,
+            "READONLY" | "MISCONF" | "NOREPLICAS" => Self::ReadOnly(detail.to_owned()),
+            "LOADING" | "MASTERDOWN" => Self::Loading,
+            _ if detail.starts_with("unknown command") => {
+                Self::TooOld { found: format!("without {command}"), needed: NEEDED }
+            }
+            _ => Self::Protocol(format!("{code} {detail}")),
+        }
+    }
+
+    /// Whether the connection itself is of no use any more, so that another
+    /// one must be made before the next command.
+    pub(crate) fn breaks_connection(&self) -> bool {
+        match self {
+            Self::Unreachable { .. }
+            | Self::Lost(_)
+            | Self::WrongRole { .. }
+            | Self::ReadOnly(_)
+            | Self::TimedOut(_)
+            | Self::Tls(_)
+            | Self::WrongPassword
+            | Self::Closed => true,
+            Self::NoPermission { .. }
+            | Self::TooOld { .. }
+            | Self::OutOfMemory
+            | Self::Loading
+            | Self::Protocol(_) => false,
+        }
+    }
+}
+
+/// The oldest server that has what is used here.
+pub(crate) const NEEDED: &str = "7.0";
+
+/// rustls reports through an I/O error, which redis-rs has in an `Arc`; its own
+/// error is the one to read.
+fn tls_cause(error: &RedisError) -> Option<String> {
+    let shared = error.source()?.downcast_ref::<Arc<dyn Error + Send + Sync>>()?;
+    let io = shared.downcast_ref::<io::Error>()?;
+    Some(io.get_ref()?.downcast_ref::<rustls::Error>()?.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_become_causes() {
+        let of = |code| ConnectionError::coded(code, "why", "PUBLISH");
+        assert_eq!(of("WRONGPASS"), ConnectionError::WrongPassword);
+        assert_eq!(of("NOAUTH"), ConnectionError::WrongPassword);
+        assert_eq!(of("OOM"), ConnectionError::OutOfMemory);
+        assert_eq!(of("READONLY"), ConnectionError::ReadOnly("why".into()));
+        assert_eq!(of("MISCONF"), ConnectionError::ReadOnly("why".into()));
+        assert_eq!(of("LOADING"), ConnectionError::Loading);
+        assert_eq!(of("ERR"), ConnectionError::Protocol("ERR why".into()));
+        let denied =
+            ConnectionError::NoPermission { command: "PUBLISH".into(), detail: "why".into() };
+        assert_eq!(of("NOPERM"), denied);
+    }
+}

@@ -1,0 +1,259 @@
+//! [`Settings`]: where the server is and how patient to be.
+
+use std::{fmt, time::Duration};
+
+use redis::{
+    Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
+    TlsCertificates, io::tcp::TcpSettings,
+};
+use swarmbus_core::backoff::{Backoff, Jitter};
+
+/// Where the server is, who asks, and how patient to be.
+///
+/// | setting | default |
+/// | --- | --- |
+/// | [`prefix`](Self::prefix) | `swarmbus` |
+/// | [`connect_timeout`](Self::connect_timeout) | 5 s |
+/// | [`response_timeout`](Self::response_timeout) | 5 s |
+/// | [`probe_every`](Self::probe_every) | 5 s |
+/// | [`backoff`](Self::backoff) | 0.1 s, doubling up to 10 s, full jitter |
+/// | [`root_certificates`](Self::root_certificates) | those of the system |
+/// | [`client_certificate`](Self::client_certificate) | none |
+///
+/// Its `Debug` shows no password.
+///
+/// ```
+/// use std::time::Duration;
+/// use swarmbus_redis::Settings;
+///
+/// let settings = Settings::new("redis://worker:secret@127.0.0.1:6379/2")?
+///     .prefix("staging")
+///     .response_timeout(Duration::from_secs(2));
+/// assert_eq!(settings.address(), "127.0.0.1:6379");
+/// assert!(!format!("{settings:?}").contains("secret"));
+/// # Ok::<(), swarmbus_redis::SettingsError>(())
+/// ```
+#[derive(Clone)]
+pub struct Settings {
+    info: ConnectionInfo,
+    certificates: TlsCertificates,
+    pub(crate) prefix: String,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) response_timeout: Duration,
+    pub(crate) probe_every: Duration,
+    pub(crate) backoff: Backoff,
+}
+
+/// Why settings make no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SettingsError {
+    /// The URL cannot be read. It is not repeated here: it may hold a password.
+    #[error(
+        "the URL cannot be read ({0}); it looks like redis://[USER[:PASSWORD]@]HOST[:PORT][/DB], \
+         rediss://… for TLS, or unix:///PATH[?db=DB&user=USER&pass=PASSWORD]"
+    )]
+    Url(&'static str),
+    /// Certificates that are not checked are as good as none.
+    #[error("a TLS connection without a check of the certificate is not supported")]
+    Insecure,
+    /// Certificates were given for a connection without TLS, or they are no
+    /// PEM.
+    #[error("the certificates cannot be used ({0})")]
+    Certificates(String),
+    /// A duration is zero.
+    #[error("{0} must be more than zero")]
+    Zero(&'static str),
+    /// The prefix of names on the server is 1 to 64 bytes long and holds no
+    /// braces, white space or control characters.
+    #[error("{0:?} is no prefix: 1 to 64 bytes without braces, white space and control characters")]
+    Prefix(String),
+}
+
+impl Settings {
+    /// For the server at a URL: `redis://`, `rediss://` (TLS) or `unix://`,
+    /// with user, password and number of the database.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError::Url`] and [`SettingsError::Insecure`].
+    pub fn new(url: &str) -> Result<Self, SettingsError> {
+        // redis-rs may name the URL in its error, and with it the password.
+        let info = url.into_connection_info().map_err(|_| SettingsError::Url("see its form"))?;
+        if matches!(info.addr(), ConnectionAddr::TcpTls { insecure: true, .. }) {
+            return Err(SettingsError::Insecure);
+        }
+        // RESP3 sends messages and replies over one connection, told apart.
+        let login = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        let tcp = TcpSettings::default().set_nodelay(true);
+        Ok(Self {
+            info: info.set_redis_settings(login).set_tcp_settings(tcp),
+            certificates: TlsCertificates { client_tls: None, root_cert: None },
+            prefix: "swarmbus".to_owned(),
+            connect_timeout: Duration::from_secs(5),
+            response_timeout: Duration::from_secs(5),
+            probe_every: Duration::from_secs(5),
+            backoff: Backoff::exponential(Duration::from_millis(100))
+                .cap(Duration::from_secs(10))
+                .jitter(Jitter::Full),
+        })
+    }
+
+    /// What all names on the server begin with, so that systems that share a
+    /// server do not meet.
+    #[must_use]
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// How long making a connection may take, log-in included.
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long an answer may take before the connection counts as broken.
+    #[must_use]
+    pub fn response_timeout(mut self, timeout: Duration) -> Self {
+        self.response_timeout = timeout;
+        self
+    }
+
+    /// How often it is tried whether a published event still arrives.
+    #[must_use]
+    pub fn probe_every(mut self, interval: Duration) -> Self {
+        self.probe_every = interval;
+        self
+    }
+
+    /// The delays between tries to connect. They never end: its number of
+    /// tries has no meaning here.
+    #[must_use]
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = backoff;
+        self
+    }
+
+    /// Whom to trust with TLS, as PEM, instead of the system's store.
+    #[must_use]
+    pub fn root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.certificates.root_cert = Some(pem.into());
+        self
+    }
+
+    /// Who this program is with TLS: certificate and key as PEM.
+    #[must_use]
+    pub fn client_certificate(
+        mut self,
+        certificate: impl Into<Vec<u8>>,
+        key: impl Into<Vec<u8>>,
+    ) -> Self {
+        let (client_cert, client_key) = (certificate.into(), key.into());
+        self.certificates.client_tls = Some(ClientTlsConfig { client_cert, client_key });
+        self
+    }
+
+    /// Host and port, or the path of the socket.
+    pub fn address(&self) -> String {
+        self.info.addr().to_string()
+    }
+
+    /// Checks everything that later code trusts, and makes the client.
+    pub(crate) fn client(&self) -> Result<Client, SettingsError> {
+        let durations = [
+            ("connect_timeout", self.connect_timeout),
+            ("response_timeout", self.response_timeout),
+            ("probe_every", self.probe_every),
+        ];
+        if let Some((name, _)) = durations.iter().find(|(_, duration)| duration.is_zero()) {
+            return Err(SettingsError::Zero(name));
+        }
+        let bad = |c: char| matches!(c, '{' | '}') || c.is_whitespace() || c.is_control();
+        if !(1..=64).contains(&self.prefix.len()) || self.prefix.contains(bad) {
+            return Err(SettingsError::Prefix(self.prefix.clone()));
+        }
+        let with_tls = matches!(self.info.addr(), ConnectionAddr::TcpTls { .. });
+        let (info, certificates) = (self.info.clone(), self.certificates.clone());
+        if with_tls {
+            install_crypto();
+            return Client::build_with_tls(info, certificates)
+                .map_err(|error| SettingsError::Certificates(error.to_string()));
+        }
+        if certificates.root_cert.is_some() || certificates.client_tls.is_some() {
+            let why = "the URL does not begin with rediss://".to_owned();
+            return Err(SettingsError::Certificates(why));
+        }
+        Client::open(info).map_err(|_| SettingsError::Url("see its form"))
+    }
+}
+
+/// rustls panics if a program has two providers of cryptography and chose
+/// none, so ours is the choice of programs that made none.
+fn install_crypto() {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // Fails if another thread was quicker, which is as well.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let login = self.info.redis_settings();
+        f.debug_struct("Settings")
+            .field("address", &self.address())
+            .field("tls", &matches!(self.info.addr(), ConnectionAddr::TcpTls { .. }))
+            .field("user", &login.username())
+            .field("has_password", &login.password().is_some())
+            .field("database", &login.db())
+            .field("prefix", &self.prefix)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("response_timeout", &self.response_timeout)
+            .field("probe_every", &self.probe_every)
+            .field("backoff", &self.backoff)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_of_all_kinds_are_read() {
+        let at = |url: &str| Settings::new(url).unwrap().address();
+        assert_eq!(at("redis://localhost"), "localhost:6379");
+        assert_eq!(at("rediss://[::1]:7000/3"), "::1:7000");
+        assert_eq!(at("unix:///run/redis.sock?db=1&user=a&pass=b"), "/run/redis.sock");
+        for bad in ["", "localhost:6379", "http://localhost", "redis://h:99999", "redis://h/x"] {
+            assert!(matches!(Settings::new(bad), Err(SettingsError::Url(_))), "{bad}");
+        }
+        let insecure = Settings::new("rediss://localhost/#insecure");
+        assert_eq!(insecure.unwrap_err(), SettingsError::Insecure);
+    }
+
+    #[test]
+    fn passwords_stay_secret() {
+        for url in ["redis://u:pa55@h", "redis://:pa55@h:1/2", "unix:///s?user=u&pass=pa55"] {
+            assert!(!format!("{:?}", Settings::new(url).unwrap()).contains("pa55"));
+        }
+        let error = Settings::new("redis://u:pa55@h:badport").unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("pa55"));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        let plain = || Settings::new("redis://localhost").unwrap();
+        let zero = plain().probe_every(Duration::ZERO).client().unwrap_err();
+        assert_eq!(zero, SettingsError::Zero("probe_every"));
+        for prefix in ["", "a b", "a{b}", &"x".repeat(65)] {
+            let error = plain().prefix(prefix).client().unwrap_err();
+            assert_eq!(error, SettingsError::Prefix(prefix.to_owned()));
+        }
+        let error = plain().root_certificates("x").client().unwrap_err();
+        assert!(matches!(error, SettingsError::Certificates(_)));
+        let tls = Settings::new("rediss://localhost").unwrap().client_certificate("no", "pem");
+        assert!(matches!(tls.client().unwrap_err(), SettingsError::Certificates(_)));
+    }
+}
