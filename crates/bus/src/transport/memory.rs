@@ -1,54 +1,108 @@
 //! [`MemoryTransport`]: buses of one process.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-};
+mod log;
+mod queue;
+mod settings;
+
+use std::{collections::HashMap, num::NonZeroUsize, sync::Arc};
 
 use ahash::RandomState;
 use async_trait::async_trait;
+use lru::LruCache;
 use parking_lot::Mutex;
 use swarmbus_core::Event;
-use tokio::sync::mpsc::{Sender, error::TrySendError};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
-use super::{Features, Inbox, Incoming, Transport, TransportError, TransportPublishError};
+use self::{log::Log, queue::Queue, settings::Settings};
+use super::{
+    Channel, ConnectionState, DeadTask, Features, Feed, Inbox, Mode, Received, SubscribeOptions,
+    Transport, TransportError, TransportPublishError, Unsupported,
+};
+
+pub use settings::MemoryBuilder;
 
 /// Joins the buses of one process, for tests and for swarms that need no
 /// server.
 ///
-/// Clones share their channels. It never makes a publisher wait: a subscriber
-/// whose inbox is full misses events, and is told how many by a gap.
-#[derive(Clone, Debug, Default)]
+/// Clones share their channels. A durable channel keeps its newest events, and
+/// a group channel refuses tasks when one of its groups is behind by as many:
+/// see [`MemoryBuilder`]. Nothing survives the process.
+#[derive(Clone, Debug)]
 pub struct MemoryTransport {
-    shared: Arc<Mutex<Shared>>,
-}
-
-#[derive(Debug, Default)]
-struct Shared {
-    channels: HashMap<String, Vec<Subscriber>, RandomState>,
-    subscriptions: usize,
-    closed: bool,
+    shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
-struct Subscriber {
-    inbox: Sender<Incoming>,
-    /// Since the last event that fit.
-    missed: AtomicU64,
+struct Shared {
+    channels: Mutex<Channels>,
+    settings: Settings,
+    state: watch::Sender<ConnectionState>,
+    /// Ends the tasks that feed subscribers.
+    closed: CancellationToken,
+}
+
+#[derive(Debug)]
+struct Channels {
+    live: HashMap<Channel, Vec<Feed>, RandomState>,
+    logs: HashMap<Channel, Log, RandomState>,
+    queues: HashMap<Channel, Queue, RandomState>,
+    /// What was published with a key.
+    keys: LruCache<(Channel, String), (), RandomState>,
+    /// Live subscriptions, those that are gone and not noticed yet included.
+    live_subscriptions: usize,
+    closed: bool,
+}
+
+impl Default for MemoryTransport {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl MemoryTransport {
-    /// Events and gaps that wait in one inbox.
-    pub const INBOX: usize = 1_024;
-    /// Subscriptions of all channels together.
+    /// Live subscriptions of all channels together.
     pub const MAX_SUBSCRIPTIONS: usize = 100_000;
+    /// Durable and group channels, and subscriptions or groups of one of them.
+    pub const MAX_CHANNELS: usize = 10_000;
+    /// Keys that [`publish_once`](Transport::publish_once) remembers.
+    pub const MAX_KEYS: usize = 10_000;
 
-    /// A transport of its own.
+    /// A transport of its own, with the defaults.
     pub fn new() -> Self {
-        Self::default()
+        Self::builder().build()
+    }
+
+    /// Sets how much is kept.
+    pub fn builder() -> MemoryBuilder {
+        MemoryBuilder::default()
+    }
+
+    fn with(settings: Settings) -> Self {
+        let keys = NonZeroUsize::new(Self::MAX_KEYS).unwrap_or(NonZeroUsize::MIN);
+        let channels = Channels {
+            live: HashMap::default(),
+            logs: HashMap::default(),
+            queues: HashMap::default(),
+            keys: LruCache::with_hasher(keys, RandomState::default()),
+            live_subscriptions: 0,
+            closed: false,
+        };
+        Self {
+            shared: Arc::new(Shared {
+                channels: Mutex::new(channels),
+                settings,
+                state: watch::Sender::new(ConnectionState::Connected),
+                closed: CancellationToken::new(),
+            }),
+        }
+    }
+
+    /// What cannot be accepted stays in the vector.
+    fn put(&self, channel: &Channel, events: &mut Vec<Event>) -> Result<(), TransportError> {
+        let mut channels = self.shared.channels.lock();
+        channels.open()?;
+        channels.put(channel, events, &self.shared.settings)
     }
 }
 
@@ -56,116 +110,217 @@ impl MemoryTransport {
 impl Transport for MemoryTransport {
     fn features(&self) -> Features {
         Features {
+            live: true,
+            durable: true,
+            group: true,
             reports_gaps: true,
-            waits_for_slow: false,
-            durable: false,
             crosses_processes: false,
         }
     }
 
-    async fn publish(&self, channel: &str, event: Event) -> Result<(), TransportPublishError> {
-        let mut shared = self.shared.lock();
-        if shared.closed {
-            let event = Box::new(event);
-            return Err(TransportPublishError { event, cause: TransportError::Closed });
+    fn state(&self) -> watch::Receiver<ConnectionState> {
+        self.shared.state.subscribe()
+    }
+
+    async fn publish(&self, channel: &Channel, event: Event) -> Result<(), TransportPublishError> {
+        let mut one = vec![event];
+        self.put(channel, &mut one).map_err(|cause| refused(one, cause))
+    }
+
+    async fn publish_batch(
+        &self,
+        channel: &Channel,
+        batch: &mut Vec<Event>,
+    ) -> Result<(), TransportError> {
+        self.put(channel, batch)
+    }
+
+    async fn publish_once(
+        &self,
+        channel: &Channel,
+        key: &str,
+        event: Event,
+    ) -> Result<bool, TransportPublishError> {
+        if channel.mode() == Mode::Live {
+            let cause = TransportError::Unsupported(Unsupported::Once(Mode::Live));
+            return Err(TransportPublishError::new(event, cause));
         }
-        let Some(subscribers) = shared.channels.get_mut(channel) else { return Ok(()) };
-        let before = subscribers.len();
-        // One lock for all of them: each sees the same order.
-        subscribers.retain(|subscriber| subscriber.offer(&event));
-        let gone = before - subscribers.len();
-        if subscribers.is_empty() {
-            shared.channels.remove(channel);
-        }
-        shared.subscriptions -= gone;
+        let mut one = vec![event];
+        let mut channels = self.shared.channels.lock();
+        let key = (channel.clone(), key.to_owned());
+        let put = channels.open().and_then(|()| {
+            if channels.keys.get(&key).is_some() {
+                return Ok(false);
+            }
+            channels.put(channel, &mut one, &self.shared.settings)?;
+            channels.keys.put(key, ());
+            Ok(true)
+        });
+        put.map_err(|cause| refused(one, cause))
+    }
+
+    async fn flush(&self) -> Result<(), TransportError> {
+        let mut channels = self.shared.channels.lock();
+        channels.open()?;
+        channels.queues.values_mut().for_each(Queue::settle);
         Ok(())
     }
 
-    async fn subscribe(&self, channel: &str) -> Result<Inbox, TransportError> {
-        let mut shared = self.shared.lock();
-        if shared.closed {
-            return Err(TransportError::Closed);
+    async fn subscribe(
+        &self,
+        channel: &Channel,
+        options: SubscribeOptions,
+    ) -> Result<Inbox, TransportError> {
+        options.check(channel.mode())?;
+        match channel.mode() {
+            Mode::Live => self.shared.subscribe_live(channel, &options),
+            Mode::Durable => log::subscribe(&self.shared, channel, &options),
+            Mode::Group => queue::subscribe(&self.shared, channel, &options),
         }
-        if shared.subscriptions >= Self::MAX_SUBSCRIPTIONS {
-            shared.forget_gone();
+    }
+
+    async fn history(
+        &self,
+        channel: &Channel,
+        count: usize,
+    ) -> Result<Vec<Received>, TransportError> {
+        if channel.mode() != Mode::Durable {
+            return Err(TransportError::Unsupported(Unsupported::History(channel.mode())));
         }
-        if shared.subscriptions >= Self::MAX_SUBSCRIPTIONS {
-            return Err(TransportError::TooMany { limit: Self::MAX_SUBSCRIPTIONS });
+        let channels = self.shared.channels.lock();
+        channels.open()?;
+        Ok(channels.logs.get(channel).map_or_else(Vec::new, |log| log.last(count)))
+    }
+
+    async fn dead_letters(
+        &self,
+        channel: &Channel,
+        count: usize,
+    ) -> Result<Vec<DeadTask>, TransportError> {
+        if channel.mode() != Mode::Group {
+            return Err(TransportError::Unsupported(Unsupported::DeadLetters(channel.mode())));
         }
-        // One place more, for the gap that an end may leave.
-        let (sender, inbox) = Inbox::channel(Self::INBOX + 1);
-        let subscriber = Subscriber { inbox: sender, missed: AtomicU64::new(0) };
-        shared.channels.entry(channel.to_owned()).or_default().push(subscriber);
-        shared.subscriptions += 1;
-        Ok(inbox)
+        let channels = self.shared.channels.lock();
+        channels.open()?;
+        Ok(channels.queues.get(channel).map_or_else(Vec::new, |queue| queue.dead(count)))
     }
 
     async fn close(&self) {
-        let mut shared = self.shared.lock();
-        shared.closed = true;
-        shared.channels.values().flatten().for_each(Subscriber::end);
-        shared.channels.clear();
-        shared.subscriptions = 0;
+        let mut channels = self.shared.channels.lock();
+        channels.closed = true;
+        channels.live.clear();
+        channels.live_subscriptions = 0;
+        drop(channels);
+        self.shared.closed.cancel();
+        self.shared.state.send_replace(ConnectionState::Closed);
     }
+}
+
+fn refused(mut one: Vec<Event>, cause: TransportError) -> TransportPublishError {
+    let event = one.pop().unwrap_or_else(|| unreachable!("an event that was refused is there"));
+    TransportPublishError::new(event, cause)
 }
 
 impl Shared {
+    fn subscribe_live(
+        &self,
+        channel: &Channel,
+        options: &SubscribeOptions,
+    ) -> Result<Inbox, TransportError> {
+        const LIMIT: usize = MemoryTransport::MAX_SUBSCRIPTIONS;
+        let mut channels = self.channels.lock();
+        channels.open()?;
+        if channels.live_subscriptions >= LIMIT {
+            channels.forget_gone();
+        }
+        if channels.live_subscriptions >= LIMIT {
+            return Err(TransportError::TooMany { limit: LIMIT });
+        }
+        let (feed, inbox) = Inbox::new(options.get_capacity(Mode::Live));
+        channels.live.entry(channel.clone()).or_default().push(feed);
+        channels.live_subscriptions += 1;
+        Ok(inbox)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.closed.cancel();
+    }
+}
+
+impl Channels {
+    fn open(&self) -> Result<(), TransportError> {
+        if self.closed { Err(TransportError::Closed) } else { Ok(()) }
+    }
+
+    fn put(
+        &mut self,
+        channel: &Channel,
+        events: &mut Vec<Event>,
+        settings: &Settings,
+    ) -> Result<(), TransportError> {
+        match channel.mode() {
+            Mode::Live => self.put_live(channel, events),
+            Mode::Durable => self.log(channel, settings)?.put(events),
+            Mode::Group => return self.queue(channel, settings)?.put(events),
+        }
+        Ok(())
+    }
+
+    /// One lock for all subscribers: each sees the same order.
+    fn put_live(&mut self, channel: &Channel, events: &mut Vec<Event>) {
+        let Some(feeds) = self.live.get_mut(channel) else { return events.clear() };
+        let before = feeds.len();
+        feeds.retain(|feed| !feed.is_gone());
+        for event in events.drain(..) {
+            for feed in &*feeds {
+                feed.offer(Received::live(event.clone()));
+            }
+        }
+        self.live_subscriptions -= before - feeds.len();
+        if feeds.is_empty() {
+            self.live.remove(channel);
+        }
+    }
+
     /// Inboxes that were dropped are noticed at the next publish; a channel
     /// that nobody publishes to needs this.
     fn forget_gone(&mut self) {
-        self.channels.retain(|_, subscribers| {
-            subscribers.retain(|subscriber| !subscriber.inbox.is_closed());
-            !subscribers.is_empty()
+        self.live.retain(|_, feeds| {
+            feeds.retain(|feed| !feed.is_gone());
+            !feeds.is_empty()
         });
-        self.subscriptions = self.channels.values().map(Vec::len).sum();
+        self.live_subscriptions = self.live.values().map(Vec::len).sum();
+    }
+
+    /// The log of a durable channel, made if there is none.
+    fn log(&mut self, channel: &Channel, settings: &Settings) -> Result<&mut Log, TransportError> {
+        room_for_one(&self.logs, channel)?;
+        Ok(self.logs.entry(channel.clone()).or_insert_with(|| Log::new(settings)))
+    }
+
+    /// The queue of a group channel, made if there is none.
+    fn queue(
+        &mut self,
+        channel: &Channel,
+        settings: &Settings,
+    ) -> Result<&mut Queue, TransportError> {
+        room_for_one(&self.queues, channel)?;
+        Ok(self.queues.entry(channel.clone()).or_insert_with(|| Queue::new(settings)))
     }
 }
 
-impl Subscriber {
-    /// Says what is missing at the end.
-    fn end(&self) {
-        let missed = self.missed.load(Relaxed);
-        if missed > 0 {
-            // Fails if nobody listens any more, which is as well.
-            let _ = self.inbox.try_send(Incoming::Gap { missed });
-        }
+fn room_for_one<T>(
+    map: &HashMap<Channel, T, RandomState>,
+    channel: &Channel,
+) -> Result<(), TransportError> {
+    let limit = MemoryTransport::MAX_CHANNELS;
+    if map.len() >= limit && !map.contains_key(channel) {
+        return Err(TransportError::TooMany { limit });
     }
-
-    /// Puts the event in the inbox, after the gap if there is one; `false` if
-    /// nobody reads it any more.
-    fn offer(&self, event: &Event) -> bool {
-        let missed = self.missed.load(Relaxed);
-        // A gap and its event go in together or not at all, and a place is
-        // left for the gap at the end.
-        let needed = if missed > 0 { 3 } else { 2 };
-        if !self.inbox.is_closed() && self.inbox.capacity() < needed {
-            self.missed.store(missed + 1, Relaxed);
-            return true;
-        }
-        if missed > 0 {
-            self.missed.store(0, Relaxed);
-            if self.inbox.try_send(Incoming::Gap { missed }).is_err() {
-                return false;
-            }
-        }
-        !matches!(self.inbox.try_send(Incoming::Event(event.clone())), Err(TrySendError::Closed(_)))
-    }
+    Ok(())
 }
 
 #[cfg(all(test, feature = "test-util"))]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn it_keeps_the_contract() {
-        super::super::conformance::check(|| async { MemoryTransport::new() }).await;
-    }
-
-    #[tokio::test]
-    async fn dropped_inboxes_make_room_for_new_ones() {
-        let transport = MemoryTransport::new();
-        for _ in 0..=MemoryTransport::MAX_SUBSCRIPTIONS {
-            drop(transport.subscribe("quiet").await.unwrap());
-        }
-    }
-}
+mod tests;
