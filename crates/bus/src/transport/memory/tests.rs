@@ -1,3 +1,5 @@
+//! What the conformance suite cannot ask: the limits, and the end.
+
 use super::*;
 use crate::transport::{GapReason, Incoming, conformance};
 
