@@ -89,3 +89,14 @@ pub fn encode_batch<'a>(events: impl IntoIterator<Item = &'a Event>) -> Result<B
     }
     writer.finish()
 }
+
+/// Bytes that an event takes within a frame, without its share of the frame's
+/// header: 16 bytes for each frame.
+///
+/// # Errors
+///
+/// When the event is beyond one of the [`limits`], so that no frame can hold
+/// it.
+pub fn record_len(event: &Event) -> Result<usize, EncodeError> {
+    encode::header(event, &Limits::DEFAULT).map(|(_, len)| len)
+}

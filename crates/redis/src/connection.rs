@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use redis::{PushInfo, PushKind, aio::MultiplexedConnection};
+use swarmbus_core::Timestamp;
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, sleep, timeout},
@@ -13,10 +14,10 @@ use tracing::{info, warn};
 
 use crate::{dialer::Dialer, error::ConnectionError};
 
-/// How a connection is at the moment.
+/// How one connection is at the moment. What the program sees of it is
+/// [`swarmbus::transport::ConnectionState`].
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum ConnectionState {
+pub(crate) enum ConnectionState {
     /// The first connection is being made.
     Connecting,
     /// It works, as far as is known.
@@ -25,7 +26,7 @@ pub enum ConnectionState {
     /// delays.
     Disconnected {
         /// Since when. Later failures do not change it.
-        since: std::time::Instant,
+        since: Timestamp,
         /// What the last try failed with.
         error: ConnectionError,
     },
@@ -35,7 +36,7 @@ pub enum ConnectionState {
 
 impl ConnectionState {
     /// Whether it works, as far as is known.
-    pub fn is_connected(&self) -> bool {
+    pub(crate) fn is_connected(&self) -> bool {
         matches!(self, Self::Connected)
     }
 }
@@ -203,6 +204,28 @@ impl Link {
         self.shared.give_up(number, error);
     }
 
+    /// Whether the connection of this number is the one that works.
+    pub(crate) fn is_current(&self, number: u64) -> bool {
+        self.shared.current.borrow().as_ref().is_some_and(|(current, _)| *current == number)
+    }
+
+    /// Returns when the connection of this number is gone. Cancel safe.
+    pub(crate) async fn lost(&self, number: u64) {
+        let mut current = self.shared.current.subscribe();
+        let other = |c: &Option<(u64, _)>| c.as_ref().is_none_or(|(at, _)| *at != number);
+        // The sender lives as long as this link.
+        let _ = current.wait_for(other).await;
+    }
+
+    /// Why there is no connection; `None` if there is one, or was none yet.
+    pub(crate) fn error(&self) -> Option<ConnectionError> {
+        match &*self.shared.state.borrow() {
+            ConnectionState::Disconnected { error, .. } => Some(error.clone()),
+            ConnectionState::Closed => Some(ConnectionError::Closed),
+            ConnectionState::Connecting | ConnectionState::Connected => None,
+        }
+    }
+
     pub(crate) fn state(&self) -> watch::Receiver<ConnectionState> {
         self.shared.state.subscribe()
     }
@@ -248,7 +271,7 @@ impl Shared {
             ConnectionState::Connecting | ConnectionState::Connected => {
                 let name = self.duty.name();
                 warn!(connection = name, %error, "not connected to Redis; trying again");
-                let since = Instant::now().into_std();
+                let since = now();
                 *state = ConnectionState::Disconnected { since, error };
             }
         });
@@ -328,6 +351,12 @@ async fn watch_over(
             return error;
         }
     }
+}
+
+/// The wall clock; the beginning of 1970 if it stands before that.
+fn now() -> Timestamp {
+    let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+    Timestamp::from_micros(u64::try_from(since.as_micros()).unwrap_or(1)).unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]

@@ -1,0 +1,70 @@
+//! [`Carrier`]: how frames of one mode get to the server. The
+//! [`Publisher`](crate::publisher::Publisher) collects events into frames and
+//! keeps them in order; a carrier says what a frame is in Redis's terms.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use redis::{Cmd, Value, aio::MultiplexedConnection};
+
+use crate::{error::ConnectionError, outbox::Lane};
+
+/// Events of one channel that travel together.
+#[derive(Clone, Debug)]
+pub(crate) struct Parcel {
+    pub(crate) lane: Arc<Lane>,
+    /// A frame of [`swarmbus_core::codec`].
+    pub(crate) frame: Bytes,
+    /// How many events it holds: at least 1.
+    pub(crate) count: u32,
+    /// The number of the first in its lane, from 1. The others follow without
+    /// a hole, if [`Carrier::numbered`].
+    pub(crate) first: u64,
+}
+
+/// What the server made of a parcel.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Answer {
+    /// It has it.
+    Taken,
+    /// It does not have it, and may take it later: the parcel is sent again,
+    /// before anything newer.
+    NotNow(ConnectionError),
+    /// It does not have it and never will.
+    Refused(ConnectionError),
+}
+
+/// How frames of one mode get to the server.
+#[async_trait]
+pub(crate) trait Carrier: Send + Sync + 'static {
+    /// In metrics: the mode.
+    fn name(&self) -> &'static str;
+
+    /// Whether a hole in the numbers of a lane must show at the subscriber, so
+    /// that a parcel ends where events were dropped.
+    fn numbered(&self) -> bool;
+
+    /// Whether a parcel is sent again when the connection broke before its
+    /// answer: then [`command`](Self::command) must do nothing the second time.
+    /// If not, its events count as lost.
+    ///
+    /// Such carriers have one parcel of a channel on its way at a time, so that
+    /// none overtakes the one before it.
+    fn resends(&self) -> bool;
+
+    /// Called with each new connection before the first parcel, and after
+    /// [`Answer::NotNow`]: loads scripts, for example.
+    async fn prepare(
+        &self,
+        _connection: &mut MultiplexedConnection,
+    ) -> Result<(), ConnectionError> {
+        Ok(())
+    }
+
+    /// The one command that carries a parcel.
+    fn command(&self, parcel: &Parcel) -> Cmd;
+
+    /// What the answer to it means. [`Value::ServerError`] is one too.
+    fn judge(&self, answer: Value) -> Answer;
+}

@@ -1,0 +1,70 @@
+//! The live mode: PUBLISH, at most once, with numbers that show what is
+//! missing.
+
+use std::io::Write as _;
+
+use redis::{Cmd, RedisWrite, ToRedisArgs, Value};
+
+use crate::{
+    carrier::{Answer, Carrier, Parcel},
+    envelope::{Envelope, Kind, LEN},
+    error::ConnectionError,
+};
+
+/// Sends parcels as PUBLISH. One whose answer did not come is not sent again:
+/// twice would be worse than a gap that shows.
+#[derive(Debug)]
+pub(crate) struct LiveCarrier;
+
+impl Carrier for LiveCarrier {
+    fn name(&self) -> &'static str {
+        "live"
+    }
+
+    fn numbered(&self) -> bool {
+        true
+    }
+
+    fn resends(&self) -> bool {
+        false
+    }
+
+    fn command(&self, parcel: &Parcel) -> Cmd {
+        let envelope = Envelope {
+            kind: Kind::Live,
+            origin: parcel.lane.publisher,
+            first: parcel.first,
+            count: parcel.count,
+        };
+        let message = Message { envelope: envelope.to_bytes(), frame: &parcel.frame };
+        let key = &parcel.lane.key;
+        let mut command = Cmd::with_capacity(3, 7 + key.len() + LEN + parcel.frame.len());
+        command.arg("PUBLISH").arg(key).arg(message);
+        command
+    }
+
+    fn judge(&self, answer: Value) -> Answer {
+        match answer {
+            Value::ServerError(error) => {
+                Answer::Refused(ConnectionError::answered(&error, "PUBLISH"))
+            }
+            _ => Answer::Taken,
+        }
+    }
+}
+
+/// Envelope and frame as one argument, copied once.
+pub(crate) struct Message<'a> {
+    pub(crate) envelope: [u8; LEN],
+    pub(crate) frame: &'a [u8],
+}
+
+impl ToRedisArgs for Message<'_> {
+    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
+        let mut out = out.writer_for_next_arg();
+        // Writing to memory does not fail.
+        let _ = out.write_all(&self.envelope).and_then(|()| out.write_all(self.frame));
+    }
+}
+
+impl redis::ToSingleRedisArg for Message<'_> {}

@@ -1,0 +1,388 @@
+//! [`Publisher`]: takes events, and sends them in batches that form by
+//! themselves.
+//!
+//! A lone event leaves at once. While batches are on their way, what comes in
+//! collects, and the next batch takes all of it: the busier the connection, the
+//! larger the batches.
+
+mod pack;
+mod send;
+
+use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
+
+use ahash::RandomState;
+use lru::LruCache;
+use parking_lot::Mutex;
+use swarmbus::transport::{Channel, TransportError, TransportPublishError};
+use swarmbus_core::{
+    Event, Moment, codec,
+    overflow::{Overflow, Reason},
+};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, sleep, timeout, timeout_at},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use self::send::Sender;
+use crate::{
+    carrier::Carrier,
+    channel::{key, main_purpose},
+    connection::Link,
+    error::ConnectionError,
+    meter::PublishMeter,
+    outbox::{Entry, Lane, Offered, Outbox},
+};
+
+/// How events are joined, and how many may wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Batching {
+    /// Events of one frame.
+    pub(crate) events: NonZeroUsize,
+    /// Bytes of one frame that has more than one event.
+    pub(crate) bytes: NonZeroUsize,
+    /// How long a frame that is not full waits for more; zero: not at all.
+    pub(crate) delay: Duration,
+    /// Events that wait to be sent.
+    pub(crate) buffer_events: NonZeroUsize,
+    /// Bytes that wait to be sent.
+    pub(crate) buffer_bytes: NonZeroUsize,
+    /// What happens to events that find no room.
+    pub(crate) overflow: Overflow,
+    /// How long a publisher waits for room.
+    pub(crate) patience: Duration,
+}
+
+/// Channels whose numbering is remembered. One that is forgotten begins anew
+/// under another publisher's number.
+const MAX_LANES: NonZeroUsize = NonZeroUsize::new(4_096).expect("not 0");
+
+/// Sends events of one mode over one connection.
+pub(crate) struct Publisher {
+    shared: Arc<Shared>,
+    link: Link,
+    /// Ends the task.
+    _alive: DropGuard,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    prefix: String,
+    batching: Batching,
+    /// There is something to send.
+    work: Notify,
+    /// Something was taken to be sent, so that there is room.
+    room: Notify,
+    /// Every event with a lower ticket has arrived or is lost.
+    settled: watch::Sender<u64>,
+    meter: PublishMeter,
+    born: Instant,
+    end: CancellationToken,
+}
+
+struct State {
+    outbox: Outbox,
+    lanes: LruCache<Channel, Numbering, RandomState>,
+    /// Lost since the last flush.
+    lost: u64,
+    /// What happened to the last of them.
+    cause: Option<TransportError>,
+    /// Why the server does not take what it is sent, while that lasts.
+    trouble: Option<ConnectionError>,
+    closed: bool,
+}
+
+struct Numbering {
+    lane: Arc<Lane>,
+    next: u64,
+}
+
+impl Publisher {
+    pub(crate) fn start(link: Link, carrier: Arc<dyn Carrier>, batching: Batching) -> Self {
+        let Batching { overflow, buffer_events, buffer_bytes, .. } = batching;
+        let end = CancellationToken::new();
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                outbox: Outbox::new(overflow, buffer_events, buffer_bytes),
+                lanes: LruCache::with_hasher(MAX_LANES, RandomState::default()),
+                lost: 0,
+                cause: None,
+                trouble: None,
+                closed: false,
+            }),
+            prefix: link.dialer().settings.prefix.clone(),
+            batching,
+            work: Notify::new(),
+            room: Notify::new(),
+            settled: watch::Sender::new(0),
+            meter: PublishMeter::new(carrier.name()),
+            born: Instant::now(),
+            end: end.clone(),
+        });
+        tokio::spawn(Sender::new(Arc::clone(&shared), link.clone(), carrier).run());
+        Self { shared, link, _alive: end.drop_guard() }
+    }
+
+    /// See [`Transport::publish`](swarmbus::transport::Transport::publish).
+    pub(crate) async fn publish(
+        &self,
+        channel: &Channel,
+        event: Event,
+    ) -> Result<(), TransportPublishError> {
+        let mut event = match self.shared.offer(channel, event) {
+            Ok(()) => return Ok(()),
+            Err((event, Refusal::Final(cause))) => {
+                return Err(TransportPublishError::new(event, cause));
+            }
+            Err((event, _)) => event,
+        };
+        let deadline = Instant::now() + self.shared.batching.patience;
+        loop {
+            // Made before the look, so that nothing happens between the two.
+            let room = self.shared.room.notified();
+            let refusal;
+            (event, refusal) = match self.shared.offer(channel, event) {
+                Ok(()) => return Ok(()),
+                Err(refused) => refused,
+            };
+            if let Err(cause) = self.wait(refusal, room, deadline).await {
+                return Err(TransportPublishError::new(event, cause));
+            }
+        }
+    }
+
+    /// See [`Transport::publish_batch`](swarmbus::transport::Transport::publish_batch).
+    pub(crate) async fn publish_batch(
+        &self,
+        channel: &Channel,
+        batch: &mut Vec<Event>,
+    ) -> Result<(), TransportError> {
+        let deadline = Instant::now() + self.shared.batching.patience;
+        while !batch.is_empty() {
+            let room = self.shared.room.notified();
+            if let Some(refusal) = self.shared.offer_many(channel, batch) {
+                self.wait(refusal, room, deadline).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until it is worth to try again.
+    async fn wait(
+        &self,
+        refusal: Refusal,
+        room: impl Future<Output = ()>,
+        deadline: Instant,
+    ) -> Result<(), TransportError> {
+        let retry_after = match refusal {
+            Refusal::Final(cause) => return Err(cause),
+            Refusal::Full => None,
+            Refusal::RateLimited(retry_after) => Some(retry_after),
+        };
+        let end = self.shared.end.cancelled();
+        let limited = async {
+            match retry_after {
+                Some(after) => sleep(after).await,
+                None => std::future::pending().await,
+            }
+        };
+        let waited = timeout_at(deadline, async {
+            tokio::select! {
+                () = room => {}
+                () = limited => {}
+                () = end => {}
+            }
+        });
+        waited.await.map_err(|_| self.why_not().unwrap_or(TransportError::Full))
+    }
+
+    /// What keeps events from being sent, as far as is known.
+    fn why_not(&self) -> Option<TransportError> {
+        let trouble = self.shared.state.lock().trouble.clone();
+        trouble.map(refused).or_else(|| self.link.error().map(disconnected))
+    }
+
+    /// See [`Transport::flush`](swarmbus::transport::Transport::flush).
+    pub(crate) async fn flush(&self) -> Result<(), TransportError> {
+        let target = {
+            let state = self.shared.state.lock();
+            if state.closed {
+                return Err(TransportError::Closed);
+            }
+            state.outbox.next_ticket()
+        };
+        let mut settled = self.shared.settled.subscribe();
+        loop {
+            let before = *settled.borrow_and_update();
+            if before >= target {
+                break;
+            }
+            // As long as it goes on, it may take its time.
+            let moves = timeout(self.shared.batching.patience, settled.changed());
+            let ended = self.shared.end.cancelled();
+            let moved = tokio::select! {
+                moved = moves => moved,
+                () = ended => return Err(TransportError::Closed),
+            };
+            if moved.is_err() {
+                return Err(self.why_not().unwrap_or(TransportError::TimedOut));
+            }
+        }
+        let mut state = self.shared.state.lock();
+        match (std::mem::take(&mut state.lost), state.cause.take()) {
+            (0, _) => Ok(()),
+            (events, cause) => {
+                let cause = Box::new(cause.unwrap_or(TransportError::TimedOut));
+                Err(TransportError::Lost { events, cause })
+            }
+        }
+    }
+
+    /// Takes nothing more, sends what waits as far as that is possible within
+    /// `patience`, and returns what is left.
+    pub(crate) async fn close(&self, patience: Duration) -> Vec<(Channel, Event)> {
+        let target = {
+            let mut state = self.shared.state.lock();
+            state.closed = true;
+            state.outbox.next_ticket()
+        };
+        self.shared.room.notify_waiters();
+        let mut settled = self.shared.settled.subscribe();
+        let _ = timeout(patience, settled.wait_for(|settled| *settled >= target)).await;
+        self.shared.end.cancel();
+        let mut left = Vec::new();
+        self.shared.state.lock().outbox.take(usize::MAX, usize::MAX, &mut left);
+        self.shared.meter.lost("closed", left.len());
+        left.into_iter().map(|entry| (entry.lane.channel.clone(), entry.event)).collect()
+    }
+
+    /// Events and bytes that wait to be sent.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        let state = self.shared.state.lock();
+        (state.outbox.len(), state.outbox.bytes())
+    }
+}
+
+impl fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Publisher").field("waiting", &self.waiting()).finish_non_exhaustive()
+    }
+}
+
+/// Why an event was not taken.
+enum Refusal {
+    /// Waiting is no use.
+    Final(TransportError),
+    /// There may be room later.
+    Full,
+    /// There will be room then.
+    RateLimited(Duration),
+}
+
+impl Shared {
+    fn offer(&self, channel: &Channel, event: Event) -> Result<(), (Event, Refusal)> {
+        let len = match codec::record_len(&event) {
+            Ok(len) => len,
+            Err(error) => {
+                return Err((event, Refusal::Final(TransportError::Unfit(Arc::new(error)))));
+            }
+        };
+        let mut state = self.state.lock();
+        let was_empty = state.outbox.is_empty();
+        let offered = state.offer(self, channel, event, len);
+        drop(state);
+        if was_empty && offered.is_ok() {
+            self.work.notify_one();
+        }
+        offered
+    }
+
+    /// Takes events from the front until one is refused.
+    fn offer_many(&self, channel: &Channel, batch: &mut Vec<Event>) -> Option<Refusal> {
+        let mut state = self.state.lock();
+        let was_empty = state.outbox.is_empty();
+        let mut refusal = None;
+        let mut back = None;
+        let mut events = batch.drain(..);
+        for event in events.by_ref() {
+            let offered = match codec::record_len(&event) {
+                Ok(len) => state.offer(self, channel, event, len),
+                Err(error) => Err((event, Refusal::Final(TransportError::Unfit(Arc::new(error))))),
+            };
+            if let Err((event, why)) = offered {
+                (back, refusal) = (Some(event), Some(why));
+                break;
+            }
+        }
+        let rest: Vec<_> = back.into_iter().chain(events).collect();
+        *batch = rest;
+        let news = was_empty && !state.outbox.is_empty();
+        drop(state);
+        if news {
+            self.work.notify_one();
+        }
+        refusal
+    }
+
+    fn now(&self) -> Moment {
+        Moment::ORIGIN + self.born.elapsed()
+    }
+}
+
+impl State {
+    fn offer(
+        &mut self,
+        shared: &Shared,
+        channel: &Channel,
+        event: Event,
+        len: usize,
+    ) -> Result<(), (Event, Refusal)> {
+        if self.closed {
+            return Err((event, Refusal::Final(TransportError::Closed)));
+        }
+        let numbering = self.lanes.get_or_insert_mut_ref(channel, || Numbering {
+            lane: Arc::new(Lane {
+                key: key(&shared.prefix, channel, main_purpose(channel.mode())),
+                channel: channel.clone(),
+                publisher: fastrand::u64(..),
+            }),
+            next: 1,
+        });
+        let (lane, number) = (Arc::clone(&numbering.lane), numbering.next);
+        let entry = Entry { lane, event, number, len, ticket: 0 };
+        match self.outbox.offer(entry, || shared.now()) {
+            Offered::Taken { dropped } => {
+                numbering.next += 1;
+                if !dropped.is_empty() {
+                    self.lose(dropped.len(), TransportError::Full);
+                    shared.meter.lost("overflow", dropped.len());
+                }
+                Ok(())
+            }
+            Offered::Refused(entry, reason) => Err((
+                entry.event,
+                match reason {
+                    Reason::RateLimited { retry_after } => Refusal::RateLimited(retry_after),
+                    Reason::Outranked => Refusal::Final(TransportError::Full),
+                    _ => Refusal::Full,
+                },
+            )),
+        }
+    }
+
+    fn lose(&mut self, events: usize, cause: TransportError) {
+        self.lost += events as u64;
+        self.cause = Some(cause);
+    }
+}
+
+pub(crate) fn refused(error: ConnectionError) -> TransportError {
+    TransportError::Refused(Arc::new(error))
+}
+
+pub(crate) fn disconnected(error: ConnectionError) -> TransportError {
+    match error {
+        ConnectionError::Closed => TransportError::Closed,
+        error => TransportError::Disconnected(Arc::new(error)),
+    }
+}

@@ -1,0 +1,318 @@
+//! [`Sender`]: the task that sends what a publisher collects.
+
+use std::{
+    collections::VecDeque, future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration,
+};
+
+use redis::{Pipeline, RedisResult, Value, aio::MultiplexedConnection};
+use swarmbus::transport::TransportError;
+use swarmbus_core::backoff::Backoff;
+use tokio::time::sleep;
+use tracing::warn;
+
+use super::{
+    Shared, disconnected,
+    pack::{Limits, Packer},
+    refused,
+};
+use crate::{
+    carrier::{Answer, Carrier, Parcel},
+    connection::Link,
+    error::ConnectionError,
+    outbox::Entry,
+};
+
+/// Rounds on their way at a time: the server works on one while the other is
+/// made. More of them would be smaller ones.
+const WINDOW: usize = 2;
+
+/// What one round holds at most, in events and bytes, of carriers that do not
+/// send again.
+const ROUND: (usize, usize) = (8_192, 1 << 20);
+
+/// Between tries when the server does not take what it is sent.
+const NOT_NOW: Backoff =
+    Backoff::exponential(Duration::from_millis(50)).cap(Duration::from_secs(1));
+
+pub(super) struct Sender {
+    shared: Arc<Shared>,
+    link: Link,
+    carrier: Arc<dyn Carrier>,
+    packer: Packer,
+    rounds: VecDeque<Round>,
+    /// To be sent before anything newer.
+    again: VecDeque<Ticketed>,
+    /// How often in a row the server said: not now.
+    refusals: u32,
+    taken: Vec<Entry>,
+}
+
+/// A parcel, and the lowest ticket of the round that it was packed in.
+struct Ticketed(u64, Parcel);
+
+/// Parcels that were sent together.
+struct Round {
+    parcels: Vec<Ticketed>,
+    answers: Pin<Box<dyn Future<Output = RedisResult<Vec<Value>>> + Send>>,
+    /// It may be ready at the first poll, which is done to have it sent.
+    early: Option<RedisResult<Vec<Value>>>,
+}
+
+/// A connection is of no use any more.
+struct Broken;
+
+impl Sender {
+    pub(super) fn new(shared: Arc<Shared>, link: Link, carrier: Arc<dyn Carrier>) -> Self {
+        let limits = Limits {
+            events: shared.batching.events.get(),
+            bytes: shared.batching.bytes.get(),
+            numbered: carrier.numbered(),
+        };
+        Self {
+            shared,
+            link,
+            carrier,
+            packer: Packer::new(limits),
+            rounds: VecDeque::new(),
+            again: VecDeque::new(),
+            refusals: 0,
+            taken: Vec::new(),
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        let end = self.shared.end.clone();
+        end.run_until_cancelled(async {
+            let mut number = 0;
+            while let Ok((next, mut connection)) = self.link.next(number).await {
+                number = next;
+                let prepared = self.carrier.prepare(&mut connection).await;
+                let served = match prepared {
+                    Ok(()) => self.serve(number, &connection).await,
+                    Err(error) => self.broken(number, error),
+                };
+                let Err(Broken) = served;
+                self.forget_rounds();
+            }
+        })
+        .await;
+    }
+
+    /// Sends over one connection, until that breaks.
+    async fn serve(
+        &mut self,
+        number: u64,
+        connection: &MultiplexedConnection,
+    ) -> Result<std::convert::Infallible, Broken> {
+        let window = if self.carrier.resends() { 1 } else { WINDOW };
+        loop {
+            while self.rounds.len() < window && self.next_round(number, connection).await? {}
+            let room = self.rounds.len() < window;
+            let Some(first) = self.rounds.front_mut() else {
+                tokio::select! {
+                    () = self.shared.work.notified() => {}
+                    () = self.link.lost(number) => return Err(Broken),
+                }
+                self.linger().await;
+                continue;
+            };
+            let answers = tokio::select! {
+                biased;
+                answers = first.answers() => answers,
+                () = self.shared.work.notified(), if room => continue,
+            };
+            self.settle(number, connection, answers).await?;
+        }
+    }
+
+    /// Lets a batch grow, if that is wanted.
+    async fn linger(&mut self) {
+        let batching = &self.shared.batching;
+        if !batching.delay.is_zero()
+            && self.shared.state.lock().outbox.len() < batching.events.get()
+        {
+            sleep(batching.delay).await;
+        }
+    }
+
+    /// Sends what waits, and returns before it is answered; `false` if nothing
+    /// waits.
+    async fn next_round(
+        &mut self,
+        number: u64,
+        connection: &MultiplexedConnection,
+    ) -> Result<bool, Broken> {
+        // What is sent over a connection that is known to be gone is lost.
+        if !self.link.is_current(number) {
+            return Err(Broken);
+        }
+        let parcels = self.parcels();
+        if parcels.is_empty() {
+            return Ok(false);
+        }
+        let mut pipeline = Pipeline::with_capacity(parcels.len());
+        for Ticketed(_, parcel) in &parcels {
+            pipeline.add_command(self.carrier.command(parcel));
+        }
+        let (count, mut connection) = (parcels.len(), connection.clone());
+        let answers = async move { connection.send_packed_commands(&pipeline, 0, count).await };
+        let mut round = Round { parcels, answers: Box::pin(answers), early: None };
+        // The first poll hands it to the connection, so that rounds leave in
+        // order.
+        round.early = poll_fn(|context| match round.answers.as_mut().poll(context) {
+            Poll::Ready(answers) => Poll::Ready(Some(answers)),
+            Poll::Pending => Poll::Ready(None),
+        })
+        .await;
+        self.rounds.push_back(round);
+        Ok(true)
+    }
+
+    /// The parcels of the next round.
+    fn parcels(&mut self) -> Vec<Ticketed> {
+        if !self.again.is_empty() {
+            // By themselves, so that a channel has one parcel on its way.
+            let Some(front) = self.again.front().map(|first| first.0) else { return Vec::new() };
+            let same = self.again.iter().take_while(|next| next.0 == front).count();
+            return self.again.drain(..same).collect();
+        }
+        let batching = &self.shared.batching;
+        let (events, bytes) = if self.carrier.resends() {
+            // One parcel of each channel at the most.
+            (batching.events.get(), batching.bytes.get().saturating_sub(PARCEL_SLACK).max(1))
+        } else {
+            ROUND
+        };
+        self.shared.state.lock().outbox.take(events, bytes, &mut self.taken);
+        let Some(ticket) = self.taken.first().map(|entry| entry.ticket) else { return Vec::new() };
+        self.shared.room.notify_waiters();
+        let parcels = self.packer.pack(&mut self.taken);
+        parcels.into_iter().map(|parcel| Ticketed(ticket, parcel)).collect()
+    }
+
+    /// Takes note of what became of the oldest round.
+    async fn settle(
+        &mut self,
+        number: u64,
+        connection: &MultiplexedConnection,
+        answers: RedisResult<Vec<Value>>,
+    ) -> Result<(), Broken> {
+        let Some(round) = self.rounds.pop_front() else { return Ok(()) };
+        let answers = match answers {
+            Ok(answers) => answers,
+            Err(error) => {
+                let error = self.link.dialer().error(&error, self.carrier.name());
+                self.unknown(round.parcels, &error);
+                let Err(broken) = self.broken(number, error);
+                return Err(broken);
+            }
+        };
+        let (mut events, mut not_now, frames) = (0, None, round.parcels.len());
+        for (Ticketed(ticket, parcel), answer) in round.parcels.into_iter().zip(answers) {
+            match self.carrier.judge(answer) {
+                Answer::Taken => events += parcel.count as usize,
+                Answer::Refused(error) => self.lose(&parcel, "refused", refused(error)),
+                Answer::NotNow(error) => {
+                    not_now = Some(error);
+                    self.again.push_back(Ticketed(ticket, parcel));
+                }
+            }
+        }
+        self.shared.meter.sent(events, frames);
+        self.mark_settled();
+        match not_now {
+            Some(error) => self.pause(number, connection, error).await,
+            None => {
+                if self.refusals > 0 {
+                    self.refusals = 0;
+                    self.shared.state.lock().trouble = None;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The server does not take it for now: waits, and lets publishers know.
+    async fn pause(
+        &mut self,
+        number: u64,
+        connection: &MultiplexedConnection,
+        error: ConnectionError,
+    ) -> Result<(), Broken> {
+        if self.refusals == 0 {
+            warn!(mode = self.carrier.name(), %error, "Redis does not take events; trying again");
+        }
+        if error.breaks_connection() {
+            // Perhaps it is a replica now.
+            self.link.doubt();
+        }
+        self.shared.state.lock().trouble = Some(error);
+        tokio::select! {
+            () = sleep(NOT_NOW.delay(self.refusals, 0)) => {}
+            () = self.link.lost(number) => return Err(Broken),
+        }
+        self.refusals = self.refusals.saturating_add(1);
+        match self.carrier.prepare(&mut connection.clone()).await {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                let Err(broken) = self.broken(number, error);
+                Err(broken)
+            }
+        }
+    }
+
+    fn broken(
+        &self,
+        number: u64,
+        error: ConnectionError,
+    ) -> Result<std::convert::Infallible, Broken> {
+        self.link.give_up(number, error);
+        Err(Broken)
+    }
+
+    /// What became of rounds whose connection broke is not known.
+    fn forget_rounds(&mut self) {
+        let rounds = std::mem::take(&mut self.rounds);
+        for round in rounds {
+            let error = self.link.error().unwrap_or(ConnectionError::Closed);
+            self.unknown(round.parcels, &error);
+        }
+    }
+
+    fn unknown(&mut self, parcels: Vec<Ticketed>, error: &ConnectionError) {
+        if self.carrier.resends() {
+            self.again.extend(parcels);
+        } else {
+            for Ticketed(_, parcel) in parcels {
+                self.lose(&parcel, "connection", disconnected(error.clone()));
+            }
+        }
+        self.mark_settled();
+    }
+
+    fn lose(&self, parcel: &Parcel, reason: &'static str, cause: TransportError) {
+        self.shared.meter.lost(reason, parcel.count as usize);
+        self.shared.state.lock().lose(parcel.count as usize, cause);
+    }
+
+    /// Tells those who wait for a flush.
+    fn mark_settled(&self) {
+        let rounds = self.rounds.iter().flat_map(|round| &round.parcels);
+        let oldest = self.again.iter().chain(rounds).map(|Ticketed(ticket, _)| *ticket).min();
+        let settled = oldest.unwrap_or_else(|| self.shared.state.lock().outbox.oldest_ticket());
+        self.shared.settled.send_replace(settled);
+    }
+}
+
+/// The header of a parcel's frame, of which the outbox knows nothing.
+const PARCEL_SLACK: usize = swarmbus_core::codec::layout::FRAME_HEADER;
+
+impl Round {
+    /// Cancel safe.
+    async fn answers(&mut self) -> RedisResult<Vec<Value>> {
+        match self.early.take() {
+            Some(answers) => answers,
+            None => self.answers.as_mut().await,
+        }
+    }
+}
