@@ -72,6 +72,7 @@ mod runner;
 pub mod schedule;
 mod session;
 mod stall;
+pub mod state;
 mod subscriber;
 mod subscription;
 pub mod transport;
