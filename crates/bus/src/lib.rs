@@ -40,6 +40,8 @@
 //!   [`Bus::shutdown`] say what was not done.
 //! - [`health`] asks the program's checks how it is; [`lifecycle`] makes one
 //!   state of that and keeps it over a restart.
+//! - [`state`] keeps what agents remember outside of themselves; [`lease`] lets
+//!   one of many do something, with a token that proves when.
 //! - [`transport`] is how buses will be joined across processes.
 //!
 //! # What it does not do
@@ -59,6 +61,7 @@ pub mod health;
 mod inner;
 mod journal;
 mod ledger;
+pub mod lease;
 pub mod lifecycle;
 mod metrics;
 mod middleware;
