@@ -63,6 +63,7 @@ mod journal;
 pub mod lease;
 mod ledger;
 pub mod lifecycle;
+pub mod messenger;
 mod metrics;
 mod middleware;
 mod pipeline;

@@ -158,6 +158,31 @@ pub trait Transport: Send + Sync + 'static {
         batch: &mut Vec<Event>,
     ) -> Result<(), TransportError>;
 
+    /// Publishes events and waits until the other side has them: less than
+    /// [`flush`](Self::flush), which waits for what others published, too.
+    ///
+    /// # Errors
+    ///
+    /// The cause. Those events are still in `batch` of which it is not certain
+    /// that they got there; some of them may have.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped in the middle, they may or may not have been published.
+    async fn publish_confirmed(
+        &self,
+        channel: &Channel,
+        batch: &mut Vec<Event>,
+    ) -> Result<(), TransportError> {
+        let copies = batch.clone();
+        self.publish_batch(channel, batch).await?;
+        let flushed = self.flush().await;
+        if flushed.is_err() {
+            *batch = copies;
+        }
+        flushed
+    }
+
     /// Publishes an event to a durable or group channel unless it was published
     /// with this key before; `false` if it was. Returns when the other side has
     /// it, so that one who got no answer may ask again with the same key. How

@@ -106,6 +106,12 @@ impl Channel {
         Self::new(Mode::Group, name)
     }
 
+    /// The channel of the same name with another mode.
+    #[must_use]
+    pub fn with_mode(&self, mode: Mode) -> Self {
+        Self { name: Arc::clone(&self.name), mode }
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name

@@ -135,6 +135,14 @@ impl Transport for MemoryTransport {
         self.put(channel, batch)
     }
 
+    async fn publish_confirmed(
+        &self,
+        channel: &Channel,
+        batch: &mut Vec<Event>,
+    ) -> Result<(), TransportError> {
+        self.put(channel, batch)
+    }
+
     async fn publish_once(
         &self,
         channel: &Channel,

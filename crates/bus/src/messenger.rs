@@ -1,0 +1,475 @@
+//! [`Messenger`]: agents of several processes talk to each other, over any
+//! [`Transport`].
+//!
+//! ```
+//! use std::sync::Arc;
+//! use swarmbus::{Event, messenger::{Message, Messenger, To}, transport::MemoryTransport};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let transport = Arc::new(MemoryTransport::new()); // or the one of swarmbus-redis
+//! let scout = Messenger::join(transport.clone(), "scouts", "scout-1").await?;
+//! let builder = Messenger::join(transport, "builders", "builder-1").await?;
+//!
+//! let (found, mut finds) = tokio::sync::mpsc::unbounded_channel();
+//! let _listening = builder.on("site.*").handle(move |message: &Message| {
+//!     let from = message.agent().unwrap_or("somebody").to_owned();
+//!     found.send(format!("{from} says {}", message.event.text().unwrap_or("nothing")))
+//! })?;
+//!
+//! scout.send(&To::swarm("builders")?, Event::of("site.found", "behind the hill")).await?;
+//! assert_eq!(finds.recv().await.unwrap(), "scout-1 says behind the hill");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A request is answered, or ends in an error that says why not:
+//!
+//! ```
+//! # use std::sync::Arc;
+//! # use swarmbus::{Event, messenger::{Message, Messenger, To}, transport::MemoryTransport};
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let transport = Arc::new(MemoryTransport::new());
+//! # let scout = Messenger::join(transport.clone(), "scouts", "scout-1").await?;
+//! # let builder = Messenger::join(transport, "builders", "builder-1").await?;
+//! let _answering = builder.respond("stock.asked", async |_: Message| Ok::<_, String>("12 planks"))?;
+//! let answer = scout.request(&To::agent("builder-1")?, Event::of("stock.asked", ())).await?;
+//! assert_eq!(answer.text(), Some("12 planks"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Who gets what
+//!
+//! | to | who gets it | channel |
+//! | --- | --- | --- |
+//! | [`To::swarm`] | every agent of that swarm | `swarm:NAME` |
+//! | [`To::agent`] | that agent | `agent:NAME` |
+//! | [`To::broadcast`] | every agent of every other swarm | `broadcast` |
+//! | [`To::tasks`] | one of those who [`work`](Messenger::work) on the queue | `tasks:NAME`, a group channel |
+//! | [`Messenger::topic`] | everybody else who follows the topic | `topic:NAME` |
+//! | an answer | the messenger that asked | `reply:NODE`, always live |
+//!
+//! A messenger never gets what it sent itself. Messages are live, or, if
+//! [asked for](MessengerBuilder::durable), durable. On a server, each channel's
+//! keys have its name in braces (`swarmbus:{swarm:NAME}:live`), so that a
+//! cluster keeps them together.
+//!
+//! # Order
+//!
+//! One task reads each channel, and calls the handlers one after the other: a
+//! handler that takes long holds up its channel, and fills the inbox. For work
+//! that takes long, use a queue of tasks or publish to a bus. Answers are made
+//! in tasks of their own.
+//!
+//! # Metrics
+//!
+//! | metric | kind | what it says |
+//! | --- | --- | --- |
+//! | `transport_gaps_total` | counter | gaps in what was received, by `reason` |
+//! | `transport_missed_events_total` | counter | events missing in them, as far as known, by `reason` |
+
+mod builder;
+mod handlers;
+mod history;
+mod hub;
+mod identity;
+mod message;
+mod receive;
+mod request;
+mod respond;
+mod stats;
+mod topic;
+mod work;
+
+use std::{fmt, future::Future, sync::Arc, time::Duration};
+
+use compact_str::format_compact;
+use swarmbus_core::{Event, Payload};
+use tokio::sync::watch;
+
+use self::{
+    handlers::{Handle, Table},
+    hub::Hub,
+    message::{mark, marked},
+    request::Answer,
+    stats::count,
+    work::Work,
+};
+use crate::{
+    clock::BusClock,
+    handler::IntoHandlerResult,
+    transport::{ConnectionState, Transport, TransportError, TransportPublishError},
+};
+
+pub use builder::{MessengerBuilder, Positions};
+pub use handlers::{ListenError, Listening};
+pub use history::Passed;
+pub use identity::{Identity, MAX_NAME_LEN, NameError, To};
+pub use message::{Message, Scope};
+pub use request::{Refusal, RequestError};
+pub use stats::MessengerStats;
+pub use topic::Topic;
+pub use work::{WorkOptions, Worker};
+
+/// An agent of a swarm on a transport. Clones are handles to the same one; it
+/// ends with the last, or with [`close`](Self::close).
+#[derive(Clone)]
+pub struct Messenger {
+    hub: Arc<Hub>,
+    _alive: Arc<CloseOnDrop>,
+}
+
+/// Why nobody has joined.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// A name is none.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// A handler was not taken.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The transport could not subscribe.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+}
+
+struct CloseOnDrop(Arc<Hub>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.closing.cancel();
+    }
+}
+
+impl Messenger {
+    /// Joins as an agent of a swarm, with the defaults: see
+    /// [`MessengerBuilder::join`].
+    ///
+    /// # Errors
+    ///
+    /// See [`JoinError`].
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with timers.
+    pub async fn join(
+        transport: Arc<dyn Transport>,
+        swarm: &str,
+        agent: &str,
+    ) -> Result<Self, JoinError> {
+        let identity = Identity::new(swarm, agent)?;
+        Self::builder(transport, identity).join().await
+    }
+
+    /// Settings first, then [`join`](MessengerBuilder::join).
+    pub fn builder(transport: Arc<dyn Transport>, identity: Identity) -> MessengerBuilder {
+        MessengerBuilder::new(transport, identity)
+    }
+
+    fn of(hub: &Arc<Hub>) -> Self {
+        Self { hub: Arc::clone(hub), _alive: Arc::new(CloseOnDrop(Arc::clone(hub))) }
+    }
+
+    /// Who this is.
+    pub fn identity(&self) -> &Identity {
+        &self.hub.identity
+    }
+
+    /// Sends an event. It returns when the transport has it: see
+    /// [`Transport::publish`].
+    ///
+    /// An event without an id and a timestamp gets them.
+    ///
+    /// # Errors
+    ///
+    /// The event, with the sender's mark, and the cause.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped while it waits, the event was sent or not.
+    pub async fn send(&self, to: &To, event: Event) -> Result<(), TransportPublishError> {
+        if self.hub.closing.is_cancelled() {
+            return Err(TransportPublishError::new(event, TransportError::Closed));
+        }
+        self.hub.send(&to.channel(self.hub.mode), to.address(event)).await
+    }
+
+    /// Sends an event to every agent of every other swarm.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub async fn broadcast(&self, event: Event) -> Result<(), TransportPublishError> {
+        self.send(&To::broadcast(), event).await
+    }
+
+    /// Handles messages whose type a pattern matches (see
+    /// [`Bus::subscribe`](crate::Bus::subscribe)), which were sent to this
+    /// agent, its swarm, or everybody.
+    ///
+    /// A handler that holds a handle to its own messenger keeps that open, until
+    /// it is [closed](Self::close).
+    pub fn on(&self, pattern: &str) -> Listen<'_> {
+        Listen { table: &self.hub.handlers, pattern: pattern.to_owned(), scopes: DIRECT.to_vec() }
+    }
+
+    /// Answers requests whose type a pattern matches. Of several that match,
+    /// the first one answers. An error is told to the one who asks.
+    ///
+    /// Each answer is made in a task of its own and has until the request's
+    /// deadline, then it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// See [`ListenError`].
+    pub fn respond<F, Fut, P, E>(&self, pattern: &str, f: F) -> Result<Listening, ListenError>
+    where
+        F: Fn(Message) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<P, E>> + Send + 'static,
+        P: Into<Payload>,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.hub.responders.insert(pattern, &DIRECT, respond::respond(f))
+    }
+
+    /// Sends a request and waits for the answer, until the event's deadline or
+    /// else for [`request_timeout`](MessengerBuilder::request_timeout). Of a
+    /// swarm, the first answer counts.
+    ///
+    /// # Errors
+    ///
+    /// See [`RequestError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped while it waits, an answer that comes then counts as late.
+    pub async fn request(&self, to: &To, event: Event) -> Result<Event, RequestError> {
+        if to.is_tasks() {
+            return Err(RequestError::Tasks(Box::new(event)));
+        }
+        let now = BusClock::wall();
+        let limit = match event.deadline() {
+            Some(deadline) => deadline.saturating_since(now),
+            None => self.hub.request_timeout,
+        };
+        if limit.is_zero() {
+            return Err(RequestError::Expired(Box::new(event)));
+        }
+        let Some(mut ticket) = self.hub.pending.begin(to.is_agent()) else {
+            let (limit, event) = (self.hub.pending.limit(), Box::new(event));
+            return Err(RequestError::TooMany { limit, event });
+        };
+        let request = event.with_deadline(now.saturating_add(limit));
+        let request = marked(request, mark::REQUEST, format_compact!("{:x}", ticket.number));
+        count(&self.hub.counts.requests);
+        let counts = &self.hub.counts;
+        let asked = async {
+            self.send(to, request).await?;
+            ticket.answer().await.ok_or(RequestError::Closed)
+        };
+        match tokio::time::timeout(limit, asked).await {
+            Ok(Ok(Answer::Reply(reply))) => {
+                count(&counts.answered);
+                Ok(reply)
+            }
+            Ok(Ok(Answer::Refused(refusal))) => {
+                count(&counts.refused);
+                Err(RequestError::Refused(refusal))
+            }
+            Ok(Ok(Answer::Failed(error))) => {
+                count(&counts.answered);
+                Err(RequestError::Failed(error))
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_) => {
+                count(&counts.unanswered);
+                Err(match ticket.refused() {
+                    Some(refusal) => RequestError::Refused(refusal),
+                    None => RequestError::NoAnswer { waited: limit },
+                })
+            }
+        }
+    }
+
+    /// Works on a queue of tasks: each goes to one worker of a group. One that
+    /// succeeds is acknowledged, one that fails or panics is put back, and comes
+    /// again here or elsewhere; after as many deliveries as may be, it is a dead
+    /// letter of the channel.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use swarmbus::{Event, messenger::{Message, Messenger, To, WorkOptions}};
+    /// # use swarmbus::transport::MemoryTransport;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let transport = Arc::new(MemoryTransport::new());
+    /// # let boss = Messenger::join(transport.clone(), "office", "boss").await?;
+    /// # let clerk = Messenger::join(transport, "office", "clerk").await?;
+    /// let (done, mut results) = tokio::sync::mpsc::unbounded_channel();
+    /// let worker = clerk.work("images", WorkOptions::new(), move |task: Message| {
+    ///     let done = done.clone();
+    ///     async move { done.send(format!("resized {}", task.event.text().unwrap_or("?"))) }
+    /// }).await?;
+    ///
+    /// boss.send(&To::tasks("images")?, Event::of("image.resize", "17.png")).await?;
+    /// assert_eq!(results.recv().await.unwrap(), "resized 17.png");
+    /// worker.stop().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// See [`JoinError`].
+    pub async fn work<F, Fut>(
+        &self,
+        queue: &str,
+        options: WorkOptions,
+        f: F,
+    ) -> Result<Worker, JoinError>
+    where
+        F: Fn(Message) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output: IntoHandlerResult> + Send + 'static,
+    {
+        if self.hub.closing.is_cancelled() {
+            return Err(TransportError::Closed.into());
+        }
+        let channel = To::tasks(queue)?.channel(self.hub.mode);
+        let inbox = self.hub.transport.subscribe(&channel, options.subscribe()).await?;
+        let WorkOptions { concurrent, backoff, .. } = options;
+        let work = Work { handle: Handle::future(f), concurrent, backoff };
+        Ok(Worker::start(Arc::clone(&self.hub), channel, inbox, work))
+    }
+
+    /// Follows a topic: a channel on which those who care coordinate, of
+    /// whichever swarm.
+    ///
+    /// # Errors
+    ///
+    /// See [`JoinError`].
+    pub async fn topic(&self, name: &str) -> Result<Topic, JoinError> {
+        if self.hub.closing.is_cancelled() {
+            return Err(TransportError::Closed.into());
+        }
+        Topic::follow(self, name).await
+    }
+
+    /// Waits until the other side has everything that was sent: see
+    /// [`Transport::flush`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn flush(&self) -> Result<(), TransportError> {
+        self.hub.transport.flush().await
+    }
+
+    /// The last messages, sent and received, oldest first: 100 unless
+    /// [`history`](MessengerBuilder::history) says otherwise.
+    pub fn history(&self) -> Vec<Passed> {
+        self.hub.history.all()
+    }
+
+    /// What was done so far.
+    pub fn stats(&self) -> MessengerStats {
+        self.hub.counts.read()
+    }
+
+    /// Requests that wait for their answers.
+    pub fn waiting(&self) -> usize {
+        self.hub.pending.len()
+    }
+
+    /// Where this messenger is in its durable channels: after the last message
+    /// whose handlers have returned. To be saved, and given to
+    /// [`resume`](MessengerBuilder::resume) after a restart.
+    pub fn positions(&self) -> Positions {
+        self.hub.positions()
+    }
+
+    /// How the transport's connection is.
+    pub fn state(&self) -> watch::Receiver<ConnectionState> {
+        self.hub.transport.state()
+    }
+
+    /// Ends the messenger, for all its handles: nothing is received or sent any
+    /// more, and requests that wait end as [`RequestError::Closed`]. Waits at
+    /// most for `limit` until handlers, answers and tasks at work are done, which
+    /// are then dropped, and until the transport has sent everything; `false` if
+    /// that was not enough. The transport stays open. A handler that closes its
+    /// own messenger waits for itself.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped while it waits, what is at work is dropped.
+    pub async fn close(&self, limit: Duration) -> bool {
+        self.hub.closing.cancel();
+        self.hub.pending.close();
+        let mut tasks = std::mem::take(&mut *self.hub.tasks.lock());
+        let end = async {
+            while tasks.join_next().await.is_some() {}
+            self.hub.transport.flush().await
+        };
+        matches!(tokio::time::timeout(limit, end).await, Ok(Ok(())))
+    }
+}
+
+/// What handlers get unless they ask for less.
+const DIRECT: [Scope; 3] = [Scope::Swarm, Scope::Agent, Scope::Broadcast];
+
+/// A handler in the making.
+#[must_use = "nothing is handled until one of the handle methods is called"]
+pub struct Listen<'a> {
+    table: &'a Arc<Table<Handle>>,
+    pattern: String,
+    scopes: Vec<Scope>,
+}
+
+impl Listen<'_> {
+    /// Only messages that were sent to this. Default: to the agent, its swarm or
+    /// everybody.
+    pub fn only(mut self, scope: Scope) -> Self {
+        self.scopes = vec![scope];
+        self
+    }
+
+    /// Handles messages where they are: a plain function that returns nothing
+    /// or a `Result`. A failure or panic is [counted](MessengerStats::failed).
+    ///
+    /// # Errors
+    ///
+    /// See [`ListenError`].
+    pub fn handle<F, R>(self, f: F) -> Result<Listening, ListenError>
+    where
+        F: Fn(&Message) -> R + Send + Sync + 'static,
+        R: IntoHandlerResult,
+    {
+        self.table.insert(&self.pattern, &self.scopes, Handle::sync(f))
+    }
+
+    /// Handles messages with a future. The next message of the channel waits
+    /// for it.
+    ///
+    /// # Errors
+    ///
+    /// See [`ListenError`].
+    pub fn handle_async<F, Fut>(self, f: F) -> Result<Listening, ListenError>
+    where
+        F: Fn(Message) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output: IntoHandlerResult> + Send + 'static,
+    {
+        self.table.insert(&self.pattern, &self.scopes, Handle::future(f))
+    }
+}
+
+impl fmt::Debug for Messenger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Messenger({})", self.hub.identity)
+    }
+}
+
+#[cfg(test)]
+mod tests;

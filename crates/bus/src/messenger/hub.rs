@@ -1,0 +1,126 @@
+//! What a messenger, its inboxes and its answers in progress share.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use ahash::RandomState;
+use parking_lot::Mutex;
+use swarmbus_core::{Event, Str};
+use tokio::{
+    sync::Semaphore,
+    task::{AbortHandle, JoinSet},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Positions,
+    handlers::{Handle, Table, caught},
+    history::History,
+    identity::Identity,
+    message::{mark, marked},
+    request::Pending,
+    respond::Respond,
+    stats::{Counts, count},
+};
+use crate::{
+    clock::BusClock,
+    transport::{Channel, Gap, Mode, Position, Transport, TransportPublishError},
+};
+
+/// Told of each gap.
+pub(super) type OnGap = Box<dyn Fn(&Channel, &Gap) + Send + Sync>;
+
+pub(super) struct Hub {
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) identity: Identity,
+    /// This messenger among those of the same identity.
+    pub(super) node: Str,
+    /// The mark of what it sends.
+    pub(super) sender: Str,
+    /// How messages are delivered; tasks and answers have a mode of their own.
+    pub(super) mode: Mode,
+    pub(super) request_timeout: Duration,
+    pub(super) handlers: Arc<Table<Handle>>,
+    pub(super) responders: Arc<Table<Respond>>,
+    pub(super) pending: Arc<Pending>,
+    /// A permit for each answer in progress.
+    pub(super) answers: Arc<Semaphore>,
+    /// A permit for each refusal that is being sent.
+    pub(super) refusals: Arc<Semaphore>,
+    pub(super) history: History,
+    pub(super) counts: Counts,
+    pub(super) on_gap: Option<OnGap>,
+    /// Of the last event of each durable channel that its handlers are done
+    /// with.
+    pub(super) positions: Mutex<HashMap<Channel, Position, RandomState>>,
+    /// Inboxes, workers and answers.
+    pub(super) tasks: Mutex<JoinSet<()>>,
+    /// Ends the tasks, each when it is done with what it has.
+    pub(super) closing: CancellationToken,
+}
+
+impl Hub {
+    /// Refusals that are being sent at once; those beyond are not sent.
+    pub(super) const REFUSALS: usize = 256;
+
+    /// Does something in a task that the messenger waits for when it is closed.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        let mut tasks = self.tasks.lock();
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task)
+    }
+
+    /// Sends an event with the sender's mark, and what else is marked on it.
+    pub(super) async fn send(
+        &self,
+        channel: &Channel,
+        event: Event,
+    ) -> Result<(), TransportPublishError> {
+        let event = self.sealed(event);
+        self.history.note(true, channel, &event);
+        let sent = self.transport.publish(channel, event).await;
+        count(if sent.is_ok() { &self.counts.sent } else { &self.counts.not_sent });
+        sent
+    }
+
+    /// With an id, a time and the sender's mark.
+    fn sealed(&self, mut event: Event) -> Event {
+        if !event.is_stamped() {
+            // As many bits of chance as an id has room for.
+            event.stamp(BusClock::wall(), (fastrand::u64(..) >> 2).max(1));
+        }
+        marked(event, mark::SENDER, self.sender.clone())
+    }
+
+    pub(super) fn gap(&self, channel: &Channel, gap: &Gap) {
+        count(&self.counts.gaps);
+        self.counts.missed.fetch_add(gap.missed.unwrap_or(0), Relaxed);
+        let reason = gap.reason.name();
+        metrics::counter!("transport_gaps_total", "reason" => reason).increment(1);
+        metrics::counter!("transport_missed_events_total", "reason" => reason)
+            .increment(gap.missed.unwrap_or(0));
+        if let Some(on_gap) = &self.on_gap
+            && let Err(error) = caught(|| on_gap(channel, gap))
+        {
+            tracing::error!(%channel, %error, "the callback for gaps failed");
+        }
+    }
+
+    pub(super) fn arrived_at(&self, channel: &Channel, position: Option<Position>) {
+        let Some(position) = position else { return };
+        let mut positions = self.positions.lock();
+        match positions.get_mut(channel) {
+            Some(last) => *last = position,
+            None => drop(positions.insert(channel.clone(), position)),
+        }
+    }
+
+    pub(super) fn positions(&self) -> Positions {
+        let positions = self.positions.lock();
+        Positions(positions.iter().map(|(channel, at)| (channel.to_string(), *at)).collect())
+    }
+}
