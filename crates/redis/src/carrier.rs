@@ -65,6 +65,13 @@ pub(crate) trait Carrier: Send + Sync + 'static {
     /// The one command that carries a parcel.
     fn command(&self, parcel: &Parcel) -> Cmd;
 
-    /// What the answer to it means. [`Value::ServerError`] is one too.
+    /// A command that tells subscribers the number of a lane's next event, so
+    /// that they see what they missed although nothing follows. Its answer is
+    /// not looked at.
+    fn position(&self, _lane: &Lane, _next: u64) -> Option<Cmd> {
+        None
+    }
+
+    /// What the answer to a parcel's command means. [`Value::ServerError`] is one too.
     fn judge(&self, answer: Value) -> Answer;
 }

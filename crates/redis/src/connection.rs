@@ -12,12 +12,12 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
 
-use crate::{dialer::Dialer, error::ConnectionError};
+use crate::{dialer::Dialer, error::ConnectionError, meter};
 
 /// How one connection is at the moment. What the program sees of it is
-/// [`swarmbus::transport::ConnectionState`].
+/// [`ConnectionState`](swarmbus::transport::ConnectionState).
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum ConnectionState {
+pub(crate) enum LinkState {
     /// The first connection is being made.
     Connecting,
     /// It works, as far as is known.
@@ -34,7 +34,7 @@ pub(crate) enum ConnectionState {
     Closed,
 }
 
-impl ConnectionState {
+impl LinkState {
     /// Whether it works, as far as is known.
     pub(crate) fn is_connected(&self) -> bool {
         matches!(self, Self::Connected)
@@ -71,28 +71,6 @@ pub(crate) trait Duty: Send + Sync + 'static {
     fn ended(&self) {}
 }
 
-/// A connection for commands, without duties of its own.
-pub(crate) struct Commands(pub(crate) &'static str);
-
-impl Duty for Commands {
-    fn name(&self) -> &'static str {
-        self.0
-    }
-}
-
-/// A connection for commands that wait on the server.
-pub(crate) struct Blocking(pub(crate) &'static str);
-
-impl Duty for Blocking {
-    fn name(&self) -> &'static str {
-        self.0
-    }
-
-    fn blocking(&self) -> bool {
-        true
-    }
-}
-
 /// A supervised connection. Clones share it; when the last is dropped, it
 /// ends.
 ///
@@ -110,7 +88,7 @@ pub(crate) struct Link {
 struct Shared {
     dialer: Arc<Dialer>,
     duty: Arc<dyn Duty>,
-    state: watch::Sender<ConnectionState>,
+    state: watch::Sender<LinkState>,
     /// The connection that works, with its number.
     current: watch::Sender<Option<(u64, MultiplexedConnection)>>,
     /// Somebody has a doubt about the connection.
@@ -129,12 +107,12 @@ impl Link {
         let link = Self::start(dialer, duty);
         let mut state = link.state();
         // The task that changes it cannot be gone before the link.
-        let _ = state.wait_for(|state| *state != ConnectionState::Connecting).await;
+        let _ = state.wait_for(|state| *state != LinkState::Connecting).await;
         let first = state.borrow().clone();
         match first {
-            ConnectionState::Disconnected { error, .. } => Err(error),
-            ConnectionState::Closed => Err(ConnectionError::Closed),
-            ConnectionState::Connecting | ConnectionState::Connected => Ok(link),
+            LinkState::Disconnected { error, .. } => Err(error),
+            LinkState::Closed => Err(ConnectionError::Closed),
+            LinkState::Connecting | LinkState::Connected => Ok(link),
         }
     }
 
@@ -144,7 +122,7 @@ impl Link {
         let shared = Arc::new(Shared {
             dialer,
             duty,
-            state: watch::Sender::new(ConnectionState::Connecting),
+            state: watch::Sender::new(LinkState::Connecting),
             current: watch::Sender::new(None),
             doubt: Notify::new(),
             broken: watch::Sender::new((0, None)),
@@ -171,7 +149,7 @@ impl Link {
             .unwrap_or_else(|_| {
                 let state = self.shared.state.borrow();
                 match &*state {
-                    ConnectionState::Disconnected { error, .. } => Err(error.clone()),
+                    LinkState::Disconnected { error, .. } => Err(error.clone()),
                     _ => Err(ConnectionError::TimedOut(patience)),
                 }
             })
@@ -220,13 +198,13 @@ impl Link {
     /// Why there is no connection; `None` if there is one, or was none yet.
     pub(crate) fn error(&self) -> Option<ConnectionError> {
         match &*self.shared.state.borrow() {
-            ConnectionState::Disconnected { error, .. } => Some(error.clone()),
-            ConnectionState::Closed => Some(ConnectionError::Closed),
-            ConnectionState::Connecting | ConnectionState::Connected => None,
+            LinkState::Disconnected { error, .. } => Some(error.clone()),
+            LinkState::Closed => Some(ConnectionError::Closed),
+            LinkState::Connecting | LinkState::Connected => None,
         }
     }
 
-    pub(crate) fn state(&self) -> watch::Receiver<ConnectionState> {
+    pub(crate) fn state(&self) -> watch::Receiver<LinkState> {
         self.shared.state.subscribe()
     }
 
@@ -238,7 +216,7 @@ impl Link {
     pub(crate) fn close(&self) {
         self.shared.end.cancel();
         // The task does this too, but later.
-        self.shared.state.send_replace(ConnectionState::Closed);
+        self.shared.state.send_replace(LinkState::Closed);
         self.shared.current.send_replace(None);
     }
 }
@@ -266,13 +244,13 @@ impl Shared {
     fn disconnected(&self, error: ConnectionError) {
         self.current.send_replace(None);
         self.state.send_modify(|state| match state {
-            ConnectionState::Closed => {}
-            ConnectionState::Disconnected { error: last, .. } => *last = error,
-            ConnectionState::Connecting | ConnectionState::Connected => {
+            LinkState::Closed => {}
+            LinkState::Disconnected { error: last, .. } => *last = error,
+            LinkState::Connecting | LinkState::Connected => {
                 let name = self.duty.name();
                 warn!(connection = name, %error, "not connected to Redis; trying again");
                 let since = now();
-                *state = ConnectionState::Disconnected { since, error };
+                *state = LinkState::Disconnected { since, error };
             }
         });
     }
@@ -291,7 +269,8 @@ async fn supervise(shared: Arc<Shared>) {
                 Ok(connection) => {
                     let born = Instant::now();
                     shared.current.send_replace(Some((number, connection.clone())));
-                    shared.state.send_replace(ConnectionState::Connected);
+                    shared.state.send_replace(LinkState::Connected);
+                    meter::connected(shared.duty.name());
                     info!(connection = shared.duty.name(), number, "connected to Redis");
                     let error = watch_over(&shared, number, connection).await;
                     shared.duty.ended();
@@ -309,7 +288,7 @@ async fn supervise(shared: Arc<Shared>) {
     let ended: Option<std::convert::Infallible> = shared.end.run_until_cancelled(life).await;
     debug_assert!(ended.is_none());
     shared.current.send_replace(None);
-    shared.state.send_replace(ConnectionState::Closed);
+    shared.state.send_replace(LinkState::Closed);
     shared.duty.ended();
 }
 

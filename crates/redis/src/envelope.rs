@@ -12,10 +12,12 @@
 //! | 8 | `u64` | origin: of live messages the number of the publisher, of durable ones the epoch |
 //! | 16 | `u64` | first: the number of the first event, counted from 1; of a position, of the next event |
 //! | 24 | `u32` | count: events in the frame; 0 of a position, which has none |
-//! | 28 | `u32` | 0 |
+//! | 28 | `u32` | age: of live messages and positions, milliseconds since the publisher began to number this channel, at most 2³² - 1; else 0 |
 //!
 //! A publisher numbers the events of each live channel. So a subscriber sees
-//! how many it missed, and a position tells it when nothing else comes.
+//! how many it missed, and a position tells it when nothing else comes. By the
+//! age it knows of a publisher that it hears for the first time whether it
+//! missed the beginning, or came later itself.
 
 use bytes::Bytes;
 use swarmbus_core::codec::{DecodeError, Frame, limits::MAX_EVENTS};
@@ -41,6 +43,7 @@ pub(crate) struct Envelope {
     pub(crate) origin: u64,
     pub(crate) first: u64,
     pub(crate) count: u32,
+    pub(crate) age: u32,
 }
 
 /// Why a message is none of ours, or not whole.
@@ -69,6 +72,7 @@ impl Envelope {
         bytes[8..16].copy_from_slice(&self.origin.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.first.to_le_bytes());
         bytes[24..28].copy_from_slice(&self.count.to_le_bytes());
+        bytes[28..32].copy_from_slice(&self.age.to_le_bytes());
         bytes
     }
 
@@ -92,7 +96,8 @@ impl Envelope {
             kind,
             origin: u64_at(header, 8),
             first: u64_at(header, 16),
-            count: count(header),
+            count: u32_at(header, 24),
+            age: u32_at(header, 28),
         };
         let has_frame = message.len() > LEN;
         let fits = match kind {
@@ -100,8 +105,8 @@ impl Envelope {
             Kind::Live | Kind::Durable => (1..=MAX_EVENTS).contains(&(envelope.count as usize)),
         };
         let overflows = envelope.first.checked_add(u64::from(envelope.count)).is_none();
-        let unknown = header[6..8] != [0; 2] || header[28..32] != [0; 4];
-        if !fits || overflows || unknown || envelope.first == 0 {
+        let has_flags = header[6..8] != [0; 2];
+        if !fits || overflows || has_flags || envelope.first == 0 {
             return Err(EnvelopeError::Numbers);
         }
         Ok(envelope)
@@ -123,8 +128,10 @@ fn u64_at(header: &[u8; LEN], at: usize) -> u64 {
     u64::from_le_bytes(bytes)
 }
 
-fn count(header: &[u8; LEN]) -> u32 {
-    u32::from_le_bytes([header[24], header[25], header[26], header[27]])
+fn u32_at(header: &[u8; LEN], at: usize) -> u32 {
+    let mut bytes = [0; 4];
+    bytes.copy_from_slice(&header[at..at + 4]);
+    u32::from_le_bytes(bytes)
 }
 
 #[cfg(test)]
@@ -142,7 +149,7 @@ mod tests {
         bytes.into()
     }
 
-    const LIVE: Envelope = Envelope { kind: Kind::Live, origin: 7, first: 41, count: 2 };
+    const LIVE: Envelope = Envelope { kind: Kind::Live, origin: 7, first: 41, count: 2, age: 9 };
 
     #[test]
     fn the_layout_is_as_documented() {
@@ -151,7 +158,7 @@ mod tests {
             &[0xC1, 0x53, 0x57, 0x52, 1, 1, 0, 0][..],
             &[7, 0, 0, 0, 0, 0, 0, 0],
             &[41, 0, 0, 0, 0, 0, 0, 0],
-            &[2, 0, 0, 0, 0, 0, 0, 0],
+            &[2, 0, 0, 0, 9, 0, 0, 0],
         ];
         assert_eq!(bytes[..], expected.concat());
     }

@@ -4,6 +4,7 @@
 use std::{error::Error, io, sync::Arc, time::Duration};
 
 use redis::{ErrorKind, RedisError, ServerError};
+use swarmbus::transport::TransportError;
 
 /// Why a server was not reached, or did not do what it was asked.
 ///
@@ -150,6 +151,38 @@ impl ConnectionError {
 
 /// The oldest server that has what is used here.
 pub(crate) const NEEDED: &str = "7.0";
+
+/// The server is there and does not do it.
+pub(crate) fn refused(error: ConnectionError) -> TransportError {
+    TransportError::Refused(Arc::new(error))
+}
+
+/// There is no connection to do it over.
+pub(crate) fn disconnected(error: ConnectionError) -> TransportError {
+    match error {
+        ConnectionError::Closed => TransportError::Closed,
+        error => TransportError::Disconnected(Arc::new(error)),
+    }
+}
+
+/// The same by what kind of error it is.
+pub(crate) fn failed(error: ConnectionError) -> TransportError {
+    match error {
+        ConnectionError::NoPermission { .. }
+        | ConnectionError::OutOfMemory
+        | ConnectionError::ReadOnly(_)
+        | ConnectionError::Loading
+        | ConnectionError::TooOld { .. }
+        | ConnectionError::Protocol(_) => refused(error),
+        ConnectionError::Unreachable { .. }
+        | ConnectionError::Lost(_)
+        | ConnectionError::WrongPassword
+        | ConnectionError::WrongRole { .. }
+        | ConnectionError::TimedOut(_)
+        | ConnectionError::Tls(_)
+        | ConnectionError::Closed => disconnected(error),
+    }
+}
 
 /// rustls reports through an I/O error, which redis-rs has in an `Arc`; its own
 /// error is the one to read.

@@ -1,6 +1,10 @@
 //! The live mode: PUBLISH, at most once, with numbers that show what is
 //! missing.
 
+pub(crate) mod mode;
+mod numbers;
+mod topic;
+
 use std::io::Write as _;
 
 use redis::{Cmd, RedisWrite, ToRedisArgs, Value};
@@ -9,6 +13,7 @@ use crate::{
     carrier::{Answer, Carrier, Parcel},
     envelope::{Envelope, Kind, LEN},
     error::ConnectionError,
+    outbox::Lane,
 };
 
 /// Sends parcels as PUBLISH. One whose answer did not come is not sent again:
@@ -35,12 +40,20 @@ impl Carrier for LiveCarrier {
             origin: parcel.lane.publisher,
             first: parcel.first,
             count: parcel.count,
+            age: age(&parcel.lane),
         };
-        let message = Message { envelope: envelope.to_bytes(), frame: &parcel.frame };
-        let key = &parcel.lane.key;
-        let mut command = Cmd::with_capacity(3, 7 + key.len() + LEN + parcel.frame.len());
-        command.arg("PUBLISH").arg(key).arg(message);
-        command
+        publish(&parcel.lane.key, envelope, &parcel.frame)
+    }
+
+    fn position(&self, lane: &Lane, next: u64) -> Option<Cmd> {
+        let envelope = Envelope {
+            kind: Kind::Position,
+            origin: lane.publisher,
+            first: next,
+            count: 0,
+            age: age(lane),
+        };
+        Some(publish(&lane.key, envelope, &[]))
     }
 
     fn judge(&self, answer: Value) -> Answer {
@@ -51,6 +64,17 @@ impl Carrier for LiveCarrier {
             _ => Answer::Taken,
         }
     }
+}
+
+fn age(lane: &Lane) -> u32 {
+    u32::try_from(lane.born.elapsed().as_millis()).unwrap_or(u32::MAX)
+}
+
+fn publish(key: &str, envelope: Envelope, frame: &[u8]) -> Cmd {
+    let message = Message { envelope: envelope.to_bytes(), frame };
+    let mut command = Cmd::with_capacity(3, 7 + key.len() + LEN + frame.len());
+    command.arg("PUBLISH").arg(key).arg(message);
+    command
 }
 
 /// Envelope and frame as one argument, copied once.

@@ -7,6 +7,7 @@ use swarmbus_core::{
     Clock, Event, Priority,
     overflow::{Decision, Gate, Lanes, Overflow, Reason},
 };
+use tokio::time::Instant;
 
 /// One channel of one publisher.
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub(crate) struct Lane {
     pub(crate) key: String,
     /// Who numbers its events: no other lane of anybody has this number.
     pub(crate) publisher: u64,
+    /// When it began to number.
+    pub(crate) born: Instant,
 }
 
 /// An event that waits.
@@ -45,13 +48,15 @@ struct Queue {
     /// Each with its ticket, by which it is found. `None` is the hole that an
     /// evicted event has left.
     entries: VecDeque<(u64, Option<Entry>)>,
-    /// For the policy that asks for the lowest priority: tickets and bytes of
-    /// each, in order.
-    lowest: Option<Box<[(VecDeque<u64>, usize); Priority::COUNT]>>,
+    /// For the policy that asks for the lowest priority.
+    lowest: Option<Box<ByPriority>>,
     len: usize,
     bytes: usize,
     next_ticket: u64,
 }
+
+/// Tickets and bytes of the events of each priority.
+type ByPriority = [(VecDeque<u64>, usize); Priority::COUNT];
 
 /// What became of an event that was offered.
 #[derive(Debug)]
@@ -238,7 +243,8 @@ mod tests {
 
     fn entry(number: u64, priority: u8, len: usize) -> Entry {
         let channel = Channel::live("a").unwrap();
-        let lane = Arc::new(Lane { channel, key: String::new(), publisher: 1 });
+        let lane =
+            Arc::new(Lane { channel, key: String::new(), publisher: 1, born: Instant::now() });
         let event = Event::of("x", "").with_priority(Priority::new(priority).unwrap());
         Entry { lane, event, number, len, ticket: 0 }
     }

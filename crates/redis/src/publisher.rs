@@ -13,6 +13,7 @@ use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 use ahash::RandomState;
 use lru::LruCache;
 use parking_lot::Mutex;
+use redis::Cmd;
 use swarmbus::transport::{Channel, TransportError, TransportPublishError};
 use swarmbus_core::{
     Event, Moment, codec,
@@ -29,7 +30,7 @@ use crate::{
     carrier::Carrier,
     channel::{key, main_purpose},
     connection::Link,
-    error::ConnectionError,
+    error::{ConnectionError, disconnected, refused},
     meter::PublishMeter,
     outbox::{Entry, Lane, Offered, Outbox},
 };
@@ -87,6 +88,8 @@ struct State {
     lost: u64,
     /// What happened to the last of them.
     cause: Option<TransportError>,
+    /// Subscribers are to be told the numbers that come next.
+    positions_due: bool,
     /// Why the server does not take what it is sent, while that lasts.
     trouble: Option<ConnectionError>,
     closed: bool,
@@ -95,7 +98,13 @@ struct State {
 struct Numbering {
     lane: Arc<Lane>,
     next: u64,
+    /// How often the position is still to be told after the last event.
+    positions: u8,
 }
+
+/// How often subscribers are told where a channel that has fallen silent is. A
+/// connection may be away when they are told first.
+const POSITIONS: u8 = 3;
 
 impl Publisher {
     pub(crate) fn start(link: Link, carrier: Arc<dyn Carrier>, batching: Batching) -> Self {
@@ -107,6 +116,7 @@ impl Publisher {
                 lanes: LruCache::with_hasher(MAX_LANES, RandomState::default()),
                 lost: 0,
                 cause: None,
+                positions_due: false,
                 trouble: None,
                 closed: false,
             }),
@@ -131,10 +141,12 @@ impl Publisher {
     ) -> Result<(), TransportPublishError> {
         let mut event = match self.shared.offer(channel, event) {
             Ok(()) => return Ok(()),
-            Err((event, Refusal::Final(cause))) => {
-                return Err(TransportPublishError::new(event, cause));
-            }
-            Err((event, _)) => event,
+            Err(refused) => match *refused {
+                (event, Refusal::Final(cause)) => {
+                    return Err(TransportPublishError::new(event, cause));
+                }
+                (event, _) => event,
+            },
         };
         let deadline = Instant::now() + self.shared.batching.patience;
         loop {
@@ -143,7 +155,7 @@ impl Publisher {
             let refusal;
             (event, refusal) = match self.shared.offer(channel, event) {
                 Ok(()) => return Ok(()),
-                Err(refused) => refused,
+                Err(refused) => *refused,
             };
             if let Err(cause) = self.wait(refusal, room, deadline).await {
                 return Err(TransportPublishError::new(event, cause));
@@ -256,6 +268,12 @@ impl Publisher {
         left.into_iter().map(|entry| (entry.lane.channel.clone(), entry.event)).collect()
     }
 
+    /// Tells subscribers where channels are, so that they notice what they
+    /// missed at the end.
+    pub(crate) fn positions(&self) -> Positions {
+        Positions(Arc::clone(&self.shared))
+    }
+
     /// Events and bytes that wait to be sent.
     pub(crate) fn waiting(&self) -> (usize, usize) {
         let state = self.shared.state.lock();
@@ -266,6 +284,17 @@ impl Publisher {
 impl fmt::Debug for Publisher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Publisher").field("waiting", &self.waiting()).finish_non_exhaustive()
+    }
+}
+
+/// See [`Publisher::positions`].
+pub(crate) struct Positions(Arc<Shared>);
+
+impl Positions {
+    /// Sends them as soon as nothing waits to be sent.
+    pub(crate) fn send(&self) {
+        self.0.state.lock().positions_due = true;
+        self.0.work.notify_one();
     }
 }
 
@@ -280,12 +309,10 @@ enum Refusal {
 }
 
 impl Shared {
-    fn offer(&self, channel: &Channel, event: Event) -> Result<(), (Event, Refusal)> {
+    fn offer(&self, channel: &Channel, event: Event) -> Result<(), Box<(Event, Refusal)>> {
         let len = match codec::record_len(&event) {
             Ok(len) => len,
-            Err(error) => {
-                return Err((event, Refusal::Final(TransportError::Unfit(Arc::new(error)))));
-            }
+            Err(error) => return Err(unfit(event, error)),
         };
         let mut state = self.state.lock();
         let was_empty = state.outbox.is_empty();
@@ -301,32 +328,32 @@ impl Shared {
     fn offer_many(&self, channel: &Channel, batch: &mut Vec<Event>) -> Option<Refusal> {
         let mut state = self.state.lock();
         let was_empty = state.outbox.is_empty();
-        let mut refusal = None;
-        let mut back = None;
         let mut events = batch.drain(..);
-        for event in events.by_ref() {
+        let refused = events.by_ref().find_map(|event| {
             let offered = match codec::record_len(&event) {
                 Ok(len) => state.offer(self, channel, event, len),
-                Err(error) => Err((event, Refusal::Final(TransportError::Unfit(Arc::new(error))))),
+                Err(error) => Err(unfit(event, error)),
             };
-            if let Err((event, why)) = offered {
-                (back, refusal) = (Some(event), Some(why));
-                break;
-            }
-        }
-        let rest: Vec<_> = back.into_iter().chain(events).collect();
-        *batch = rest;
+            offered.err()
+        });
         let news = was_empty && !state.outbox.is_empty();
         drop(state);
         if news {
             self.work.notify_one();
         }
-        refusal
+        let (event, refusal) = *refused?;
+        let rest: Vec<_> = std::iter::once(event).chain(events).collect();
+        *batch = rest;
+        Some(refusal)
     }
 
     fn now(&self) -> Moment {
         Moment::ORIGIN + self.born.elapsed()
     }
+}
+
+fn unfit(event: Event, error: codec::EncodeError) -> Box<(Event, Refusal)> {
+    Box::new((event, Refusal::Final(TransportError::Unfit(Arc::new(error)))))
 }
 
 impl State {
@@ -336,53 +363,61 @@ impl State {
         channel: &Channel,
         event: Event,
         len: usize,
-    ) -> Result<(), (Event, Refusal)> {
+    ) -> Result<(), Box<(Event, Refusal)>> {
         if self.closed {
-            return Err((event, Refusal::Final(TransportError::Closed)));
+            return Err(Box::new((event, Refusal::Final(TransportError::Closed))));
         }
         let numbering = self.lanes.get_or_insert_mut_ref(channel, || Numbering {
             lane: Arc::new(Lane {
                 key: key(&shared.prefix, channel, main_purpose(channel.mode())),
                 channel: channel.clone(),
                 publisher: fastrand::u64(..),
+                born: Instant::now(),
             }),
             next: 1,
+            positions: 0,
         });
         let (lane, number) = (Arc::clone(&numbering.lane), numbering.next);
         let entry = Entry { lane, event, number, len, ticket: 0 };
         match self.outbox.offer(entry, || shared.now()) {
             Offered::Taken { dropped } => {
                 numbering.next += 1;
+                numbering.positions = POSITIONS;
                 if !dropped.is_empty() {
                     self.lose(dropped.len(), TransportError::Full);
                     shared.meter.lost("overflow", dropped.len());
                 }
                 Ok(())
             }
-            Offered::Refused(entry, reason) => Err((
-                entry.event,
-                match reason {
+            Offered::Refused(entry, reason) => {
+                let refusal = match reason {
                     Reason::RateLimited { retry_after } => Refusal::RateLimited(retry_after),
                     Reason::Outranked => Refusal::Final(TransportError::Full),
                     _ => Refusal::Full,
-                },
-            )),
+                };
+                Err(Box::new((entry.event, refusal)))
+            }
         }
+    }
+
+    /// What tells the positions of channels that have fallen silent, if it is
+    /// time to. It has to be sent after all that was taken out before.
+    fn due_positions(&mut self, carrier: &dyn Carrier) -> Vec<Cmd> {
+        if !self.positions_due || !self.outbox.is_empty() {
+            return Vec::new();
+        }
+        self.positions_due = false;
+        let silent = self.lanes.iter_mut().filter(|(_, numbering)| numbering.positions > 0);
+        silent
+            .filter_map(|(_, numbering)| {
+                numbering.positions -= 1;
+                carrier.position(&numbering.lane, numbering.next)
+            })
+            .collect()
     }
 
     fn lose(&mut self, events: usize, cause: TransportError) {
         self.lost += events as u64;
         self.cause = Some(cause);
-    }
-}
-
-pub(crate) fn refused(error: ConnectionError) -> TransportError {
-    TransportError::Refused(Arc::new(error))
-}
-
-pub(crate) fn disconnected(error: ConnectionError) -> TransportError {
-    match error {
-        ConnectionError::Closed => TransportError::Closed,
-        error => TransportError::Disconnected(Arc::new(error)),
     }
 }

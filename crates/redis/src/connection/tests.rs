@@ -7,6 +7,7 @@ use swarmbus_core::backoff::Backoff;
 use super::*;
 use crate::{
     Settings,
+    duties::Commands,
     local::{Proxy, Server},
 };
 
@@ -26,7 +27,7 @@ async fn connect(settings: Settings) -> Result<Link, ConnectionError> {
     Link::connect(dialer, Arc::new(Commands("test"))).await
 }
 
-async fn until(link: &Link, what: impl Fn(&ConnectionState) -> bool) {
+async fn until(link: &Link, what: impl Fn(&LinkState) -> bool) {
     let mut state = link.state();
     timeout(LONG, state.wait_for(what)).await.expect("the state never came").unwrap();
 }
@@ -37,8 +38,8 @@ async fn answers(link: &Link) {
     assert_eq!(pong, Ok(redis::Value::SimpleString("PONG".into())));
 }
 
-fn is_down(state: &ConnectionState) -> bool {
-    matches!(state, ConnectionState::Disconnected { .. })
+fn is_down(state: &LinkState) -> bool {
+    matches!(state, LinkState::Disconnected { .. })
 }
 
 #[tokio::test]
@@ -51,7 +52,7 @@ async fn it_comes_back_after_the_server_was_killed() {
     let error = link.ready(Duration::from_millis(50)).await.unwrap_err();
     assert!(matches!(error, ConnectionError::Lost(_) | ConnectionError::Unreachable { .. }));
     server.restart().unwrap();
-    until(&link, ConnectionState::is_connected).await;
+    until(&link, LinkState::is_connected).await;
     answers(&link).await;
 }
 
@@ -76,7 +77,7 @@ async fn a_half_open_connection_is_replaced() {
     until(&link, is_down).await;
     proxy.cut();
     proxy.pass();
-    until(&link, ConnectionState::is_connected).await;
+    until(&link, LinkState::is_connected).await;
     answers(&link).await;
 }
 
@@ -90,11 +91,11 @@ async fn a_doubt_is_settled_at_once() {
     let replica = ConnectionError::WrongRole { role: "replica".into() };
     until(
         &link,
-        |state| matches!(state, ConnectionState::Disconnected { error, .. } if *error == replica),
+        |state| matches!(state, LinkState::Disconnected { error, .. } if *error == replica),
     )
     .await;
     server.run(["REPLICAOF", "NO", "ONE"]).unwrap();
-    until(&link, ConnectionState::is_connected).await;
+    until(&link, LinkState::is_connected).await;
 }
 
 #[tokio::test]
@@ -148,7 +149,7 @@ async fn closed_is_closed() {
     link.close();
     assert_eq!(waiting.await.unwrap(), Err(ConnectionError::Closed));
     assert_eq!(link.ready(LONG).await.map(|_| ()), Err(ConnectionError::Closed));
-    assert_eq!(*link.state().borrow(), ConnectionState::Closed);
+    assert_eq!(*link.state().borrow(), LinkState::Closed);
 }
 
 #[tokio::test]
@@ -159,8 +160,5 @@ async fn the_last_clone_ends_it() {
     drop(link.clone());
     assert!(state.borrow().is_connected());
     drop(link);
-    timeout(LONG, state.wait_for(|state| *state == ConnectionState::Closed))
-        .await
-        .unwrap()
-        .unwrap();
+    timeout(LONG, state.wait_for(|state| *state == LinkState::Closed)).await.unwrap().unwrap();
 }

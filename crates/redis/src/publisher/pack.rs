@@ -122,7 +122,14 @@ mod tests {
     fn lanes() -> Vec<Arc<Lane>> {
         let channel = |n: u64| Channel::live(&format!("c{n}")).unwrap();
         (0..3)
-            .map(|n| Arc::new(Lane { channel: channel(n), key: String::new(), publisher: n }))
+            .map(|n| {
+                Arc::new(Lane {
+                    channel: channel(n),
+                    key: String::new(),
+                    publisher: n,
+                    born: tokio::time::Instant::now(),
+                })
+            })
             .collect()
     }
 

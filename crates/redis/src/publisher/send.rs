@@ -4,21 +4,20 @@ use std::{
     collections::VecDeque, future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration,
 };
 
-use redis::{Pipeline, RedisResult, Value, aio::MultiplexedConnection};
+use redis::{Cmd, Pipeline, RedisResult, Value, aio::MultiplexedConnection};
 use swarmbus::transport::TransportError;
 use swarmbus_core::backoff::Backoff;
 use tokio::time::sleep;
 use tracing::warn;
 
 use super::{
-    Shared, disconnected,
+    Shared,
     pack::{Limits, Packer},
-    refused,
 };
 use crate::{
     carrier::{Answer, Carrier, Parcel},
     connection::Link,
-    error::ConnectionError,
+    error::{ConnectionError, disconnected, refused},
     outbox::Entry,
 };
 
@@ -146,15 +145,19 @@ impl Sender {
         if !self.link.is_current(number) {
             return Err(Broken);
         }
-        let parcels = self.parcels();
-        if parcels.is_empty() {
+        let (parcels, positions) = self.parcels();
+        let count = parcels.len() + positions.len();
+        if count == 0 {
             return Ok(false);
         }
-        let mut pipeline = Pipeline::with_capacity(parcels.len());
+        let mut pipeline = Pipeline::with_capacity(count);
         for Ticketed(_, parcel) in &parcels {
             pipeline.add_command(self.carrier.command(parcel));
         }
-        let (count, mut connection) = (parcels.len(), connection.clone());
+        for command in positions {
+            pipeline.add_command(command);
+        }
+        let mut connection = connection.clone();
         let answers = async move { connection.send_packed_commands(&pipeline, 0, count).await };
         let mut round = Round { parcels, answers: Box::pin(answers), early: None };
         // The first poll hands it to the connection, so that rounds leave in
@@ -168,13 +171,12 @@ impl Sender {
         Ok(true)
     }
 
-    /// The parcels of the next round.
-    fn parcels(&mut self) -> Vec<Ticketed> {
-        if !self.again.is_empty() {
+    /// The parcels of the next round, and positions behind them.
+    fn parcels(&mut self) -> (Vec<Ticketed>, Vec<Cmd>) {
+        if let Some(Ticketed(front, _)) = self.again.front() {
             // By themselves, so that a channel has one parcel on its way.
-            let Some(front) = self.again.front().map(|first| first.0) else { return Vec::new() };
-            let same = self.again.iter().take_while(|next| next.0 == front).count();
-            return self.again.drain(..same).collect();
+            let same = self.again.iter().take_while(|next| next.0 == *front).count();
+            return (self.again.drain(..same).collect(), Vec::new());
         }
         let batching = &self.shared.batching;
         let (events, bytes) = if self.carrier.resends() {
@@ -183,11 +185,18 @@ impl Sender {
         } else {
             ROUND
         };
-        self.shared.state.lock().outbox.take(events, bytes, &mut self.taken);
-        let Some(ticket) = self.taken.first().map(|entry| entry.ticket) else { return Vec::new() };
+        let positions = {
+            let mut state = self.shared.state.lock();
+            state.outbox.take(events, bytes, &mut self.taken);
+            self.shared.meter.waiting(state.outbox.len());
+            state.due_positions(&*self.carrier)
+        };
+        let Some(ticket) = self.taken.first().map(|entry| entry.ticket) else {
+            return (Vec::new(), positions);
+        };
         self.shared.room.notify_waiters();
         let parcels = self.packer.pack(&mut self.taken);
-        parcels.into_iter().map(|parcel| Ticketed(ticket, parcel)).collect()
+        (parcels.into_iter().map(|parcel| Ticketed(ticket, parcel)).collect(), positions)
     }
 
     /// Takes note of what became of the oldest round.

@@ -1,0 +1,125 @@
+//! [`RedisBuilder`]: the settings of a transport.
+
+use std::{num::NonZeroUsize, time::Duration};
+
+use swarmbus::Overflow;
+
+use crate::{
+    error::ConnectionError,
+    publisher::Batching,
+    settings::{Settings, SettingsError},
+    transport::RedisTransport,
+};
+
+/// Settings of a [`RedisTransport`], beside those of its connections.
+///
+/// | setting | default |
+/// | --- | --- |
+/// | [`batch_events`](Self::batch_events) | 512 |
+/// | [`batch_bytes`](Self::batch_bytes) | 128 KiB |
+/// | [`batch_delay`](Self::batch_delay) | none |
+/// | [`buffer_events`](Self::buffer_events) | 65,536 in each mode |
+/// | [`buffer_bytes`](Self::buffer_bytes) | 64 MiB in each mode |
+/// | [`overflow`](Self::overflow) | [`Overflow::Reject`]: publishers wait |
+/// | [`patience`](Self::patience) | 30 s |
+#[derive(Clone, Debug)]
+pub struct RedisBuilder {
+    pub(crate) settings: Settings,
+    pub(crate) batching: Batching,
+}
+
+/// Why there is no transport.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The settings make no sense.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The first connection could not be made. Later ones are tried without
+    /// end.
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+}
+
+impl RedisBuilder {
+    pub(crate) fn new(settings: Settings) -> Self {
+        const fn size(n: usize) -> NonZeroUsize {
+            NonZeroUsize::new(n).expect("not 0")
+        }
+        let batching = Batching {
+            events: const { size(512) },
+            bytes: const { size(128 << 10) },
+            delay: Duration::ZERO,
+            buffer_events: const { size(65_536) },
+            buffer_bytes: const { size(64 << 20) },
+            overflow: Overflow::Reject,
+            patience: Duration::from_secs(30),
+        };
+        Self { settings, batching }
+    }
+
+    /// The most events in one message on the way. 1 sends each by itself.
+    #[must_use]
+    pub fn batch_events(mut self, events: NonZeroUsize) -> Self {
+        self.batching.events = events;
+        self
+    }
+
+    /// The most bytes in one message that has more than one event.
+    #[must_use]
+    pub fn batch_bytes(mut self, bytes: NonZeroUsize) -> Self {
+        self.batching.bytes = bytes;
+        self
+    }
+
+    /// How long a message that is not full waits for more events when nothing
+    /// else is on its way. Without, a lone event leaves at once, and batches
+    /// form while the connection is busy.
+    #[must_use]
+    pub fn batch_delay(mut self, delay: Duration) -> Self {
+        self.batching.delay = delay;
+        self
+    }
+
+    /// The most events that wait to be sent in each mode, while Redis is slow
+    /// or away.
+    #[must_use]
+    pub fn buffer_events(mut self, events: NonZeroUsize) -> Self {
+        self.batching.buffer_events = events;
+        self
+    }
+
+    /// The most bytes that wait to be sent in each mode. An event that is
+    /// larger waits alone.
+    #[must_use]
+    pub fn buffer_bytes(mut self, bytes: NonZeroUsize) -> Self {
+        self.batching.buffer_bytes = bytes;
+        self
+    }
+
+    /// What happens to events that find the buffer full. Those that a policy
+    /// drops are counted, reported by `flush`, and in live channels a gap for
+    /// subscribers.
+    #[must_use]
+    pub fn overflow(mut self, policy: Overflow) -> Self {
+        self.batching.overflow = policy;
+        self
+    }
+
+    /// How long `publish` waits for room in the buffer, and `flush` for a sign
+    /// of progress, before they fail.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.batching.patience = patience;
+        self
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    ///
+    /// See [`ConnectError`].
+    pub async fn connect(self) -> Result<RedisTransport, ConnectError> {
+        RedisTransport::with(self).await
+    }
+}

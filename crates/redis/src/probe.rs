@@ -1,0 +1,112 @@
+//! [`Probe`]: tries whether what is published still arrives.
+//!
+//! A connection can look well and be none: the other end is gone and nobody
+//! said so, or publisher and subscriber have come to different servers after a
+//! failover. So a number goes the way of every event and has to come back.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use redis::aio::MultiplexedConnection;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{
+    channel::probe_key,
+    connection::Link,
+    error::ConnectionError,
+    subscriber::{Listener, Subscriber},
+};
+
+/// The way there and back of one transport.
+pub(crate) struct Probe {
+    publisher: Link,
+    subscriber: Link,
+    key: String,
+    last: AtomicU64,
+    echo: Arc<Echo>,
+}
+
+/// The highest number that came back.
+struct Echo(watch::Sender<u64>);
+
+impl Listener for Echo {
+    fn message(&self, message: Bytes) {
+        let number = std::str::from_utf8(&message).ok().and_then(|text| text.parse().ok());
+        // A stranger can say what it likes here, and delay one probe.
+        if let Some(number) = number {
+            self.0.send_if_modified(|last| {
+                let newer = *last < number;
+                *last = (*last).max(number);
+                newer
+            });
+        }
+    }
+}
+
+impl Probe {
+    /// Returns when its channel is listened to.
+    pub(crate) async fn start(
+        publisher: Link,
+        subscriber: &Subscriber,
+    ) -> Result<Self, ConnectionError> {
+        let dialer = publisher.dialer();
+        let key = probe_key(&dialer.settings.prefix, &dialer.instance);
+        let echo = Arc::new(Echo(watch::Sender::new(0)));
+        let acknowledged = subscriber.listen(&key, Arc::clone(&echo) as _);
+        acknowledged.within(dialer.settings.response_timeout).await?;
+        let subscriber = subscriber.link().clone();
+        Ok(Self { publisher, subscriber, key, last: AtomicU64::new(0), echo })
+    }
+
+    /// How long an event takes from here to the server and back. Cancel safe.
+    ///
+    /// A connection that does not carry it is given up.
+    pub(crate) async fn ping(&self, patience: Duration) -> Result<Duration, ConnectionError> {
+        let (publisher, mut connection) = connected(&self.publisher, patience).await?;
+        let (subscriber, _) = connected(&self.subscriber, patience).await?;
+        let (number, began) = (self.last.fetch_add(1, Relaxed) + 1, Instant::now());
+        let mut echo = self.echo.0.subscribe();
+        let mut publish = redis::cmd("PUBLISH");
+        publish.arg(&self.key).arg(number);
+        let dialer = self.publisher.dialer();
+        if let Err(error) = dialer.ask(&mut connection, &publish).await {
+            if error.breaks_connection() {
+                self.publisher.give_up(publisher, error.clone());
+            }
+            return Err(error);
+        }
+        if timeout(patience, echo.wait_for(|came| *came >= number)).await.is_err() {
+            let error = ConnectionError::TimedOut(patience);
+            self.subscriber.give_up(subscriber, error.clone());
+            return Err(error);
+        }
+        Ok(began.elapsed())
+    }
+
+    /// Pings without end.
+    pub(crate) async fn run(&self, mut each_time: impl FnMut(Result<Duration, ConnectionError>)) {
+        let settings = &self.publisher.dialer().settings;
+        let (every, patience) = (settings.probe_every, settings.response_timeout);
+        loop {
+            sleep(every).await;
+            each_time(self.ping(patience).await);
+        }
+    }
+}
+
+async fn connected(
+    link: &Link,
+    patience: Duration,
+) -> Result<(u64, MultiplexedConnection), ConnectionError> {
+    let waited = timeout(patience, link.next(0)).await;
+    waited.unwrap_or_else(|_| Err(link.error().unwrap_or(ConnectionError::TimedOut(patience))))
+}

@@ -1,0 +1,329 @@
+//! [`Subscriber`]: one connection that listens, for everybody who listens.
+//!
+//! What is listened to is a set of names, each with its [`Listener`]. A task
+//! brings the server's idea of that set in line with ours, and every new
+//! connection begins with all of it; each SUBSCRIBE has to be acknowledged.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use ahash::RandomState;
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use redis::{PushInfo, PushKind, Value, aio::MultiplexedConnection};
+use tokio::{
+    sync::{Notify, watch},
+    time::timeout,
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::{
+    connection::{Duty, Link},
+    dialer::Dialer,
+    error::ConnectionError,
+};
+
+/// Takes the messages of one name. Called in the task that reads the
+/// connection: briefly, and without waiting.
+pub(crate) trait Listener: Send + Sync + 'static {
+    fn message(&self, message: Bytes);
+
+    /// From here to [`resumed`](Self::resumed) messages are missed.
+    fn interrupted(&self) {}
+
+    /// Listens again.
+    fn resumed(&self) {}
+
+    /// The server does not allow it, or not any more.
+    fn refused(&self, _error: &ConnectionError) {}
+}
+
+/// Names of one SUBSCRIBE.
+const CHUNK: usize = 512;
+
+/// The connection that listens.
+pub(crate) struct Subscriber {
+    shared: Arc<Shared>,
+    link: Link,
+    /// Ends the task.
+    _alive: DropGuard,
+}
+
+struct Shared {
+    dialer: Arc<Dialer>,
+    topics: Mutex<Topics>,
+    /// The set has changed.
+    changed: Notify,
+    /// Of the newest connection: messages of older ones come too late.
+    number: AtomicU64,
+}
+
+#[derive(Default)]
+struct Topics {
+    wanted: HashMap<String, Topic, RandomState>,
+    /// Perhaps still known to the server.
+    unwanted: Vec<String>,
+}
+
+struct Topic {
+    listener: Arc<dyn Listener>,
+    /// The connection that it is acknowledged on; 0 for none.
+    on: u64,
+    ack: watch::Sender<Ack>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Ack {
+    Pending,
+    Active,
+    Refused(ConnectionError),
+}
+
+/// Tells when a name is listened to.
+pub(crate) struct Acknowledged(watch::Receiver<Ack>);
+
+impl Acknowledged {
+    /// Waits for the server's word. Cancel safe.
+    pub(crate) async fn within(mut self, patience: Duration) -> Result<(), ConnectionError> {
+        let known = timeout(patience, self.0.wait_for(|ack| *ack != Ack::Pending)).await;
+        match known.map(|known| known.map(|ack| ack.clone())) {
+            Ok(Ok(Ack::Refused(error))) => Err(error),
+            Ok(Ok(Ack::Active | Ack::Pending)) => Ok(()),
+            // Nobody wants it any more.
+            Ok(Err(_)) => Err(ConnectionError::Closed),
+            Err(_) => Err(ConnectionError::TimedOut(patience)),
+        }
+    }
+}
+
+impl Subscriber {
+    /// Connects, and fails if the first try fails.
+    pub(crate) async fn connect(dialer: Arc<Dialer>) -> Result<Self, ConnectionError> {
+        let shared = Arc::new(Shared {
+            dialer: Arc::clone(&dialer),
+            topics: Mutex::default(),
+            changed: Notify::new(),
+            number: AtomicU64::new(0),
+        });
+        let link = Link::connect(dialer, Arc::clone(&shared) as Arc<dyn Duty>).await?;
+        let end = CancellationToken::new();
+        let task = keep_in_line(Arc::clone(&shared), link.clone());
+        tokio::spawn(end.clone().run_until_cancelled_owned(task));
+        Ok(Self { shared, link, _alive: end.drop_guard() })
+    }
+
+    /// Listens to a name. One that has a listener already gets the new one.
+    pub(crate) fn listen(&self, key: &str, listener: Arc<dyn Listener>) -> Acknowledged {
+        let acknowledged = self.shared.topics.lock().want(key, listener);
+        self.shared.changed.notify_one();
+        acknowledged
+    }
+
+    /// Does not listen to it any more.
+    pub(crate) fn forget(&self, key: &str) {
+        let gone = self.shared.topics.lock().forget(key);
+        drop(gone);
+        self.shared.changed.notify_one();
+    }
+
+    pub(crate) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// Ends the connection and forgets all listeners.
+    pub(crate) fn close(&self) {
+        self.link.close();
+        let gone = std::mem::take(&mut self.shared.topics.lock().wanted);
+        drop(gone);
+    }
+}
+
+impl fmt::Debug for Subscriber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscriber").field("link", &self.link).finish_non_exhaustive()
+    }
+}
+
+impl Topics {
+    fn want(&mut self, key: &str, listener: Arc<dyn Listener>) -> Acknowledged {
+        let topic = match self.wanted.get_mut(key) {
+            Some(topic) => {
+                topic.listener = listener;
+                topic
+            }
+            None => {
+                let ack = watch::Sender::new(Ack::Pending);
+                self.wanted.entry(key.to_owned()).or_insert(Topic { listener, on: 0, ack })
+            }
+        };
+        Acknowledged(topic.ack.subscribe())
+    }
+
+    fn forget(&mut self, key: &str) -> Option<Topic> {
+        let (key, topic) = self.wanted.remove_entry(key)?;
+        self.unwanted.push(key);
+        Some(topic)
+    }
+
+    /// What this connection does not listen to yet.
+    fn missing(&self, number: u64) -> Vec<String> {
+        let missing = self.wanted.iter().filter(|(_, topic)| topic.on != number);
+        missing.map(|(key, _)| key.clone()).collect()
+    }
+}
+
+#[async_trait]
+impl Duty for Shared {
+    fn name(&self) -> &'static str {
+        "subscriber"
+    }
+
+    fn push(&self, number: u64, message: PushInfo) {
+        if message.kind != PushKind::Message || number < self.number.load(Relaxed) {
+            return;
+        }
+        let Ok([Value::BulkString(key), Value::BulkString(payload)]) =
+            <[Value; 2]>::try_from(message.data)
+        else {
+            return;
+        };
+        let Ok(key) = std::str::from_utf8(&key) else { return };
+        let listener = self.topics.lock().wanted.get(key).map(|topic| Arc::clone(&topic.listener));
+        if let Some(listener) = listener {
+            listener.message(payload.into());
+        }
+    }
+
+    async fn begin(
+        &self,
+        number: u64,
+        connection: &mut MultiplexedConnection,
+    ) -> Result<(), ConnectionError> {
+        self.number.store(number, Relaxed);
+        let missing = self.topics.lock().missing(number);
+        self.subscribe(number, connection, &missing).await
+    }
+
+    fn ended(&self) {
+        let topics = self.topics.lock();
+        let active = topics.wanted.values().filter(|topic| topic.on != 0);
+        let listeners: Vec<_> = active.map(|topic| Arc::clone(&topic.listener)).collect();
+        for topic in topics.wanted.values() {
+            topic.ack.send_if_modified(|ack| {
+                let was_active = *ack == Ack::Active;
+                if was_active {
+                    *ack = Ack::Pending;
+                }
+                was_active
+            });
+        }
+        drop(topics);
+        listeners.iter().for_each(|listener| listener.interrupted());
+    }
+}
+
+impl Shared {
+    /// Subscribes, many names at a time. Names that the server refuses are told
+    /// to those who wait for them; an error is one of the connection.
+    async fn subscribe(
+        &self,
+        number: u64,
+        connection: &mut MultiplexedConnection,
+        keys: &[String],
+    ) -> Result<(), ConnectionError> {
+        for chunk in keys.chunks(CHUNK) {
+            match self.try_subscribe(connection, chunk).await {
+                Ok(()) => self.acknowledged(number, chunk, &Ack::Active),
+                // One that may not be subscribed to has all of them refused.
+                Err(ConnectionError::NoPermission { .. }) => {
+                    for key in chunk.chunks(1) {
+                        match self.try_subscribe(connection, key).await {
+                            Ok(()) => self.acknowledged(number, key, &Ack::Active),
+                            Err(error @ ConnectionError::NoPermission { .. }) => {
+                                self.acknowledged(number, key, &Ack::Refused(error));
+                            }
+                            Err(error) => return Err(error),
+                        }
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns when the server has acknowledged each of them.
+    async fn try_subscribe(
+        &self,
+        connection: &mut MultiplexedConnection,
+        keys: &[String],
+    ) -> Result<(), ConnectionError> {
+        let subscribed = connection.subscribe(keys).await;
+        subscribed.map_err(|error| self.dialer.error(&error, "SUBSCRIBE"))
+    }
+
+    fn acknowledged(&self, number: u64, keys: &[String], word: &Ack) {
+        let mut told = Vec::new();
+        {
+            let mut topics = self.topics.lock();
+            for key in keys {
+                let Some(topic) = topics.wanted.get_mut(key) else { continue };
+                topic.on = number;
+                topic.ack.send_replace(word.clone());
+                told.push(Arc::clone(&topic.listener));
+            }
+        }
+        for listener in told {
+            match word {
+                Ack::Active => listener.resumed(),
+                Ack::Refused(error) => listener.refused(error),
+                Ack::Pending => {}
+            }
+        }
+    }
+
+    /// Has the server know of changes.
+    async fn adjust(
+        &self,
+        number: u64,
+        connection: &mut MultiplexedConnection,
+    ) -> Result<(), ConnectionError> {
+        let (missing, unwanted) = {
+            let mut topics = self.topics.lock();
+            let mut unwanted = std::mem::take(&mut topics.unwanted);
+            unwanted.retain(|key| !topics.wanted.contains_key(key));
+            (topics.missing(number), unwanted)
+        };
+        for chunk in unwanted.chunks(CHUNK) {
+            let left = connection.unsubscribe(chunk).await;
+            left.map_err(|error| self.dialer.error(&error, "UNSUBSCRIBE"))?;
+            // Wanted again in the meantime, they have to be subscribed again.
+            for key in chunk {
+                if let Some(topic) = self.topics.lock().wanted.get_mut(key) {
+                    topic.on = 0;
+                    self.changed.notify_one();
+                }
+            }
+        }
+        self.subscribe(number, connection, &missing).await
+    }
+}
+
+async fn keep_in_line(shared: Arc<Shared>, link: Link) {
+    loop {
+        shared.changed.notified().await;
+        let Ok((number, mut connection)) = link.next(0).await else { return };
+        if let Err(error) = shared.adjust(number, &mut connection).await {
+            // The next connection begins with everything.
+            link.give_up(number, error);
+        }
+    }
+}
