@@ -41,6 +41,8 @@
 //!   shows within some seconds, by the number that the publisher sends when it
 //!   falls silent. What a publisher sent before a subscriber first heard of it
 //!   cannot be seen.
+//! - [`RedisState`] keeps state that all processes share, [`RedisLeases`] lets
+//!   one of them do something.
 //! - [`METRICS`] lists what is measured.
 
 #![allow(dead_code, reason = "durable and group channels are about to use it")]
@@ -53,6 +55,7 @@ mod dialer;
 mod duties;
 mod envelope;
 mod error;
+mod lease;
 mod live;
 #[cfg(feature = "local")]
 pub mod local;
@@ -60,12 +63,17 @@ mod meter;
 mod outbox;
 mod probe;
 mod publisher;
+mod script;
+mod server;
 mod settings;
+mod state;
 mod subscriber;
 mod transport;
 
 pub use builder::{ConnectError, RedisBuilder};
 pub use error::ConnectionError;
+pub use lease::RedisLeases;
 pub use meter::METRICS;
 pub use settings::{Settings, SettingsError};
+pub use state::{OpenError, RedisState};
 pub use transport::RedisTransport;
