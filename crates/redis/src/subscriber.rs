@@ -169,7 +169,10 @@ impl Topics {
 
     fn forget(&mut self, key: &str) -> Option<Topic> {
         let (key, topic) = self.wanted.remove_entry(key)?;
-        self.unwanted.push(key);
+        // One that is not acknowledged yet is left when it is.
+        if topic.on != 0 {
+            self.unwanted.push(key);
+        }
         Some(topic)
     }
 
@@ -208,7 +211,11 @@ impl Duty for Shared {
         connection: &mut MultiplexedConnection,
     ) -> Result<(), ConnectionError> {
         self.number.store(number, Relaxed);
-        let missing = self.topics.lock().missing(number);
+        let missing = {
+            let mut topics = self.topics.lock();
+            topics.unwanted.clear();
+            topics.missing(number)
+        };
         self.subscribe(number, connection, &missing).await
     }
 
@@ -274,8 +281,16 @@ impl Shared {
         let mut told = Vec::new();
         {
             let mut topics = self.topics.lock();
+            if number < self.number.load(Relaxed) {
+                return;
+            }
             for key in keys {
-                let Some(topic) = topics.wanted.get_mut(key) else { continue };
+                let Some(topic) = topics.wanted.get_mut(key) else {
+                    // Forgotten while it was on its way.
+                    topics.unwanted.push(key.clone());
+                    self.changed.notify_one();
+                    continue;
+                };
                 topic.on = number;
                 topic.ack.send_replace(word.clone());
                 told.push(Arc::clone(&topic.listener));

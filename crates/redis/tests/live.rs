@@ -339,3 +339,44 @@ async fn strangers_messages_do_no_harm() {
     transport.publish(&channel, event(1)).await.unwrap();
     assert_eq!(read_to(&mut inbox, &mut 1, 1).await, (1, 0));
 }
+
+#[tokio::test]
+async fn a_batch_travels_together() {
+    let server = Server::start().unwrap();
+    let settings = Settings::new(&server.url()).unwrap().probe_every(Duration::from_secs(3_600));
+    let transport = RedisTransport::builder(settings).connect().await.unwrap();
+    let channel = live("news");
+    let mut inbox = subscribe(&transport, &channel).await;
+    let messages = || {
+        let stats = server.run(["INFO", "commandstats"]).unwrap();
+        let line = stats.lines().find(|line| line.starts_with("cmdstat_publish:")).unwrap();
+        let calls = line.split(['=', ',']).nth(1).unwrap();
+        calls.parse::<u64>().unwrap()
+    };
+    let before = messages();
+    let mut batch: Vec<_> = (1..=1_000).map(event).collect();
+    transport.publish_batch(&channel, &mut batch).await.unwrap();
+    transport.flush().await.unwrap();
+    assert_eq!(messages() - before, 2, "1,000 events, at most 512 of them in a message");
+    transport.publish(&channel, event(1_001)).await.unwrap();
+    assert_eq!(read_to(&mut inbox, &mut 1, 1_001).await, (1_001, 0));
+    assert_eq!(messages() - before, 3, "a lone event leaves at once");
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_handed_back() {
+    let server = Server::start().unwrap();
+    let transport = connect(&server.url()).await;
+    let channel = live("news");
+    let mut inbox = subscribe(&transport, &channel).await;
+    let large = Event::of("large", "x".repeat(7 << 20));
+    let too_large = Event::of("large", "x".repeat(8 << 20));
+    let mut batch = vec![large.clone(), too_large.clone(), large.clone()];
+    let refused = transport.publish_batch(&channel, &mut batch).await.unwrap_err();
+    assert!(matches!(refused, TransportError::Unfit(_)), "{refused}");
+    assert_eq!(batch, [too_large.clone(), large.clone()]);
+    let refused = transport.publish(&channel, too_large.clone()).await.unwrap_err();
+    assert_eq!(*refused.event, too_large);
+    let Incoming::Event(received) = next(&mut inbox).await else { panic!("an event was expected") };
+    assert_eq!(received.event, large);
+}
