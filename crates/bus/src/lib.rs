@@ -50,6 +50,7 @@
 //! boundary by itself.
 
 pub mod approval;
+pub mod bridge;
 mod builder;
 mod bus;
 mod clock;

@@ -60,8 +60,8 @@
 //!
 //! One task reads each channel, and calls the handlers one after the other: a
 //! handler that takes long holds up its channel, and fills the inbox. For work
-//! that takes long, use a queue of tasks or publish to a bus. Answers are made
-//! in tasks of their own.
+//! that takes long, use a queue of tasks or [bridge](crate::Bus::bridge) to a
+//! bus. Answers are made in tasks of their own.
 //!
 //! # Metrics
 //!
@@ -70,6 +70,7 @@
 //! | `transport_gaps_total` | counter | gaps in what was received, by `reason` |
 //! | `transport_missed_events_total` | counter | events missing in them, as far as known, by `reason` |
 
+mod bridged;
 mod builder;
 mod handlers;
 mod history;
@@ -103,6 +104,7 @@ use crate::{
     transport::{ConnectionState, Transport, TransportError, TransportPublishError},
 };
 
+pub(crate) use self::{bridged::GapsTold, hub::OnGap};
 pub use builder::{MessengerBuilder, Positions};
 pub use handlers::{ListenError, Listening};
 pub use history::Passed;

@@ -30,7 +30,8 @@
 //!
 //! A handler with a filter and a breaker only does not come near the rest. One
 //! with a bulkhead, or that is tried again, leaves its worker:
-//! [`detached`].
+//! [`detached`]. One that is a queue to somewhere else is asked for by that:
+//! [`outlet`].
 
 pub(crate) mod attempt;
 pub(crate) mod breaker;
@@ -42,6 +43,7 @@ pub(crate) mod filter;
 pub(crate) mod layered;
 pub(crate) mod living;
 mod loop_guard;
+pub(crate) mod outlet;
 pub(crate) mod policy;
 pub(crate) mod rate_limit;
 pub(crate) mod retry;

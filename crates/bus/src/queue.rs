@@ -4,7 +4,7 @@
 //! one, so its events keep their order within a priority, and a worker shares
 //! a lock with its own publishers only.
 
-mod lanes;
+pub(crate) mod lanes;
 
 use std::{collections::VecDeque, mem, num::NonZeroUsize, pin::pin};
 
@@ -263,9 +263,12 @@ impl Shard {
         }
         match state.gate.decide(priority, &state.lanes, clock) {
             Decision::Accept => Ok(None),
-            Decision::Evict { lane } => Ok(state.lanes.evict(lane).map(|event| {
+            Decision::Evict { lane } => Ok(state.lanes.evict(lane).map(|waiting| {
                 let lowest = matches!(self.overflow, Overflow::DropLowestPriority);
-                (event, if lowest { Outcome::DroppedLowest } else { Outcome::DroppedOldest })
+                (
+                    waiting.event,
+                    if lowest { Outcome::DroppedLowest } else { Outcome::DroppedOldest },
+                )
             })),
             // A handler must not wait: it has a reserve.
             Decision::Reject(Reason::Full | Reason::RateLimited { .. })

@@ -163,8 +163,9 @@ pub trait Transport: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// The cause. Those events are still in `batch` of which it is not certain
-    /// that they got there; some of them may have.
+    /// The cause. The events of which it is not certain that they got there are
+    /// still in `batch`: some or all, the last ones. Some of them may have got
+    /// there.
     ///
     /// # Cancel safety
     ///

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use compact_str::format_compact;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -140,7 +140,7 @@ impl MessengerBuilder {
     /// Told of each gap in what is received, by the task that reads the
     /// channel: it must not take long. If it panics, that is logged.
     pub fn on_gap(mut self, on_gap: impl Fn(&Channel, &Gap) + Send + Sync + 'static) -> Self {
-        self.on_gap = Some(Box::new(on_gap));
+        self.on_gap = Some(Arc::new(on_gap));
         self
     }
 
@@ -225,7 +225,7 @@ impl MessengerBuilder {
             refusals: Arc::new(Semaphore::new(Hub::REFUSALS)),
             history: History::new(self.history),
             counts: Counts::default(),
-            on_gap: self.on_gap,
+            on_gap: RwLock::new(self.on_gap.into_iter().map(|told| (0, told)).collect()),
             positions: Mutex::default(),
             tasks: Mutex::default(),
             closing: CancellationToken::new(),

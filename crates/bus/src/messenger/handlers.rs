@@ -127,31 +127,47 @@ impl<H: Send + Sync + 'static> Table<H> {
         scopes: &[Scope],
         handle: H,
     ) -> Result<Listening, ListenError> {
-        let pattern: Pattern = parse_pattern(pattern)
-            .map_err(|source| ListenError::Pattern { pattern: pattern.to_owned(), source })?;
+        self.insert_all(&[pattern], scopes, handle)
+    }
+
+    /// One handler for all that one of these patterns matches, called once.
+    pub(super) fn insert_all(
+        self: &Arc<Self>,
+        patterns: &[&str],
+        scopes: &[Scope],
+        handle: H,
+    ) -> Result<Listening, ListenError> {
+        let parse = |pattern: &&str| {
+            parse_pattern(pattern)
+                .map_err(|source| ListenError::Pattern { pattern: (*pattern).to_owned(), source })
+        };
+        let patterns = patterns.iter().map(parse).collect::<Result<Vec<Pattern>, _>>()?;
         let scopes = scopes.iter().fold(0, |bits, scope| bits | scope.bit());
         let entry = Arc::new(Entry { handle, scopes, active: AtomicBool::new(true) });
         let mut router = self.router.write();
-        if router.len() >= MAX_HANDLERS {
+        if router.len() + patterns.len() > MAX_HANDLERS {
             return Err(ListenError::TooMany { limit: MAX_HANDLERS });
         }
-        let id = router.insert(&pattern, Arc::clone(&entry));
+        let insert = |pattern: &Pattern| router.insert(pattern, Arc::clone(&entry));
+        let ids = patterns.iter().map(insert).collect();
         self.generation.store(router.generation(), Ordering::Release);
         drop(router);
         let table = Arc::downgrade(self) as Weak<dyn Remove>;
-        Ok(Listening { end: Some((table, id)) })
+        Ok(Listening { end: Some((table, ids)) })
     }
 
     pub(super) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// All that want this type in this scope, in the order of their
+    /// All that want this type in this scope, each once, in the order of their
     /// registration.
     pub(super) fn find(&self, ty: &EventType, scope: Scope) -> Arc<[Arc<Entry<H>>]> {
-        let mut found = Vec::new();
+        let mut found: Vec<Arc<Entry<H>>> = Vec::new();
         self.router.read().for_each_match(ty.as_str(), |entry| {
-            if entry.scopes & scope.bit() != 0 {
+            // The patterns of one handler stand together.
+            let again = found.last().is_some_and(|last| Arc::ptr_eq(last, entry));
+            if entry.scopes & scope.bit() != 0 && !again {
                 found.push(Arc::clone(entry));
             }
         });
@@ -161,19 +177,17 @@ impl<H: Send + Sync + 'static> Table<H> {
 
 /// Takes a handler out, whatever kind of table it is in.
 trait Remove: Send + Sync {
-    fn remove(&self, id: RouteId);
+    fn remove(&self, ids: &[RouteId]);
 }
 
 impl<H: Send + Sync> Remove for Table<H> {
-    fn remove(&self, id: RouteId) {
+    fn remove(&self, ids: &[RouteId]) {
         let mut router = self.router.write();
-        let removed = router.remove(id);
+        let removed: Vec<_> = ids.iter().filter_map(|id| router.remove(*id)).collect();
         self.generation.store(router.generation(), Ordering::Release);
         drop(router);
-        // Unlocked: it may be the last to hold what the program captured.
-        if let Some(entry) = removed {
-            entry.active.store(false, Ordering::Release);
-        }
+        // Unlocked: they may be the last to hold what the program captured.
+        removed.iter().for_each(|entry| entry.active.store(false, Ordering::Release));
     }
 }
 
@@ -183,7 +197,7 @@ impl<H: Send + Sync> Remove for Table<H> {
 /// runs to its end.
 #[must_use = "dropping it ends it at once: keep it, or call detach()"]
 pub struct Listening {
-    end: Option<(Weak<dyn Remove>, RouteId)>,
+    end: Option<(Weak<dyn Remove>, Vec<RouteId>)>,
 }
 
 impl Listening {
@@ -195,10 +209,10 @@ impl Listening {
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        if let Some((table, id)) = self.end.take()
+        if let Some((table, ids)) = self.end.take()
             && let Some(table) = table.upgrade()
         {
-            table.remove(id);
+            table.remove(&ids);
         }
     }
 }

@@ -1,14 +1,14 @@
 //! What a messenger, its inboxes and its answers in progress share.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     future::Future,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
 use ahash::RandomState;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use swarmbus_core::{Event, Str};
 use tokio::{
     sync::Semaphore,
@@ -28,11 +28,11 @@ use super::{
 };
 use crate::{
     clock::BusClock,
-    transport::{Channel, Gap, Mode, Position, Transport, TransportPublishError},
+    transport::{Channel, Gap, Mode, Position, Transport, TransportError, TransportPublishError},
 };
 
 /// Told of each gap.
-pub(super) type OnGap = Box<dyn Fn(&Channel, &Gap) + Send + Sync>;
+pub(crate) type OnGap = Arc<dyn Fn(&Channel, &Gap) + Send + Sync>;
 
 pub(super) struct Hub {
     pub(super) transport: Arc<dyn Transport>,
@@ -53,7 +53,8 @@ pub(super) struct Hub {
     pub(super) refusals: Arc<Semaphore>,
     pub(super) history: History,
     pub(super) counts: Counts,
-    pub(super) on_gap: Option<OnGap>,
+    /// By the number of whoever wants to be told.
+    pub(super) on_gap: RwLock<BTreeMap<u64, OnGap>>,
     /// Of the last event of each durable channel that its handlers are done
     /// with.
     pub(super) positions: Mutex<HashMap<Channel, Position, RandomState>>,
@@ -87,6 +88,24 @@ impl Hub {
         sent
     }
 
+    /// Sends many and waits until the other side has them. What is left in
+    /// `batch` may not have got there.
+    pub(super) async fn send_confirmed(
+        &self,
+        channel: &Channel,
+        batch: &mut Vec<Event>,
+    ) -> Result<(), TransportError> {
+        for event in &mut *batch {
+            *event = self.sealed(event.clone());
+            self.history.note(true, channel, event);
+        }
+        let before = batch.len();
+        let sent = self.transport.publish_confirmed(channel, batch).await;
+        self.counts.sent.fetch_add((before - batch.len()) as u64, Relaxed);
+        self.counts.not_sent.fetch_add(batch.len() as u64, Relaxed);
+        sent
+    }
+
     /// With an id, a time and the sender's mark.
     fn sealed(&self, mut event: Event) -> Event {
         if !event.is_stamped() {
@@ -103,10 +122,11 @@ impl Hub {
         metrics::counter!("transport_gaps_total", "reason" => reason).increment(1);
         metrics::counter!("transport_missed_events_total", "reason" => reason)
             .increment(gap.missed.unwrap_or(0));
-        if let Some(on_gap) = &self.on_gap
-            && let Err(error) = caught(|| on_gap(channel, gap))
-        {
-            tracing::error!(%channel, %error, "the callback for gaps failed");
+        let told: Vec<_> = self.on_gap.read().values().cloned().collect();
+        for on_gap in told {
+            if let Err(error) = caught(|| on_gap(channel, gap)) {
+                tracing::error!(%channel, %error, "the callback for gaps failed");
+            }
         }
     }
 

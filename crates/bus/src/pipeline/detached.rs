@@ -16,17 +16,22 @@ use parking_lot::Mutex;
 use swarmbus_core::Event;
 use tokio_util::sync::CancellationToken;
 
-use super::{Call, layered::Rest};
+use super::{
+    Call,
+    layered::{Layers, Rest},
+};
 use crate::{inner::Inner, journal::Receipt, ledger::Outcome, subscriber::Match};
 
 /// The detached calls of one bus.
 pub(crate) struct DetachedCalls {
     limit: usize,
     running: AtomicUsize,
+    /// Those that wait in a queue of their own, which bounds them.
+    queued: AtomicUsize,
     /// Ends them all.
-    cut: CancellationToken,
+    pub(crate) cut: CancellationToken,
     /// Events of those that were ended.
-    cut_off: Mutex<Vec<Event>>,
+    pub(super) cut_off: Mutex<Vec<Event>>,
 }
 
 /// What no ledger counts, because it is no outcome.
@@ -42,6 +47,7 @@ impl DetachedCalls {
         Self {
             limit,
             running: AtomicUsize::new(0),
+            queued: AtomicUsize::new(0),
             cut: CancellationToken::new(),
             cut_off: Mutex::default(),
         }
@@ -49,7 +55,7 @@ impl DetachedCalls {
 
     /// How many go on. Whoever sees 0 sees their outcomes, too.
     pub(crate) fn running(&self) -> usize {
-        self.running.load(Ordering::Acquire)
+        self.running.load(Ordering::Acquire) + self.queued.load(Ordering::Acquire)
     }
 
     /// Ends all that go on, and all that would begin.
@@ -70,16 +76,27 @@ impl DetachedCalls {
 /// A match that goes on in a task of its own. Dropped, whatever the reason, it
 /// has an outcome.
 pub(crate) struct Detached {
-    host: Arc<Inner>,
-    event: Event,
-    matched: Match,
+    pub(super) host: Arc<Inner>,
+    pub(super) event: Event,
+    pub(super) matched: Match,
     sampled: bool,
     /// `None` once the match has its outcome, or without a journal.
     receipt: Option<Arc<Receipt>>,
+    queued: bool,
     ended: bool,
 }
 
+/// Takes calls over in place of a handler that is called, and ends each.
+pub(crate) trait Outlet: Send + Sync {
+    /// Never waits, and is called in the order of the events.
+    fn take(&self, call: Detached);
+}
+
 impl Detached {
+    pub(super) fn layers(&self) -> Option<&Layers> {
+        self.matched.subscriber.pipeline.layers.as_deref()
+    }
+
     /// Takes a match over; `None` if as many are detached as may be.
     pub(crate) fn begin(
         host: &Arc<Inner>,
@@ -87,33 +104,35 @@ impl Detached {
         receipt: Option<&Arc<Receipt>>,
     ) -> Option<Self> {
         let calls = &host.detached;
-        let room = |running| (running < calls.limit).then_some(running + 1);
-        calls.running.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).ok()?;
+        let layers = call.matched.subscriber.pipeline.layers.as_deref();
+        let queued = layers.is_some_and(|layers| layers.outlet.is_some());
+        if queued {
+            calls.queued.fetch_add(1, Ordering::Relaxed);
+        } else {
+            let room = |running| (running < calls.limit).then_some(running + 1);
+            calls.running.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).ok()?;
+        }
         Some(Self {
             host: Arc::clone(host),
             event: call.event.clone(),
             matched: call.matched.clone(),
             sampled: call.sampled,
             receipt: receipt.cloned(),
+            queued,
             ended: false,
         })
     }
 
-    /// Goes on with it, in a task of the current runtime.
+    /// Goes on with it, in a task of the current runtime or in its outlet.
     pub(crate) fn go(self, rest: Rest) {
-        tokio::spawn(self.run(rest));
+        match self.layers().and_then(|layers| layers.outlet.clone()) {
+            Some(outlet) => outlet.take(self),
+            None => drop(tokio::spawn(self.run(rest))),
+        }
     }
 
     async fn run(mut self, rest: Rest) {
-        let inner = &*self.host;
-        let call = Call {
-            inner,
-            runner: inner.pool.spare().index,
-            event: &self.event,
-            matched: &self.matched,
-            sampled: self.sampled,
-            retried: None,
-        };
+        let (inner, call) = (&*self.host, self.call());
         let outcome = tokio::select! {
             biased;
             () = inner.detached.cut.cancelled() => None,
@@ -125,7 +144,19 @@ impl Detached {
         }
     }
 
-    fn end(&mut self, outcome: Outcome) {
+    pub(super) fn call(&self) -> Call<'_> {
+        let inner = &*self.host;
+        Call {
+            inner,
+            runner: inner.pool.spare().index,
+            event: &self.event,
+            matched: &self.matched,
+            sampled: self.sampled,
+            retried: None,
+        }
+    }
+
+    pub(super) fn end(&mut self, outcome: Outcome) {
         self.ended = true;
         let (inner, subscriber) = (&*self.host, &*self.matched.subscriber);
         if let Some(receipt) = self.receipt.take() {
@@ -144,7 +175,9 @@ impl Drop for Detached {
             self.end(Outcome::Cancelled);
         }
         // Last, as a drain waits for it.
-        if self.host.detached.running.fetch_sub(1, Ordering::Release) == 1 {
+        let calls = &self.host.detached;
+        let counter = if self.queued { &calls.queued } else { &calls.running };
+        if counter.fetch_sub(1, Ordering::Release) == 1 {
             self.host.idle.notify_waiters();
         }
     }

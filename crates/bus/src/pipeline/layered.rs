@@ -18,6 +18,7 @@ use super::{
     attempt::Try,
     bulkhead::BulkheadLayer,
     dead_letter,
+    detached::Outlet,
     fallback::{Fallback, FallbackLayer},
     rate_limit::{Limiter, Sampler},
     retry::RetryLayer,
@@ -45,14 +46,17 @@ pub(crate) struct Layers {
     pub(crate) limit: Option<Duration>,
     /// Whether whoever runs the event waits for all of this.
     pub(crate) in_order: bool,
+    /// What takes calls over, in place of a handler.
+    pub(crate) outlet: Option<Arc<dyn Outlet>>,
 }
 
 impl Layers {
     /// Whether there is no need for them.
     pub(crate) fn is_empty(&self) -> bool {
-        let Self { sampler, limiter, fallback, retry, bulkhead, limit, .. } = self;
+        let Self { sampler, limiter, fallback, retry, bulkhead, limit, outlet, .. } = self;
         let rates = sampler.is_none() && limiter.is_none();
-        rates && fallback.is_none() && retry.is_none() && bulkhead.is_none() && limit.is_none()
+        let around = fallback.is_none() && retry.is_none() && bulkhead.is_none();
+        rates && around && limit.is_none() && outlet.is_none()
     }
 }
 
@@ -66,8 +70,15 @@ pub(crate) enum Rest {
 
 /// How the tries so far ended.
 pub(crate) struct Failure {
-    error: Box<HandlerError>,
-    tries: u32,
+    pub(super) error: Box<HandlerError>,
+    pub(super) tries: u32,
+}
+
+impl Failure {
+    /// How often the handler was called.
+    pub(crate) fn tries(&self) -> u32 {
+        self.tries
+    }
 }
 
 /// What became of a try.
@@ -107,7 +118,7 @@ impl<'a> Call<'a> {
     ) -> Pin<Box<dyn Future<Output = Step> + Send + 'a>> {
         if layers.in_order {
             Box::pin(async move { Step::Done(self.run_layers(layers, Rest::Everything).await) })
-        } else if layers.bulkhead.is_some() {
+        } else if layers.bulkhead.is_some() || layers.outlet.is_some() {
             Box::pin(ready(Step::Left(Rest::Everything)))
         } else {
             Box::pin(self.first_try(layers))
@@ -218,7 +229,7 @@ impl<'a> Call<'a> {
     }
 
     /// Whether to try again, and when.
-    fn again(self, layers: &Layers, failure: &Failure) -> Option<Duration> {
+    pub(super) fn again(self, layers: &Layers, failure: &Failure) -> Option<Duration> {
         let retry = layers.retry.as_ref()?;
         let worth = match (&*failure.error, &layers.retry_if) {
             // The payload will fit no better the next time.

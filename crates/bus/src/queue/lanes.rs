@@ -23,10 +23,22 @@ pub(crate) struct Waiting {
     pub(crate) since: u64,
 }
 
+/// What may wait in lanes.
+pub(crate) trait Waits {
+    /// When it came: later ones have larger numbers.
+    fn since(&self) -> u64;
+}
+
+impl Waits for Waiting {
+    fn since(&self) -> u64 {
+        self.since
+    }
+}
+
 /// A lane for each priority.
 #[derive(Debug)]
-pub(super) struct PriorityLanes {
-    lanes: [VecDeque<Waiting>; Priority::COUNT],
+pub(crate) struct PriorityLanes<T = Waiting> {
+    lanes: [VecDeque<T>; Priority::COUNT],
     /// A bit for each lane that is not empty.
     occupied: u16,
     /// What is left of each lane's share in this round.
@@ -34,36 +46,36 @@ pub(super) struct PriorityLanes {
     depth: usize,
 }
 
-impl Default for PriorityLanes {
+impl<T> Default for PriorityLanes<T> {
     fn default() -> Self {
         Self { lanes: Default::default(), occupied: 0, credit: SHARE, depth: 0 }
     }
 }
 
-impl PriorityLanes {
+impl<T> PriorityLanes<T> {
     /// Events in all lanes together.
     #[inline]
-    pub(super) fn depth(&self) -> usize {
+    pub(crate) fn depth(&self) -> usize {
         self.depth
     }
 
     /// The lane that one event is about to be added to.
     #[inline]
-    pub(super) fn of(&mut self, priority: Priority) -> &mut VecDeque<Waiting> {
+    pub(crate) fn of(&mut self, priority: Priority) -> &mut VecDeque<T> {
         let lane = priority.index();
         self.occupied |= 1 << lane;
         self.depth += 1;
         &mut self.lanes[lane]
     }
 
-    pub(super) fn evict(&mut self, priority: Priority) -> Option<Event> {
+    pub(crate) fn evict(&mut self, priority: Priority) -> Option<T> {
         let lane = priority.index();
         let evicted = self.lanes[lane].pop_front()?;
         self.removed(lane, 1);
-        Some(evicted.event)
+        Some(evicted)
     }
 
-    pub(super) fn take(&mut self, into: &mut VecDeque<Waiting>, max: usize) {
+    pub(crate) fn take(&mut self, into: &mut VecDeque<T>, max: usize) {
         let mut left = max.min(self.depth);
         if self.occupied.is_power_of_two() && left == self.depth && into.is_empty() {
             // The usual case: everything there is, without touching an event.
@@ -105,7 +117,7 @@ impl PriorityLanes {
     }
 }
 
-impl Lanes for PriorityLanes {
+impl<T: Waits> Lanes for PriorityLanes<T> {
     fn len(&self) -> usize {
         self.depth
     }
@@ -116,7 +128,7 @@ impl Lanes for PriorityLanes {
 
     fn oldest(&self) -> Option<Priority> {
         Priority::all()
-            .filter_map(|priority| Some((self.lanes[priority.index()].front()?.since, priority)))
+            .filter_map(|priority| Some((self.lanes[priority.index()].front()?.since(), priority)))
             .min()
             .map(|(_, priority)| priority)
     }

@@ -12,6 +12,7 @@ use crate::{
     pipeline::{
         breaker::{BreakerLayer, BreakerScope},
         bulkhead::{Bulkhead, BulkheadLayer},
+        detached::Outlet,
         fallback::{Degradation, Fallback, FallbackLayer},
         layered::{Layers, RetryIf},
         policy::{Policy, PolicyError},
@@ -29,6 +30,7 @@ pub(super) struct Settings {
     retry_if: Option<RetryIf>,
     fallbacks: Vec<(Arc<str>, Handler)>,
     in_order: bool,
+    outlet: Option<Arc<dyn Outlet>>,
 }
 
 impl Default for Settings {
@@ -40,6 +42,7 @@ impl Default for Settings {
             retry_if: None,
             fallbacks: Vec::new(),
             in_order: false,
+            outlet: None,
         }
     }
 }
@@ -194,6 +197,13 @@ impl Subscribe<'_> {
         self
     }
 
+    /// Hands calls over in place of calling the handler, which is for callers
+    /// that wait for the outcome: a `dispatch`, or the retry of a dead letter.
+    pub(crate) fn outlet(mut self, outlet: Arc<dyn Outlet>) -> Self {
+        self.layers.outlet = Some(outlet);
+        self
+    }
+
     /// How often one path of events may lead through this handler; `None` for
     /// as often as it likes. Default: once, and 64 hops.
     ///
@@ -333,6 +343,7 @@ impl Settings {
             },
             limit: policy.timeout,
             in_order: self.in_order,
+            outlet: self.outlet,
         };
         Ok((!layers.is_empty()).then(|| Box::new(layers)))
     }

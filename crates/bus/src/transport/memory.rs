@@ -79,12 +79,14 @@ impl MemoryTransport {
     }
 
     fn with(settings: Settings) -> Self {
-        let keys = NonZeroUsize::new(Self::MAX_KEYS).unwrap_or(NonZeroUsize::MIN);
+        // With a capacity, it would reserve all of that now.
+        let mut keys = LruCache::unbounded_with_hasher(RandomState::default());
+        keys.resize(NonZeroUsize::new(Self::MAX_KEYS).unwrap_or(NonZeroUsize::MIN));
         let channels = Channels {
             live: HashMap::default(),
             logs: HashMap::default(),
             queues: HashMap::default(),
-            keys: LruCache::with_hasher(keys, RandomState::default()),
+            keys,
             live_subscriptions: 0,
             closed: false,
         };

@@ -1,0 +1,269 @@
+//! What waits to be sent: bounded, urgent first.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    num::NonZeroUsize,
+    sync::Arc,
+};
+
+use parking_lot::Mutex;
+use swarmbus_core::{
+    Clock, Event, Priority,
+    overflow::{Decision, Gate, Lanes, Overflow, Reason},
+};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::Instant,
+};
+
+use super::BridgeSendError;
+use crate::{
+    clock::BusClock,
+    handler::HandlerError,
+    ledger::Outcome,
+    pipeline::{
+        detached::{Detached, Outlet},
+        layered::Failure,
+    },
+    queue::lanes::{PriorityLanes, Waits},
+};
+
+/// One event on its way out, for one rule.
+pub(super) struct Parcel {
+    /// The number of the rule.
+    pub(super) rule: usize,
+    pub(super) owner: Owner,
+    since: u64,
+}
+
+/// Who learns what became of it.
+pub(super) enum Owner {
+    /// A match of the bus, and how it went before.
+    Match(Detached, Option<Failure>),
+    /// A caller that waits.
+    Caller(Event, oneshot::Sender<Result<(), BridgeSendError>>),
+}
+
+impl Parcel {
+    pub(super) fn new(rule: usize, owner: Owner) -> Self {
+        Self { rule, owner, since: 0 }
+    }
+
+    pub(super) fn event(&self) -> &Event {
+        match &self.owner {
+            Owner::Match(call, _) => call.event(),
+            Owner::Caller(event, _) => event,
+        }
+    }
+
+    fn priority(&self) -> Priority {
+        self.event().priority()
+    }
+
+    /// Ends it unsent, for good.
+    pub(super) fn refuse(self, error: BridgeSendError) {
+        match self.owner {
+            Owner::Match(call, before) => {
+                let tries = before.map_or(0, |before| before.tries());
+                call.give_up(Box::new(HandlerError::Failed(Box::new(error))), tries);
+            }
+            // A caller that is gone does not mind.
+            Owner::Caller(_, told) => drop(told.send(Err(error))),
+        }
+    }
+
+    /// Ends it as something that no handler did.
+    pub(super) fn end_as(self, outcome: Outcome, otherwise: BridgeSendError) {
+        match self.owner {
+            Owner::Match(call, before) => call.end_as(outcome, before),
+            Owner::Caller(_, told) => drop(told.send(Err(otherwise))),
+        }
+    }
+
+    /// Ends it with the bus.
+    pub(super) fn cut_off(self) {
+        match self.owner {
+            Owner::Match(call, _) => call.cut_off(),
+            Owner::Caller(_, told) => drop(told.send(Err(BridgeSendError::Closed))),
+        }
+    }
+}
+
+impl Waits for Parcel {
+    fn since(&self) -> u64 {
+        self.since
+    }
+}
+
+/// What waits to be sent over one bridge.
+pub(super) struct OutQueue {
+    state: Mutex<State>,
+    /// Wakes the sender.
+    pub(super) arrived: Notify,
+    overflow: Overflow,
+    clock: BusClock,
+    /// Where the bridge is in the paths of events.
+    place: Arc<str>,
+}
+
+struct State {
+    lanes: PriorityLanes<Parcel>,
+    /// What is to be tried again, by when.
+    delayed: BTreeMap<(Instant, u64), Parcel>,
+    gate: Gate,
+    last: u64,
+    closed: bool,
+}
+
+/// The lanes, with what is delayed counted in.
+struct All<'a>(&'a PriorityLanes<Parcel>, usize);
+
+impl Lanes for All<'_> {
+    fn len(&self) -> usize {
+        self.0.depth() + self.1
+    }
+
+    fn lowest(&self) -> Option<Priority> {
+        self.0.lowest()
+    }
+
+    fn oldest(&self) -> Option<Priority> {
+        self.0.oldest()
+    }
+}
+
+impl OutQueue {
+    pub(super) fn new(overflow: Overflow, capacity: NonZeroUsize, place: Arc<str>) -> Self {
+        Self {
+            state: Mutex::new(State {
+                lanes: PriorityLanes::default(),
+                delayed: BTreeMap::new(),
+                gate: overflow.gate(capacity),
+                last: 0,
+                closed: false,
+            }),
+            arrived: Notify::new(),
+            overflow,
+            clock: BusClock::new(),
+            place,
+        }
+    }
+
+    /// Queues it, or ends it, or another in its stead.
+    pub(super) fn push(&self, rule: usize, owner: Owner) {
+        let mut parcel = Parcel::new(rule, owner);
+        // What came in here does not go out again by itself.
+        if parcel.event().hops().last().is_some_and(|last| last.as_str() == &*self.place) {
+            return parcel.end_as(Outcome::Looped, BridgeSendError::Looped);
+        }
+        let priority = parcel.priority();
+        let mut state = self.state.lock();
+        if state.closed {
+            drop(state);
+            return parcel.refuse(BridgeSendError::Closed);
+        }
+        let State { lanes, delayed, gate, last, .. } = &mut *state;
+        let now = (&self.clock).now();
+        let evicted = match gate.decide(priority, &All(lanes, delayed.len()), now) {
+            Decision::Accept => None,
+            Decision::Evict { lane } => lanes.evict(lane),
+            Decision::Reject(reason) => {
+                drop(state);
+                let full = BridgeSendError::Full;
+                return match reason {
+                    Reason::RateLimited { .. } => {
+                        parcel.end_as(Outcome::RejectedByRateLimit, full);
+                    }
+                    Reason::Outranked => parcel.end_as(Outcome::DroppedLowest, full),
+                    _ => parcel.refuse(full),
+                };
+            }
+        };
+        *last += 1;
+        parcel.since = *last;
+        lanes.of(priority).push_back(parcel);
+        drop(state);
+        self.arrived.notify_one();
+        if let Some(evicted) = evicted {
+            let lowest = matches!(self.overflow, Overflow::DropLowestPriority);
+            let outcome = if lowest { Outcome::DroppedLowest } else { Outcome::DroppedOldest };
+            evicted.end_as(outcome, BridgeSendError::Full);
+        }
+    }
+
+    /// Queues it again, later. It has its place already.
+    pub(super) fn push_later(&self, mut parcel: Parcel, at: Instant) {
+        let mut state = self.state.lock();
+        state.last += 1;
+        parcel.since = state.last;
+        let key = (at, state.last);
+        state.delayed.insert(key, parcel);
+    }
+
+    /// Takes at most `max`, urgent ones first by the fairness rule of the bus;
+    /// while the breaker is open only those that pass it. Returns when the next
+    /// delay is over.
+    pub(super) fn take(
+        &self,
+        into: &mut VecDeque<Parcel>,
+        max: usize,
+        open: bool,
+    ) -> Option<Instant> {
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        while let Some(due) = state.delayed.first_entry().filter(|first| first.key().0 <= now) {
+            let parcel = due.remove();
+            state.lanes.of(parcel.priority()).push_back(parcel);
+        }
+        if open {
+            let urgent = Priority::all().rev().take_while(|priority| priority.bypasses_breaker());
+            for priority in urgent {
+                while into.len() < max
+                    && let Some(parcel) = state.lanes.evict(priority)
+                {
+                    into.push_back(parcel);
+                }
+            }
+        } else {
+            state.lanes.take(into, max);
+        }
+        state.delayed.keys().next().map(|(at, _)| *at)
+    }
+
+    /// Puts back what the breaker did not let pass, where it was.
+    pub(super) fn put_back(&self, parcels: Vec<Parcel>) {
+        let mut state = self.state.lock();
+        for parcel in parcels.into_iter().rev() {
+            state.lanes.of(parcel.priority()).push_front(parcel);
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        let state = self.state.lock();
+        state.lanes.depth() + state.delayed.len()
+    }
+
+    /// Takes all that waits out, to end it, and nothing more in.
+    pub(super) fn clear(&self) -> VecDeque<Parcel> {
+        let mut state = self.state.lock();
+        state.closed = true;
+        let mut all = VecDeque::new();
+        let depth = state.lanes.depth();
+        state.lanes.take(&mut all, depth);
+        all.extend(std::mem::take(&mut state.delayed).into_values());
+        all
+    }
+}
+
+/// The way out for one rule.
+pub(super) struct Door {
+    pub(super) queue: Arc<OutQueue>,
+    pub(super) rule: usize,
+}
+
+impl Outlet for Door {
+    fn take(&self, call: Detached) {
+        call.begun();
+        self.queue.push(self.rule, Owner::Match(call, None));
+    }
+}
