@@ -1,11 +1,16 @@
 //! [`RedisBuilder`]: the settings of a transport.
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::{
+    num::{NonZeroU64, NonZeroUsize},
+    time::Duration,
+};
 
 use swarmbus::Overflow;
 
 use crate::{
+    durable::Retention,
     error::ConnectionError,
+    group::Limits,
     publisher::Batching,
     settings::{Settings, SettingsError},
     transport::RedisTransport,
@@ -22,10 +27,18 @@ use crate::{
 /// | [`buffer_bytes`](Self::buffer_bytes) | 64 MiB in each mode |
 /// | [`overflow`](Self::overflow) | [`Overflow::Reject`]: publishers wait |
 /// | [`patience`](Self::patience) | 30 s |
+/// | [`retention`](Self::retention) | 1,000,000 events of each durable channel |
+/// | [`retention_time`](Self::retention_time) | a day after the last event |
+/// | [`max_tasks`](Self::max_tasks) | 1,000,000 in each group channel |
+/// | [`dead_letters`](Self::dead_letters) | 1,000 of each group channel |
+/// | [`group_ttl`](Self::group_ttl) | 7 days |
+/// | [`remember`](Self::remember) | a day |
 #[derive(Clone, Debug)]
 pub struct RedisBuilder {
     pub(crate) settings: Settings,
     pub(crate) batching: Batching,
+    pub(crate) retention: Retention,
+    pub(crate) limits: Limits,
 }
 
 /// Why there is no transport.
@@ -55,7 +68,8 @@ impl RedisBuilder {
             overflow: Overflow::Reject,
             patience: Duration::from_secs(30),
         };
-        Self { settings, batching }
+        let (retention, limits) = (Retention::default(), Limits::default());
+        Self { settings, batching, retention, limits }
     }
 
     /// The most events in one message on the way. 1 sends each by itself.
@@ -111,6 +125,56 @@ impl RedisBuilder {
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.batching.patience = patience;
+        self
+    }
+
+    /// How many events a durable channel keeps: the newest, and some more,
+    /// because the server forgets whole blocks of them.
+    #[must_use]
+    pub fn retention(mut self, events: NonZeroU64) -> Self {
+        self.retention.events = events.get();
+        self
+    }
+
+    /// How long a durable channel to which nothing is published keeps its
+    /// events. What it had is remembered thirty times as long, so that a
+    /// subscriber that comes back is told what it missed.
+    #[must_use]
+    pub fn retention_time(mut self, time: Duration) -> Self {
+        self.retention.log = time;
+        self.retention.meta = time.saturating_mul(30);
+        self
+    }
+
+    /// How many tasks a group channel holds that some group has yet to do. When
+    /// it is full, publishers to group channels wait.
+    #[must_use]
+    pub fn max_tasks(mut self, tasks: NonZeroU64) -> Self {
+        self.limits.tasks = tasks.get();
+        self
+    }
+
+    /// How many dead letters of each group channel are kept: the newest.
+    #[must_use]
+    pub fn dead_letters(mut self, tasks: NonZeroU64) -> Self {
+        self.limits.dead_letters = tasks.get();
+        self
+    }
+
+    /// A group that nobody worked for this long holds no tasks back any more.
+    /// If it returns, what it missed is a gap.
+    #[must_use]
+    pub fn group_ttl(mut self, time: Duration) -> Self {
+        self.limits.group = time;
+        self
+    }
+
+    /// How long the server remembers what was published, to know it when it is
+    /// sent again: keys of `publish_once`, and the last frame of each publisher.
+    #[must_use]
+    pub fn remember(mut self, time: Duration) -> Self {
+        self.retention.known = time;
+        self.limits.known = time;
         self
     }
 

@@ -35,6 +35,14 @@ pub(crate) enum Answer {
     Refused(ConnectionError),
 }
 
+impl Answer {
+    /// What an error of a script means that changes nothing when it fails.
+    pub(crate) fn of_script(error: &redis::ServerError) -> Self {
+        let cause = ConnectionError::answered(error, "EVALSHA");
+        if cause.is_final() { Self::Refused(cause) } else { Self::NotNow(cause) }
+    }
+}
+
 /// How frames of one mode get to the server.
 #[async_trait]
 pub(crate) trait Carrier: Send + Sync + 'static {

@@ -14,6 +14,9 @@
 //! | 24 | `u32` | count: events in the frame; 0 of a position, which has none |
 //! | 28 | `u32` | age: of live messages and positions, milliseconds since the publisher began to number this channel, at most 2³² - 1; else 0 |
 //!
+//! In durable messages the frame begins 24 bytes later: see
+//! `durable/header.rs`.
+//!
 //! A publisher numbers the events of each live channel. So a subscriber sees
 //! how many it missed, and a position tells it when nothing else comes. By the
 //! age it knows of a publisher that it hears for the first time whether it

@@ -61,6 +61,12 @@ pub enum ConnectionError {
         "the server has no memory left; raise `maxmemory`, or shorten the retention of durable channels"
     )]
     OutOfMemory,
+    /// A group channel holds as many tasks as it may.
+    #[error("the channel is full: {limit} tasks wait; are there workers, and enough of them?")]
+    TooManyTasks {
+        /// How many there may be.
+        limit: u64,
+    },
     /// The server takes no writes: it has become a replica, or cannot save to
     /// its disk.
     #[error("the server takes no writes ({0}); is it a replica now, or its disk full?")]
@@ -128,6 +134,30 @@ impl ConnectionError {
         }
     }
 
+    /// Whether the same command will fail as long as nobody changes the server
+    /// or the program.
+    pub(crate) fn is_final(&self) -> bool {
+        match self {
+            Self::NoPermission { .. } | Self::TooOld { .. } => true,
+            // Passing states of a script's server have codes of their own.
+            Self::Protocol(text) => {
+                let passing = ["NOSCRIPT", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "MOVED", "ASK"];
+                !passing.iter().any(|code| text.starts_with(code))
+            }
+            Self::Unreachable { .. }
+            | Self::Lost(_)
+            | Self::WrongPassword
+            | Self::WrongRole { .. }
+            | Self::OutOfMemory
+            | Self::TooManyTasks { .. }
+            | Self::ReadOnly(_)
+            | Self::Loading
+            | Self::TimedOut(_)
+            | Self::Tls(_)
+            | Self::Closed => false,
+        }
+    }
+
     /// Whether the connection itself is of no use any more, so that another
     /// one must be made before the next command.
     pub(crate) fn breaks_connection(&self) -> bool {
@@ -143,6 +173,7 @@ impl ConnectionError {
             Self::NoPermission { .. }
             | Self::TooOld { .. }
             | Self::OutOfMemory
+            | Self::TooManyTasks { .. }
             | Self::Loading
             | Self::Protocol(_) => false,
         }
@@ -170,6 +201,7 @@ pub(crate) fn failed(error: ConnectionError) -> TransportError {
     match error {
         ConnectionError::NoPermission { .. }
         | ConnectionError::OutOfMemory
+        | ConnectionError::TooManyTasks { .. }
         | ConnectionError::ReadOnly(_)
         | ConnectionError::Loading
         | ConnectionError::TooOld { .. }

@@ -41,20 +41,26 @@
 //!   shows within some seconds, by the number that the publisher sends when it
 //!   falls silent. What a publisher sent before a subscriber first heard of it
 //!   cannot be seen.
+//! - A durable channel is a stream. What is published is appended and published
+//!   by one script, so that subscribers see by offset and epoch whether they have
+//!   all, and read the stream if not. Publishers send again what was not
+//!   confirmed, and the script appends nothing twice.
+//! - A group channel is a stream with consumer groups: Redis keeps who has which
+//!   task and how often it was delivered.
 //! - [`RedisState`] keeps state that all processes share, [`RedisLeases`] lets
 //!   one of them do something.
 //! - [`METRICS`] lists what is measured.
-
-#![allow(dead_code, reason = "durable and group channels are about to use it")]
 
 mod builder;
 mod carrier;
 mod channel;
 mod connection;
 mod dialer;
+mod durable;
 mod duties;
 mod envelope;
 mod error;
+mod group;
 mod lease;
 mod live;
 #[cfg(feature = "local")]
@@ -67,6 +73,7 @@ mod script;
 mod server;
 mod settings;
 mod state;
+mod streams;
 mod subscriber;
 mod transport;
 

@@ -34,6 +34,9 @@ metrics! {
     WAITING = "transport_events_waiting", Gauge, "events that wait to be sent; by `mode`";
     CONNECTED = "transport_connections_total", Counter,
         "connections that were made; by `connection`";
+    REDELIVERED = "transport_tasks_redelivered_total", Counter,
+        "tasks that came to a member and had been delivered before";
+    GIVEN_UP = "transport_tasks_given_up_total", Counter, "tasks that became dead letters";
     PING = "transport_ping_seconds", Histogram, "the way of an event to the server and back";
     PING_FAILED = "transport_ping_failures_total", Counter, "pings that did not come back";
 }
@@ -124,10 +127,36 @@ impl ReceiveMeter {
         }
     }
 
-    fn missed(&self, gap: &Gap) {
+    pub(crate) fn missed(&self, gap: &Gap) {
         let (mode, reason) = (self.mode, gap.reason.name());
         counter!(GAPS, "mode" => mode, "reason" => reason).increment(1);
         counter!(MISSED, "mode" => mode, "reason" => reason).increment(gap.missed.unwrap_or(1));
+    }
+}
+
+/// Counts of the members of groups.
+#[derive(Clone)]
+pub(crate) struct TaskMeter {
+    pub(crate) receive: ReceiveMeter,
+    redelivered: Counter,
+    given_up: Counter,
+}
+
+impl TaskMeter {
+    pub(crate) fn new() -> Self {
+        Self {
+            receive: ReceiveMeter::new("group"),
+            redelivered: counter!(REDELIVERED),
+            given_up: counter!(GIVEN_UP),
+        }
+    }
+
+    pub(crate) fn redelivered(&self, tasks: usize) {
+        self.redelivered.increment(tasks as u64);
+    }
+
+    pub(crate) fn given_up(&self, tasks: u64) {
+        self.given_up.increment(tasks);
     }
 }
 

@@ -216,6 +216,19 @@ impl Publisher {
 
     /// See [`Transport::flush`](swarmbus::transport::Transport::flush).
     pub(crate) async fn flush(&self) -> Result<(), TransportError> {
+        self.drained().await?;
+        let mut state = self.shared.state.lock();
+        match (std::mem::take(&mut state.lost), state.cause.take()) {
+            (0, _) => Ok(()),
+            (events, cause) => {
+                let cause = Box::new(cause.unwrap_or(TransportError::TimedOut));
+                Err(TransportError::Lost { events, cause })
+            }
+        }
+    }
+
+    /// Waits until everything that was accepted before is settled, well or not.
+    pub(crate) async fn drained(&self) -> Result<(), TransportError> {
         let target = {
             let state = self.shared.state.lock();
             if state.closed {
@@ -240,14 +253,7 @@ impl Publisher {
                 return Err(self.why_not().unwrap_or(TransportError::TimedOut));
             }
         }
-        let mut state = self.shared.state.lock();
-        match (std::mem::take(&mut state.lost), state.cause.take()) {
-            (0, _) => Ok(()),
-            (events, cause) => {
-                let cause = Box::new(cause.unwrap_or(TransportError::TimedOut));
-                Err(TransportError::Lost { events, cause })
-            }
-        }
+        Ok(())
     }
 
     /// Takes nothing more, sends what waits as far as that is possible within

@@ -6,9 +6,8 @@
 use std::{sync::OnceLock, time::Duration};
 
 use redis::{Cmd, Value, aio::MultiplexedConnection};
-use tokio::time::{Instant, sleep};
 
-use crate::{connection::Link, dialer::Dialer, error::ConnectionError};
+use crate::{dialer::Dialer, error::ConnectionError};
 
 /// A file of `lua/`.
 pub(crate) struct Script {
@@ -55,36 +54,6 @@ impl Script {
         dialer.ask(connection, &load).await.map(drop)
     }
 }
-
-impl Link {
-    /// Runs a call over as many connections as it takes, within the time for
-    /// answers. Only for scripts of which a call may be run twice.
-    pub(crate) async fn insist(
-        &self,
-        script: &Script,
-        call: &Cmd,
-    ) -> Result<Value, ConnectionError> {
-        let patience = self.dialer().settings.response_timeout;
-        let deadline = Instant::now() + patience;
-        loop {
-            let mut connection = self.ready(deadline.duration_since(Instant::now())).await?;
-            let error = match script.run(self.dialer(), &mut connection, call).await {
-                Err(error) if error != ConnectionError::OutOfMemory => error,
-                answer => return answer,
-            };
-            if error.breaks_connection() {
-                self.doubt();
-            }
-            if Instant::now() + AGAIN >= deadline {
-                return Err(error);
-            }
-            sleep(AGAIN).await;
-        }
-    }
-}
-
-/// Between tries.
-const AGAIN: Duration = Duration::from_millis(50);
 
 /// A time as scripts take it: at least 1 ms. Redis refuses times that overflow
 /// when they are added to its clock's.
@@ -174,3 +143,6 @@ fn unexpected(value: &Value) -> ConnectionError {
     };
     ConnectionError::Protocol(format!("a script answered {kind} where it should not"))
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,6 +1,10 @@
 //! [`RedisTransport`]: a [`Transport`] over one Redis server.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use swarmbus::{
@@ -10,7 +14,7 @@ use swarmbus::{
         Transport, TransportError, TransportPublishError, Unsupported,
     },
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
@@ -24,6 +28,7 @@ use crate::{
     probe::Probe,
     publisher::Publisher,
     settings::Settings,
+    streams::Streams,
     subscriber::Subscriber,
 };
 
@@ -63,6 +68,11 @@ struct Shared {
     subscriber: Arc<Subscriber>,
     publisher: Publisher,
     live: Arc<Live>,
+    /// Made when the first channel of such a mode is used, because its
+    /// connections are its own; `None` after the transport was closed before.
+    streams: OnceLock<Option<Streams>>,
+    dialer: Arc<Dialer>,
+    builder: RedisBuilder,
     probe: Arc<Probe>,
     state: watch::Sender<ConnectionState>,
     /// Ends the tasks.
@@ -86,13 +96,13 @@ impl RedisTransport {
     }
 
     pub(crate) async fn with(builder: RedisBuilder) -> Result<Self, ConnectError> {
-        let RedisBuilder { settings, batching } = builder;
+        let (settings, batching) = (builder.settings.clone(), builder.batching);
         meter::describe();
         let dialer = Arc::new(Dialer::new(settings.clone())?);
         // One after the other, so that a wrong password is tried once.
         let duty = Arc::new(PublisherDuty::new(Arc::clone(&dialer)));
         let publishing = Link::connect(Arc::clone(&dialer), duty).await?;
-        let subscriber = Arc::new(Subscriber::connect(dialer).await?);
+        let subscriber = Arc::new(Subscriber::connect(Arc::clone(&dialer)).await?);
         let probe = Arc::new(Probe::start(publishing.clone(), &subscriber).await?);
         let publisher = Publisher::start(publishing.clone(), Arc::new(LiveCarrier), batching);
         let live = Arc::new(Live::new(Arc::clone(&subscriber)));
@@ -104,6 +114,9 @@ impl RedisTransport {
             subscriber,
             publisher,
             live,
+            streams: OnceLock::new(),
+            dialer,
+            builder,
             probe,
             state,
             _alive: end.clone().drop_guard(),
@@ -150,7 +163,15 @@ impl RedisTransport {
     /// closed again.
     pub async fn close_within(&self, patience: Duration) -> Vec<(Channel, Event)> {
         let shared = &self.shared;
-        let left = shared.publisher.close(patience).await;
+        let mut left = shared.publisher.close(patience).await;
+        if let Some(streams) = shared.streams.get_or_init(|| None) {
+            for publisher in streams.publishers() {
+                left.extend(publisher.close(patience).await);
+            }
+            // Answers to tasks, as far as they can be sent.
+            let _ = timeout(patience, streams.groups.flush()).await;
+            streams.close();
+        }
         shared.live.close();
         shared.subscriber.close();
         shared.publishing.close();
@@ -158,10 +179,19 @@ impl RedisTransport {
         left
     }
 
-    fn lacks(channel: &Channel) -> Result<(), TransportError> {
-        match channel.mode() {
-            Mode::Live => Ok(()),
-            mode => Err(TransportError::Unsupported(Unsupported::Mode(mode))),
+    fn streams(&self) -> Result<&Streams, TransportError> {
+        let Shared { streams, dialer, subscriber, builder, .. } = &*self.shared;
+        let start = || {
+            let RedisBuilder { batching, retention, limits, .. } = *builder;
+            Some(Streams::start(dialer, subscriber, batching, retention, limits))
+        };
+        streams.get_or_init(start).as_ref().ok_or(TransportError::Closed)
+    }
+
+    fn publisher(&self, mode: Mode) -> Result<&Publisher, TransportError> {
+        match mode {
+            Mode::Live => Ok(&self.shared.publisher),
+            mode => Ok(self.streams()?.publisher(mode).unwrap_or(&self.shared.publisher)),
         }
     }
 }
@@ -171,8 +201,8 @@ impl Transport for RedisTransport {
     fn features(&self) -> Features {
         Features {
             live: true,
-            durable: false,
-            group: false,
+            durable: true,
+            group: true,
             reports_gaps: true,
             crosses_processes: true,
         }
@@ -183,8 +213,8 @@ impl Transport for RedisTransport {
     }
 
     async fn publish(&self, channel: &Channel, event: Event) -> Result<(), TransportPublishError> {
-        match Self::lacks(channel) {
-            Ok(()) => self.shared.publisher.publish(channel, event).await,
+        match self.publisher(channel.mode()) {
+            Ok(publisher) => publisher.publish(channel, event).await,
             Err(cause) => Err(TransportPublishError::new(event, cause)),
         }
     }
@@ -194,22 +224,45 @@ impl Transport for RedisTransport {
         channel: &Channel,
         batch: &mut Vec<Event>,
     ) -> Result<(), TransportError> {
-        Self::lacks(channel)?;
-        self.shared.publisher.publish_batch(channel, batch).await
+        self.publisher(channel.mode())?.publish_batch(channel, batch).await
     }
 
     async fn publish_once(
         &self,
         channel: &Channel,
-        _key: &str,
+        key: &str,
         event: Event,
     ) -> Result<bool, TransportPublishError> {
-        let cause = TransportError::Unsupported(Unsupported::Once(channel.mode()));
-        Err(TransportPublishError::new(event, cause))
+        let mode = channel.mode();
+        let ready = async {
+            if mode == Mode::Live {
+                return Err(TransportError::Unsupported(Unsupported::Once(mode)));
+            }
+            let streams = self.streams()?;
+            if let Some(publisher) = streams.publisher(mode) {
+                // What was published before comes before.
+                publisher.drained().await?;
+            }
+            Ok(streams)
+        };
+        match ready.await {
+            Err(cause) => Err(TransportPublishError::new(event, cause)),
+            Ok(streams) if mode == Mode::Group => {
+                streams.groups.publish_once(channel, key, event).await
+            }
+            Ok(streams) => streams.durable.publish_once(channel, key, event).await,
+        }
     }
 
     async fn flush(&self) -> Result<(), TransportError> {
-        self.shared.publisher.flush().await
+        let live = self.shared.publisher.flush().await;
+        let Some(streams) = self.shared.streams.get().and_then(Option::as_ref) else {
+            return live;
+        };
+        // Each is asked, also when another failed: what was lost is told once.
+        let [durable, group] = streams.publishers();
+        let (durable, group) = (durable.flush().await, group.flush().await);
+        live.and(durable).and(group).and(streams.groups.flush().await)
     }
 
     async fn subscribe(
@@ -217,25 +270,34 @@ impl Transport for RedisTransport {
         channel: &Channel,
         options: SubscribeOptions,
     ) -> Result<Inbox, TransportError> {
-        Self::lacks(channel)?;
         options.check(channel.mode())?;
-        self.shared.live.subscribe(channel, &options).await
+        match channel.mode() {
+            Mode::Live => self.shared.live.subscribe(channel, &options).await,
+            Mode::Durable => self.streams()?.durable.subscribe(channel, &options).await,
+            Mode::Group => self.streams()?.groups.subscribe(channel, &options).await,
+        }
     }
 
     async fn history(
         &self,
         channel: &Channel,
-        _count: usize,
+        count: usize,
     ) -> Result<Vec<Received>, TransportError> {
-        Err(TransportError::Unsupported(Unsupported::History(channel.mode())))
+        match channel.mode() {
+            Mode::Durable => self.streams()?.durable.history(channel, count).await,
+            mode => Err(TransportError::Unsupported(Unsupported::History(mode))),
+        }
     }
 
     async fn dead_letters(
         &self,
         channel: &Channel,
-        _count: usize,
+        count: usize,
     ) -> Result<Vec<DeadTask>, TransportError> {
-        Err(TransportError::Unsupported(Unsupported::DeadLetters(channel.mode())))
+        match channel.mode() {
+            Mode::Group => self.streams()?.groups.dead_letters(channel, count).await,
+            mode => Err(TransportError::Unsupported(Unsupported::DeadLetters(mode))),
+        }
     }
 
     async fn close(&self) {

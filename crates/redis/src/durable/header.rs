@@ -1,0 +1,87 @@
+//! [`Header`]: what comes before the frame in an entry of a log, and in the
+//! message that is published with it. Both are the same bytes: the
+//! [`Envelope`] of pub/sub messages, and after it
+//!
+//! | offset | type | holds |
+//! | --- | --- | --- |
+//! | 32 | `u64` | append: a random number of this appending |
+//! | 40 | `u64` | publisher |
+//! | 48 | `u64` | number: of the frame, counted by its publisher; 0 if it was published with a key |
+//! | 56 | | a swarmbus frame |
+//!
+//! All but the first eight bytes are put together on the server, by
+//! `lua/log_append.lua`.
+
+use bytes::Bytes;
+use swarmbus::transport::{Gap, GapReason, Incoming, Position, Received};
+use swarmbus_core::codec::Frame;
+use xxhash_rust::xxh64::xxh64;
+
+use super::reader::Stamp;
+use crate::envelope::{self, Envelope, EnvelopeError, Kind};
+
+/// Bytes in front of the frame.
+const LEN: usize = envelope::LEN + 24;
+
+/// An entry, taken apart. The frame is not looked into.
+#[derive(Clone, Debug)]
+pub(super) struct Header {
+    pub(super) stamp: Stamp,
+    frame: Bytes,
+}
+
+impl Header {
+    pub(super) fn parse(entry: &Bytes) -> Result<Self, EnvelopeError> {
+        let envelope = Envelope::read(entry)?;
+        let more = entry.get(envelope::LEN..LEN);
+        let (Kind::Durable, Some(more)) = (envelope.kind, more) else {
+            return Err(EnvelopeError::Foreign);
+        };
+        let (append, publication) = more.split_at(8);
+        let stamp = Stamp {
+            epoch: envelope.origin,
+            first: envelope.first,
+            count: u64::from(envelope.count),
+            append: <[u8; 8]>::try_from(append).map_or(0, u64::from_le_bytes),
+            // Publisher and number, as one number.
+            mark: xxh64(publication, 0),
+        };
+        Ok(Self { stamp, frame: entry.slice(LEN..) })
+    }
+
+    /// The events but the first `skip`, each with its position, and gaps for
+    /// those that cannot be read.
+    pub(super) fn unpack(&self, skip: u64, mut each: impl FnMut(Incoming)) {
+        let stamp = &self.stamp;
+        let Ok(frame) = Frame::parse(self.frame.clone()) else {
+            return each(unreadable(stamp, skip));
+        };
+        let mut done = skip;
+        for view in frame.iter().take(stamp.count as usize).skip(skip as usize) {
+            let position = Position { epoch: stamp.epoch, offset: stamp.first + done };
+            each(match view.and_then(|view| view.to_event()) {
+                Ok(event) => Incoming::Event(Received::durable(event, position)),
+                Err(_) => Incoming::Gap(Gap::new(1, GapReason::Unreadable).up_to(position)),
+            });
+            done += 1;
+        }
+        if done < stamp.count {
+            each(unreadable(stamp, done));
+        }
+    }
+}
+
+/// What stands for events that cannot be read: all of a frame but the first
+/// `skip`.
+pub(super) fn unreadable(stamp: &Stamp, skip: u64) -> Incoming {
+    let position = Position { epoch: stamp.epoch, offset: stamp.last() };
+    Incoming::Gap(Gap::new(stamp.count - skip, GapReason::Unreadable).up_to(position))
+}
+
+/// The bytes that the server does not make.
+pub(super) fn prefix() -> [u8; 8] {
+    let envelope = Envelope { kind: Kind::Durable, origin: 0, first: 0, count: 0, age: 0 };
+    let mut prefix = [0; 8];
+    prefix.copy_from_slice(&envelope.to_bytes()[..8]);
+    prefix
+}

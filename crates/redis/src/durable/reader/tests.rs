@@ -1,0 +1,321 @@
+//! The reader against a naive server that loses, repeats, trims, forgets and
+//! fails over, in any order.
+
+use std::collections::{HashSet, VecDeque};
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[derive(Clone, Debug)]
+enum Op {
+    /// A frame of so many events; `seen`: the live feed gets it.
+    Publish { count: u64, seen: bool },
+    /// The live feed gives its newest frame again.
+    Repeat,
+    /// The live feed loses what waits in it, and the reader is told.
+    Overrun,
+    /// The log loses its oldest frames.
+    Trim(usize),
+    /// Meta is lost, and so is the log.
+    Forget,
+    /// A replica without the newest frames becomes master. Their publishers
+    /// send them again, backwards, so that they get other offsets; or do not,
+    /// because they had been confirmed, and go on behind them.
+    FailOver { lost: usize, sent_again: bool },
+    /// The reader does one thing.
+    Work,
+    /// The reader compares its position with the log's end.
+    Check,
+    /// The program stops, and goes on from its last position.
+    Restart,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        6 => (1_u64..5, prop::bool::weighted(0.8))
+            .prop_map(|(count, seen)| Op::Publish { count, seen }),
+        1 => Just(Op::Repeat),
+        1 => Just(Op::Overrun),
+        1 => (1_usize..4).prop_map(Op::Trim),
+        1 => Just(Op::Forget),
+        1 => (0_usize..4, any::<bool>())
+            .prop_map(|(lost, sent_again)| Op::FailOver { lost, sent_again }),
+        10 => Just(Op::Work),
+        2 => Just(Op::Check),
+        1 => Just(Op::Restart),
+    ]
+}
+
+/// A server and one subscription.
+struct World {
+    epoch: u64,
+    offset: u64,
+    /// The highest offset that was confirmed to a publisher.
+    reached: u64,
+    log: VecDeque<Stamp>,
+    live: VecDeque<Stamp>,
+    frames: u64,
+    appends: u64,
+    page: usize,
+    reader: Reader,
+    /// Where the log is to be read from, when it is.
+    reading: Option<u64>,
+    /// Mark of the frame and number within it.
+    delivered: Vec<(u64, u64)>,
+    gaps: Vec<Gap>,
+    /// Delivered or known to be missing in this epoch.
+    accounted: u64,
+}
+
+impl World {
+    fn new(page: usize) -> Self {
+        let reader = Reader::after(Position { epoch: 1, offset: 0 });
+        Self {
+            epoch: 1,
+            offset: 0,
+            reached: 0,
+            log: VecDeque::new(),
+            live: VecDeque::new(),
+            frames: 0,
+            appends: 0,
+            page,
+            reader,
+            reading: None,
+            delivered: Vec::new(),
+            gaps: Vec::new(),
+            accounted: 0,
+        }
+    }
+
+    fn append(&mut self, count: u64, mark: u64) -> Stamp {
+        self.offset = self.offset.max(self.reached);
+        self.appends += 1;
+        let (epoch, first, append) = (self.epoch, self.offset + 1, self.appends);
+        let frame = Stamp { epoch, first, count, append, mark };
+        self.offset += count;
+        self.log.push_back(frame);
+        frame
+    }
+
+    fn end(&self) -> Position {
+        Position { epoch: self.epoch, offset: self.offset }
+    }
+
+    fn apply(&mut self, op: &Op) {
+        match *op {
+            Op::Publish { count, seen } => {
+                self.frames += 1;
+                let frame = self.append(count, self.frames);
+                if seen {
+                    self.live.push_back(frame);
+                }
+            }
+            Op::Repeat => self.live.extend(self.live.back().copied()),
+            Op::Overrun => self.reconnect(),
+            Op::Trim(frames) => drop(self.log.drain(..frames.min(self.log.len()))),
+            Op::Forget => {
+                self.log.clear();
+                self.epoch += 1;
+                (self.offset, self.reached) = (0, 0);
+            }
+            Op::FailOver { lost, sent_again } => self.fail_over(lost, sent_again),
+            Op::Work => self.work(),
+            Op::Check if self.reading.is_none() && self.live.is_empty() => self.check(),
+            Op::Check => {}
+            Op::Restart => {
+                self.reader = Reader::after(self.reader.position());
+                self.reconnect();
+            }
+        }
+    }
+
+    fn reconnect(&mut self) {
+        self.live.clear();
+        self.reading = Some(self.reader.recover());
+    }
+
+    fn check(&mut self) {
+        if !self.reader.is_at(self.end()) {
+            self.reading = Some(self.reader.recover());
+        }
+    }
+
+    fn fail_over(&mut self, lost: usize, sent_again: bool) {
+        let lost = self.log.split_off(self.log.len().saturating_sub(lost));
+        if let Some(first) = lost.front() {
+            if !sent_again {
+                self.reached = self.reached.max(self.offset);
+            }
+            self.offset = first.first - 1;
+        }
+        if sent_again {
+            for frame in lost.iter().rev() {
+                self.append(frame.count, frame.mark);
+            }
+        }
+        self.reconnect();
+    }
+
+    fn work(&mut self) {
+        if let Some(from) = self.reading {
+            let frames: Vec<_> =
+                self.log.iter().filter(|f| f.last() >= from).take(self.page).copied().collect();
+            let full = frames.len() == self.page;
+            let mut acts = Vec::new();
+            let page = Page { end: self.end(), frames: &frames, full };
+            let next = self.reader.page(page, &mut acts);
+            for act in acts {
+                match act {
+                    Act::Deliver { frame, skip } => self.deliver(&frames[frame], skip),
+                    Act::Gap(gap) => self.gap(gap),
+                }
+            }
+            self.reading = match next {
+                Next::Read { from } => Some(from),
+                Next::Live => None,
+            };
+        } else if let Some(frame) = self.live.pop_front() {
+            match self.reader.live(frame) {
+                Step::Deliver { skip } => self.deliver(&frame, skip),
+                Step::Skip => {}
+                Step::Recover => self.reading = Some(self.reader.recover()),
+            }
+        }
+    }
+
+    fn deliver(&mut self, frame: &Stamp, skip: u64) {
+        assert!(skip < frame.count, "nothing is left of the frame");
+        self.delivered.extend((skip..frame.count).map(|n| (frame.mark, n)));
+        self.accounted += frame.count - skip;
+    }
+
+    fn gap(&mut self, gap: Gap) {
+        match gap.reason {
+            GapReason::NewEpoch => self.accounted = 0,
+            _ => self.accounted += gap.missed.unwrap_or(0),
+        }
+        self.gaps.push(gap);
+    }
+
+    /// No more trouble: everything that can come, comes, and one frame more.
+    fn settle(&mut self) {
+        self.apply(&Op::Publish { count: 1, seen: true });
+        for _ in 0..100_000 {
+            if self.reading.is_none() && self.live.is_empty() {
+                self.check();
+                if self.reading.is_none() {
+                    return;
+                }
+            }
+            self.work();
+        }
+        panic!("the reader never comes to rest: {:?}", self.reader);
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_event_is_delivered_once_or_missing_by_a_gap(
+        ops in prop::collection::vec(op(), 0..120),
+        page in 1_usize..5,
+    ) {
+        let mut world = World::new(page);
+        let (mut failed_over, mut restarted) = (false, false);
+        for op in &ops {
+            failed_over |= matches!(op, Op::FailOver { .. });
+            restarted |= matches!(op, Op::Restart);
+            world.apply(op);
+        }
+        world.settle();
+        let delivered: HashSet<_> = world.delivered.iter().copied().collect();
+        // A restarted reader knows the position alone, so a failover may have
+        // changed what is behind it.
+        if !(failed_over && restarted) {
+            prop_assert_eq!(delivered.len(), world.delivered.len(), "something came twice");
+            for frame in &world.log {
+                for n in 0..frame.count {
+                    prop_assert!(delivered.contains(&(frame.mark, n)), "{:?} did not come", frame);
+                }
+            }
+        }
+        if !failed_over {
+            // Offsets count what was published in this epoch.
+            prop_assert_eq!(world.accounted, world.offset, "gaps are of the right size");
+            prop_assert!(world.delivered.is_sorted(), "out of order");
+        }
+        if world.gaps.is_empty() && !(failed_over && restarted) {
+            let all = (1..=world.frames).all(|mark| delivered.contains(&(mark, 0)));
+            prop_assert!(all, "lost without a gap");
+        }
+    }
+}
+
+fn frame(epoch: u64, first: u64, count: u64) -> Stamp {
+    Stamp { epoch, first, count, append: first, mark: epoch * 1_000 + first }
+}
+
+fn at(offset: u64) -> Position {
+    Position { epoch: 1, offset }
+}
+
+#[test]
+fn a_position_inside_a_frame_skips_what_was_delivered() {
+    let mut reader = Reader::after(at(7));
+    assert_eq!(reader.recover(), 7);
+    let mut acts = Vec::new();
+    let frames = [frame(1, 5, 6), frame(1, 11, 1)];
+    let page = Page { end: at(11), frames: &frames, full: false };
+    assert_eq!(reader.page(page, &mut acts), Next::Live);
+    let rest = [Act::Deliver { frame: 0, skip: 3 }, Act::Deliver { frame: 1, skip: 0 }];
+    assert_eq!(acts, rest);
+    assert_eq!(reader.position(), at(11));
+}
+
+#[test]
+fn the_oldest_frame_is_a_beginning_and_no_gap() {
+    let mut reader = Reader::oldest(1);
+    assert_eq!(reader.recover(), 0);
+    let mut acts = Vec::new();
+    let page = Page { end: at(12), frames: &[frame(1, 11, 2)], full: false };
+    assert_eq!(reader.page(page, &mut acts), Next::Live);
+    assert_eq!(acts, [Act::Deliver { frame: 0, skip: 0 }]);
+}
+
+#[test]
+fn an_empty_log_that_is_read_from_its_oldest_frame_has_no_gap() {
+    let mut reader = Reader::oldest(1);
+    reader.recover();
+    let mut acts = Vec::new();
+    let page = Page { end: at(12), frames: &[], full: false };
+    assert_eq!(reader.page(page, &mut acts), Next::Live);
+    assert_eq!((acts, reader.position()), (vec![], at(12)));
+}
+
+#[test]
+fn what_was_trimmed_is_a_gap_of_its_size() {
+    let mut reader = Reader::after(at(3));
+    reader.recover();
+    let mut acts = Vec::new();
+    let page = Page { end: at(12), frames: &[frame(1, 11, 2)], full: false };
+    reader.page(page, &mut acts);
+    let gap = Gap::new(7, GapReason::Trimmed).up_to(at(10));
+    assert_eq!(acts, [Act::Gap(gap), Act::Deliver { frame: 0, skip: 0 }]);
+}
+
+#[test]
+fn a_new_epoch_is_a_gap_and_begins_at_its_first_event() {
+    let mut reader = Reader::after(at(3));
+    assert_eq!(reader.live(frame(2, 1, 1)), Step::Recover);
+    reader.recover();
+    let mut acts = Vec::new();
+    let end = Position { epoch: 2, offset: 1 };
+    let frames = [frame(2, 1, 1)];
+    let again = reader.page(Page { end, frames: &[], full: false }, &mut acts);
+    assert_eq!(again, Next::Read { from: 0 });
+    let gap = Gap::new(None, GapReason::NewEpoch).up_to(Position { epoch: 2, offset: 0 });
+    assert_eq!(acts, [Act::Gap(gap)]);
+    reader.page(Page { end, frames: &frames, full: false }, &mut acts);
+    assert_eq!(acts, [Act::Deliver { frame: 0, skip: 0 }]);
+    assert_eq!(reader.live(frame(1, 4, 1)), Step::Skip, "too late");
+}

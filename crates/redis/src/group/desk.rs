@@ -1,0 +1,178 @@
+//! [`Desk`]: which tasks a member has, and what it answered.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use ahash::RandomState;
+use parking_lot::Mutex;
+use swarmbus::transport::{Ack, EntryId, Incoming, Received, Settle, Verdict};
+use swarmbus_core::Event;
+use tokio::sync::{Notify, watch};
+
+/// Between a member's program, which answers whenever it likes and from any
+/// thread, and the task that talks to the server.
+///
+/// Bounded by the member's capacity: no task is fetched beyond it, and each has
+/// one answer.
+#[derive(Debug)]
+pub(super) struct Desk {
+    capacity: usize,
+    state: Mutex<State>,
+    /// There are answers to send.
+    pub(super) answered: Notify,
+    /// There is room for another task.
+    pub(super) room: Notify,
+    /// How many answers the server has.
+    sent: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Given to the program and not answered.
+    held: usize,
+    /// Given to us by the server, and our answer, if there is one, not taken yet.
+    known: HashSet<u64, RandomState>,
+    /// What there was no room for.
+    backlog: VecDeque<Task>,
+    answers: Vec<Answer>,
+    /// Answers to be sent since the beginning.
+    answers_given: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Task {
+    pub(super) id: u64,
+    pub(super) deliveries: u32,
+    pub(super) event: Event,
+}
+
+/// What is to be told to the server about a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Done(u64),
+    Again(u64, Duration),
+    /// Nobody can read it.
+    Dead(u64),
+}
+
+impl Answer {
+    pub(super) fn id(self) -> u64 {
+        match self {
+            Self::Done(id) | Self::Again(id, _) | Self::Dead(id) => id,
+        }
+    }
+}
+
+impl Desk {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self {
+            capacity,
+            state: Mutex::default(),
+            answered: Notify::new(),
+            room: Notify::new(),
+            sent: watch::Sender::new(0),
+        }
+    }
+
+    /// How many more tasks to ask for.
+    pub(super) fn wanted(&self) -> usize {
+        let state = self.state.lock();
+        self.capacity.saturating_sub(state.held + state.backlog.len())
+    }
+
+    /// Tasks came from the server.
+    pub(super) fn add(&self, tasks: impl IntoIterator<Item = Task>) {
+        let mut state = self.state.lock();
+        for task in tasks {
+            state.known.insert(task.id);
+            state.backlog.push_back(task);
+        }
+    }
+
+    /// One came that nobody can read.
+    pub(super) fn bury(&self, id: u64) {
+        self.state.lock().answer(Answer::Dead(id));
+        self.answered.notify_one();
+    }
+
+    /// The tasks that the program gets now: within its capacity, and no more
+    /// than its inbox has room for.
+    pub(super) fn hand_out(self: &Arc<Self>, room: usize) -> Vec<Incoming> {
+        let mut state = self.state.lock();
+        let count = self.capacity.saturating_sub(state.held).min(state.backlog.len()).min(room);
+        state.held += count;
+        let settle = Arc::clone(self) as Arc<dyn Settle>;
+        let hand_out = |task: Task| {
+            let ack = Ack::new(Arc::clone(&settle), EntryId(task.id, 0));
+            Incoming::Event(Received::task(task.event, task.deliveries, ack))
+        };
+        state.backlog.drain(..count).map(hand_out).collect()
+    }
+
+    /// Whether the program still has tasks.
+    pub(super) fn holds_some(&self) -> bool {
+        self.state.lock().held > 0
+    }
+
+    /// Of these, the tasks that the server gave us without our knowing.
+    pub(super) fn unknown(&self, ids: Vec<u64>) -> Vec<u64> {
+        let state = self.state.lock();
+        ids.into_iter().filter(|id| !state.known.contains(id)).collect()
+    }
+
+    /// The server does not know any of our tasks any more.
+    pub(super) fn forget(&self) {
+        let mut state = self.state.lock();
+        state.known.clear();
+        state.backlog.clear();
+    }
+
+    /// What is to be sent. Those that are not confirmed are sent again.
+    pub(super) fn answers(&self) -> Vec<Answer> {
+        self.state.lock().answers.clone()
+    }
+
+    /// The server has the first `count` answers.
+    pub(super) fn confirm(&self, count: usize) {
+        let mut state = self.state.lock();
+        let confirmed: Vec<_> = state.answers.drain(..count).collect();
+        for answer in confirmed {
+            state.known.remove(&answer.id());
+        }
+        drop(state);
+        self.sent.send_modify(|sent| *sent += count as u64);
+    }
+
+    /// Waits until the server has every answer that was given before.
+    pub(super) async fn flushed(&self) {
+        let target = self.state.lock().answers_given;
+        // The sender is `self`.
+        let _ = self.sent.subscribe().wait_for(|sent| *sent >= target).await;
+    }
+}
+
+impl State {
+    fn answer(&mut self, answer: Answer) {
+        self.answers.push(answer);
+        self.answers_given += 1;
+    }
+}
+
+impl Settle for Desk {
+    fn settle(&self, entry: EntryId, verdict: Verdict) {
+        let mut state = self.state.lock();
+        state.held = state.held.saturating_sub(1);
+        match verdict {
+            Verdict::Done => state.answer(Answer::Done(entry.0)),
+            Verdict::Again { after } => state.answer(Answer::Again(entry.0, after)),
+            // It comes again when the time for answers is over.
+            Verdict::None => drop(state.known.remove(&entry.0)),
+        }
+        drop(state);
+        self.answered.notify_one();
+        self.room.notify_one();
+    }
+}

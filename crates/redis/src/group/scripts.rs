@@ -1,0 +1,280 @@
+//! The scripts of group channels, with their arguments and answers as types.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use redis::{Cmd, Value};
+use swarmbus::transport::Channel;
+
+use crate::{
+    channel::key,
+    error::ConnectionError,
+    script::{Answer, Script, millis},
+};
+
+pub(super) static APPEND: Script = Script::new(include_str!("../lua/task_append.lua"));
+pub(super) static JOIN: Script = Script::new(include_str!("../lua/task_join.lua"));
+pub(super) static CLAIM: Script = Script::new(include_str!("../lua/task_claim.lua"));
+pub(super) static ACK: Script = Script::new(include_str!("../lua/task_ack.lua"));
+pub(super) static RETURN: Script = Script::new(include_str!("../lua/task_return.lua"));
+pub(super) static TIDY: Script = Script::new(include_str!("../lua/task_tidy.lua"));
+
+/// How much is kept on the server, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Tasks of one channel that some group has yet to do.
+    pub(crate) tasks: u64,
+    /// Dead letters of one channel: the newest.
+    pub(crate) dead_letters: u64,
+    /// A group that nobody worked for this long no longer holds tasks back.
+    pub(crate) group: Duration,
+    /// A consumer that was silent this long and has nothing in hand is removed.
+    pub(crate) consumer: Duration,
+    /// How often a member looks for what can be removed.
+    pub(crate) tidy_every: Duration,
+    /// What publishers and keys have published before: longer than anybody
+    /// sends something again.
+    pub(crate) known: Duration,
+}
+
+impl Default for Limits {
+    /// 1,000,000 tasks, 1,000 dead letters, a week, 5 min, 5 s, a day.
+    fn default() -> Self {
+        const DAY: Duration = Duration::from_secs(24 * 3_600);
+        Self {
+            tasks: 1_000_000,
+            dead_letters: 1_000,
+            group: DAY.saturating_mul(7),
+            consumer: Duration::from_secs(300),
+            tidy_every: Duration::from_secs(5),
+            known: DAY,
+        }
+    }
+}
+
+/// Events on their way to a channel.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Append<'a> {
+    pub(super) frame: &'a [u8],
+    pub(super) count: u32,
+    pub(super) publisher: u64,
+    /// The publisher's record, or the key with which they are published.
+    pub(super) record: &'a str,
+    /// Of the frame, counted by its publisher; 0 with a key.
+    pub(super) number: u64,
+}
+
+impl Append<'_> {
+    pub(super) fn call(&self, tasks: &str, limits: &Limits) -> Cmd {
+        let mut call = APPEND.call(&[tasks, self.record]);
+        call.arg(self.frame)
+            .arg(self.count)
+            .arg(&self.publisher.to_le_bytes())
+            .arg(self.number)
+            .arg(limits.tasks)
+            .arg(millis(limits.known));
+        call
+    }
+}
+
+/// What became of events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Appended {
+    /// They are there, now or before this call.
+    Done,
+    /// Somebody else published with their key.
+    KeyUsed,
+    /// Too many tasks wait.
+    Full,
+}
+
+impl Appended {
+    pub(super) fn read(value: &Value) -> Result<Self, ConnectionError> {
+        match value {
+            Value::Int(0 | 1) => Ok(Self::Done),
+            Value::Int(2) => Ok(Self::KeyUsed),
+            Value::Int(3) => Ok(Self::Full),
+            _ => Err(ConnectionError::Protocol("an odd answer of task_append.lua".to_owned())),
+        }
+    }
+}
+
+/// One consumer of one group of one channel.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) tasks: String,
+    pub(super) dead: String,
+    pub(super) groups: String,
+    pub(super) delayed: String,
+    pub(super) group: String,
+    pub(super) consumer: String,
+    /// Deliveries after which a task is dead.
+    pub(super) tries: u32,
+    /// Without an answer for this long, a task is given to another.
+    pub(super) idle: Duration,
+    pub(super) limits: Limits,
+}
+
+/// A task that was given to a consumer, as it came.
+#[derive(Debug)]
+pub(super) struct Given {
+    pub(super) id: u64,
+    pub(super) deliveries: u32,
+    pub(super) frame: Bytes,
+}
+
+/// Tasks that were delivered before.
+#[derive(Debug)]
+pub(super) struct Claimed {
+    /// Where to go on; `None` at the end.
+    pub(super) cursor: Option<String>,
+    /// Until the next delay is over.
+    pub(super) wait: Option<Duration>,
+    /// Trimmed while they waited.
+    pub(super) lost: u64,
+    /// Now among the dead letters.
+    pub(super) dead: u64,
+    pub(super) tasks: Vec<Given>,
+}
+
+impl Place {
+    pub(super) fn new(prefix: &str, channel: &Channel, group: &str, limits: &Limits) -> Self {
+        let key = |purpose: &str| key(prefix, channel, purpose);
+        Self {
+            tasks: key("tasks"),
+            dead: key("dead"),
+            groups: key("groups"),
+            delayed: key(&format!("delayed:{group}")),
+            group: group.to_owned(),
+            consumer: String::new(),
+            tries: 1,
+            idle: Duration::ZERO,
+            limits: *limits,
+        }
+    }
+
+    /// Makes the group if it is not there.
+    pub(super) fn join(&self, from_beginning: bool) -> Cmd {
+        let mut call = JOIN.call(&[&self.tasks, &self.groups]);
+        call.arg(&self.group).arg(if from_beginning { "0" } else { "$" });
+        call
+    }
+
+    /// Waits for new tasks.
+    pub(super) fn read(&self, most: usize, wait: Duration) -> Cmd {
+        let mut call = redis::cmd("XREADGROUP");
+        call.arg("GROUP").arg(&self.group).arg(&self.consumer).arg("COUNT").arg(most);
+        call.arg("BLOCK").arg(millis(wait)).arg("STREAMS").arg(&self.tasks).arg(">");
+        call
+    }
+
+    /// What the consumer has by the server's word: a page of ids after one.
+    pub(super) fn pending(&self, after: Option<u64>, most: usize) -> Cmd {
+        let mut call = redis::cmd("XPENDING");
+        let from = after.map_or("-".to_owned(), |id| format!("({id}-0"));
+        call.arg(&self.tasks).arg(&self.group).arg(from).arg("+").arg(most).arg(&self.consumer);
+        call
+    }
+
+    /// Takes what others left, from a cursor on.
+    pub(super) fn claim(&self, most: usize, cursor: Option<&str>) -> Cmd {
+        self.claiming(most, cursor.unwrap_or("-"))
+    }
+
+    /// Takes again what the consumer was given and does not know of.
+    pub(super) fn claim_own(&self, ids: &[u64]) -> Cmd {
+        let mut call = self.claiming(ids.len().max(1), "-");
+        for id in ids {
+            call.arg(format!("{id}-0"));
+        }
+        call
+    }
+
+    fn claiming(&self, most: usize, cursor: &str) -> Cmd {
+        let mut call = CLAIM.call(&[&self.tasks, &self.delayed, &self.dead]);
+        call.arg(&self.group).arg(&self.consumer).arg(millis(self.idle)).arg(most);
+        call.arg(self.tries).arg(self.limits.dead_letters).arg(cursor);
+        call
+    }
+
+    pub(super) fn ack(&self, ids: &[u64]) -> Cmd {
+        let mut call = ACK.call(&[&self.tasks, &self.delayed]);
+        call.arg(&self.group);
+        for id in ids {
+            call.arg(format!("{id}-0"));
+        }
+        call
+    }
+
+    /// Gives a task back, for after a delay; `None`: it is dead.
+    pub(super) fn give_back(&self, id: u64, delay: Option<Duration>) -> Cmd {
+        let mut call = RETURN.call(&[&self.tasks, &self.delayed, &self.dead]);
+        let delay = delay.map_or(-1, |delay| match delay.is_zero() {
+            true => 0,
+            false => i64::try_from(millis(delay)).unwrap_or(i64::MAX),
+        });
+        call.arg(&self.group).arg(&self.consumer).arg(format!("{id}-0")).arg(delay);
+        call.arg(self.tries).arg(self.limits.dead_letters);
+        call
+    }
+
+    pub(super) fn tidy(&self) -> Cmd {
+        let mut call = TIDY.call(&[&self.tasks, &self.groups]);
+        call.arg(&self.group).arg(millis(self.limits.group)).arg(millis(self.limits.consumer));
+        call
+    }
+}
+
+/// What [`Place::join`] found: whether the group is new, and what it missed.
+pub(super) fn joined(value: Value) -> Result<(bool, u64), ConnectionError> {
+    let mut answer = Answer::new(value)?;
+    Ok((answer.int()? == 1, answer.count()?))
+}
+
+impl Claimed {
+    pub(super) fn read(value: Value) -> Result<Self, ConnectionError> {
+        let mut answer = Answer::new(value)?;
+        let cursor = Some(answer.text()?).filter(|cursor| cursor != "-");
+        let wait = u64::try_from(answer.int()?).ok().map(Duration::from_millis);
+        let (lost, dead) = (answer.count()?, answer.count()?);
+        let mut list = answer.array()?;
+        let mut tasks = Vec::new();
+        while !list.is_empty() {
+            let (id, deliveries) = (list.id()?, list.count()?);
+            let deliveries = u32::try_from(deliveries).unwrap_or(u32::MAX);
+            tasks.push(Given { id, deliveries, frame: list.bytes()?.into() });
+        }
+        Ok(Self { cursor, wait, lost, dead, tasks })
+    }
+}
+
+/// What XREADGROUP answered: a map with one stream, or nothing.
+pub(super) fn new_tasks(value: Value) -> Result<Vec<Given>, ConnectionError> {
+    let mut entries = match value {
+        Value::Nil => return Ok(Vec::new()),
+        Value::Map(streams) => match streams.into_iter().next() {
+            Some((_, entries)) => Answer::new(entries)?,
+            None => return Ok(Vec::new()),
+        },
+        other => Answer::new(other)?,
+    };
+    let mut tasks = Vec::new();
+    while !entries.is_empty() {
+        let mut entry = entries.array()?;
+        let id = entry.id()?;
+        let mut fields = entry.array()?;
+        fields.bytes()?;
+        tasks.push(Given { id, deliveries: 1, frame: fields.bytes()?.into() });
+    }
+    Ok(tasks)
+}
+
+/// The ids of an answer of XPENDING.
+pub(super) fn pending_ids(value: Value) -> Result<Vec<u64>, ConnectionError> {
+    let mut list = Answer::new(value)?;
+    let mut ids = Vec::new();
+    while !list.is_empty() {
+        ids.push(list.array()?.id()?);
+    }
+    Ok(ids)
+}

@@ -1,0 +1,68 @@
+#!lua
+-- Appends one frame to a channel's log and publishes it to those who listen.
+--
+-- A publisher numbers its frames upwards, and sends one again when it does not
+-- know what became of it: what is in the log already is not appended twice. What
+-- is published with a key is appended once, whoever publishes it.
+--
+-- KEYS[1] log       stream; an entry is a frame, its id the offset of its last event
+-- KEYS[2] meta      hash: epoch, offset
+-- KEYS[3] record    string: the number of this publisher's last frame; of a key, who
+--                   published with it
+-- KEYS[4] live      pub/sub channel
+-- ARGV[1] frame     events, encoded
+-- ARGV[2] count     how many events
+-- ARGV[3] publisher 8 bytes
+-- ARGV[4] number    of the frame; of a key, 0
+-- ARGV[5] known     the epoch in which something was confirmed to the publisher last, or ''
+-- ARGV[6] reached   the highest offset that was confirmed to it in that epoch
+-- ARGV[7] random    8 bytes: names this appending; the epoch, if a new one begins
+-- ARGV[8] keep      events that the log holds
+-- ARGV[9] log_ttl, ARGV[10] meta_ttl, ARGV[11] record_ttl   milliseconds
+-- ARGV[12] prefix   what an entry and a message begin with
+-- ARGV[13] command  PUBLISH or SPUBLISH
+--
+-- Returns {status, publisher, epoch, offset}: 1 appended, offset of its last event;
+-- 0 it was there already; 2 somebody else published with this key.
+local count, number = tonumber(ARGV[2]), tonumber(ARGV[4])
+local meta = redis.call('HMGET', KEYS[2], 'epoch', 'offset')
+local epoch, offset = meta[1], tonumber(meta[2] or 0)
+
+local record = redis.call('GET', KEYS[3])
+if record and (number == 0 or number <= tonumber(record)) then
+  local status = 0
+  if number == 0 and record ~= ARGV[3] then
+    status = 2
+  end
+  return {status, ARGV[3], epoch or '', offset}
+end
+
+if not epoch then
+  -- Meta was lost, by FLUSHALL or eviction. Offsets begin again, so that what an
+  -- old log holds could not be told from what comes now.
+  epoch, offset = ARGV[7], 0
+  redis.call('DEL', KEYS[1])
+elseif ARGV[5] == epoch then
+  -- Less than what was confirmed: writes are lost, by failover for example. Their
+  -- offsets stay empty, and readers see the hole.
+  offset = math.max(offset, tonumber(ARGV[6]))
+end
+
+local first = offset + 1
+offset = offset + count
+local id = string.format('%.0f-0', offset)
+local oldest = string.format('%.0f', math.max(offset - tonumber(ARGV[8]), 0) + 1)
+local entry = ARGV[12] .. epoch .. struct.pack('<I8I4I4', first, count, 0)
+  .. ARGV[7] .. ARGV[3] .. struct.pack('<I8', number) .. ARGV[1]
+-- The first write: refused when memory is short, and then nothing has changed.
+redis.call('XADD', KEYS[1], 'MINID', '~', oldest, id, 'f', entry)
+redis.call('PEXPIRE', KEYS[1], ARGV[9])
+redis.call('HSET', KEYS[2], 'epoch', epoch, 'offset', string.format('%.0f', offset))
+redis.call('PEXPIRE', KEYS[2], ARGV[10])
+if number == 0 then
+  redis.call('SET', KEYS[3], ARGV[3], 'PX', ARGV[11])
+else
+  redis.call('SET', KEYS[3], ARGV[4], 'PX', ARGV[11])
+end
+redis.call(ARGV[13], KEYS[4], entry)
+return {1, ARGV[3], epoch, offset}
