@@ -56,6 +56,7 @@
 mod call_window;
 mod config;
 mod consecutive;
+pub mod evidence;
 mod gate;
 mod machine;
 mod permit;
@@ -68,7 +69,7 @@ mod time_window;
 mod window;
 mod word;
 
-use std::{fmt, sync::PoisonError};
+use std::{fmt, sync::PoisonError, time::Duration};
 
 pub use config::{Builder, Config, ConfigError};
 pub use permit::Permit;
@@ -153,6 +154,16 @@ impl Breaker {
     pub fn trip(&self, now: impl Clock) -> Option<Transition> {
         let now = now.now();
         self.with(|machine| machine.trip(now))
+    }
+
+    /// Opens a closed or half-open breaker for `time`, or sees to it that an
+    /// open one stays so for at least that long; then it recovers as usual. For
+    /// who knows of others' failures and says so again and again
+    /// ([`evidence`]): once nobody does, the breaker is on its own. A state
+    /// that was set by hand stays.
+    pub fn keep_open(&self, time: Duration, now: impl Clock) -> Option<Transition> {
+        let now = now.now();
+        self.with(|machine| machine.keep_open(time, now))
     }
 
     /// Rejects every call until told otherwise.

@@ -153,6 +153,26 @@ impl Machine {
         }
     }
 
+    /// Open for at least so long from now, if no person holds it in a state.
+    pub(super) fn keep_open(&mut self, time: Duration, now: Moment) -> Option<Transition> {
+        let transition = match self.phase {
+            Phase::Closed => Some(self.open(0, Cause::Evidence, now)),
+            Phase::HalfOpen { row, .. } => Some(self.open(row, Cause::Evidence, now)),
+            Phase::Open { .. } => None,
+            Phase::MetricsOnly | Phase::ForcedOpen | Phase::Disabled | Phase::Isolated => {
+                return None;
+            }
+        };
+        if let Phase::Open { since, wait, row } = self.phase {
+            // What it found out by itself may last longer.
+            let by_itself = self.totals.opened_by != Some(Cause::Evidence);
+            let left = if by_itself { remaining(since, wait, now) } else { Duration::ZERO };
+            let (since, wait) = (now, left.max(time));
+            self.phase = Phase::Open { since, wait, row };
+        }
+        transition
+    }
+
     /// Goes into a manual state; an isolated breaker stays isolated.
     pub(super) fn hold(&mut self, phase: Phase, now: Moment) -> Option<Transition> {
         if self.phase == phase || self.phase == Phase::Isolated {
@@ -248,6 +268,7 @@ impl Machine {
     fn open(&mut self, row: u32, cause: Cause, now: Moment) -> Transition {
         bump(&mut self.totals.opens);
         self.totals.opened_at = Some(now);
+        self.totals.opened_by = Some(cause);
         let random = mix(self.config.seed.wrapping_add(self.generation));
         let wait = self.config.open_time.delay(row, random);
         self.enter(Phase::Open { since: now, wait, row }, cause, now)

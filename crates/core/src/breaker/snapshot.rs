@@ -153,6 +153,7 @@ impl Breaker {
             slow: totals.slow,
             last_change: then(totals.last_change),
             opened_at: then(totals.opened_at),
+            opened_by: None,
             last_failure: then(totals.last_failure),
         };
         Self::from_machine(machine, [totals.rejected, totals.bypassed])

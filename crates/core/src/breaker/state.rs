@@ -148,6 +148,8 @@ pub enum Cause {
     Recovered,
     /// Somebody asked for it.
     Manual,
+    /// Other nodes' calls fail: see [`evidence`](super::evidence).
+    Evidence,
 }
 
 impl fmt::Display for Cause {
@@ -162,6 +164,7 @@ impl fmt::Display for Cause {
             Self::OpenTimeOver => "the open time is over",
             Self::Recovered => "enough probes succeeded",
             Self::Manual => "by hand",
+            Self::Evidence => "calls of other nodes fail",
         })
     }
 }

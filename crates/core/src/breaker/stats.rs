@@ -1,6 +1,9 @@
 //! [`Stats`]: what a breaker has been through.
 
-use super::{Breaker, state::StateKind};
+use super::{
+    Breaker,
+    state::{Cause, StateKind},
+};
 use crate::Moment;
 
 /// A breaker's counters. They only grow, over [`reset`](super::Breaker::reset)
@@ -39,6 +42,8 @@ pub struct Stats {
     pub last_change: Option<Moment>,
     /// When it last opened.
     pub opened_at: Option<Moment>,
+    /// Why it last opened. Not known of an opening before a restart.
+    pub opened_by: Option<Cause>,
     /// When the last failure was taken in.
     pub last_failure: Option<Moment>,
 }
@@ -80,6 +85,7 @@ impl Breaker {
                 },
                 last_change: totals.last_change,
                 opened_at: totals.opened_at,
+                opened_by: totals.opened_by,
                 last_failure: totals.last_failure,
             }
         })
@@ -99,6 +105,7 @@ pub(super) struct Totals {
     pub(super) slow: u64,
     pub(super) last_change: Option<Moment>,
     pub(super) opened_at: Option<Moment>,
+    pub(super) opened_by: Option<Cause>,
     pub(super) last_failure: Option<Moment>,
 }
 

@@ -346,7 +346,7 @@ async fn like_the_model(seed: u64) {
             primary.fault(*random.choice(&[UP, UP, DOWN, DEAF, HUNG]).unwrap());
         }
         if random.u8(0..10) == 0 {
-            tokio::time::sleep(Duration::from_millis(random.u64(0..3_000))).await;
+            tokio::time::advance(Duration::from_millis(random.u64(0..3_000))).await;
         }
         let key = format!("k{}", random.u8(0..4));
         let value = Bytes::from(random.u8(0..4).to_string());
