@@ -126,6 +126,7 @@ fn wrong_values_say_what_would_be_right() {
         ("--chaos --fail-rate 0.9 --panic-rate 0.2", "more than 1 together"),
         ("--chaos --seconds 1 --outage 2", "--outage is longer than --seconds"),
         ("--chaos cascade --store x", "--chaos cascade has none"),
+        ("--chaos cascade --seconds 2.9", "at least 3 --seconds"),
     ] {
         let output = output(&format!("load-test {args}"));
         assert_eq!(output.status.code(), Some(1));
@@ -347,7 +348,7 @@ fn chaos_is_survived_and_accounted_for() {
 
 #[test]
 fn breakers_stop_a_cascade() {
-    let cascade = output("load-test --chaos cascade --seconds 6 --json");
+    let cascade = output("load-test --chaos cascade --json");
     let report: Value = serde_json::from_str(&text(&cascade.stdout)).unwrap();
     assert!(cascade.status.success(), "{report}");
     let [without, with] = ["without_breakers", "with_breakers"].map(|run| {

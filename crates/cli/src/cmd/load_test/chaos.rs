@@ -68,6 +68,8 @@ pub(crate) enum Nonsense {
     OutageTooLong,
     #[error("--store keeps events, and --chaos cascade has none")]
     NoEvents,
+    #[error("--chaos cascade takes at least 3 --seconds")]
+    TooShort,
 }
 
 /// Runs the chaos and reports. The exit code is 1 when an event is not

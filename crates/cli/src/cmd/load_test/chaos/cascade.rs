@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use anyhow::Result;
@@ -26,7 +27,10 @@ use crate::cmd::load_test::{
 };
 
 /// Calls per second of each chain.
-const RATE: f64 = 200.0;
+const RATE: f64 = 300.0;
+
+/// Breakers need a while to open; in less, there is no difference.
+const SHORTEST: Duration = Duration::from_secs(3);
 
 /// Both runs.
 #[derive(Debug, Serialize)]
@@ -46,6 +50,9 @@ struct Report {
 pub(super) async fn run(args: Args) -> Result<ExitCode> {
     if args.store.is_some() {
         return Err(Nonsense::NoEvents.into());
+    }
+    if args.seconds < SHORTEST {
+        return Err(Nonsense::TooShort.into());
     }
     let per_second = args.rate.unwrap_or(RATE);
     let load = Load { seed: args.seed, per_second, length: args.seconds };

@@ -33,13 +33,13 @@ const LAST: usize = SERVICES.len() - 1;
 const WORK: Duration = Duration::from_millis(5);
 
 /// How long a call of a service may take.
-const TIMEOUT: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A call that takes longer has been held up.
-const LATE: Duration = Duration::from_millis(500);
+const LATE: Duration = Duration::from_millis(250);
 
 const PLACES: Bulkhead = Bulkhead::new().concurrent(10).queue(50).wait(Duration::from_secs(1));
-const OPEN_FOR: Duration = Duration::from_secs(1);
+const OPEN_FOR: Duration = Duration::from_millis(500);
 
 /// When calls come, and when the last service hangs: in the middle third.
 #[derive(Clone, Copy, Debug)]
@@ -174,11 +174,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn breakers_halve_what_a_hanging_service_does_to_others() {
-        let load = Load { seed: 1, per_second: 200.0, length: Duration::from_secs(60) };
+        let load = Load { seed: 1, per_second: 300.0, length: Duration::from_secs(60) };
         let run = async |breakers| run(load, breakers, Arc::default(), Arc::default()).await;
         let (without, with) = (run(false).await.unwrap(), run(true).await.unwrap());
         println!("without breakers: {without:?}\nwith breakers: {with:?}");
-        assert_eq!((without.calls, with.calls), (12_000, 12_000));
+        assert_eq!((without.calls, with.calls), (18_000, 18_000));
         assert!(without.cascaded() > 1_000, "{without:?}");
         assert!(with.cascaded() * 2 <= without.cascaded(), "{with:?}, {without:?}");
         assert!(with.trips > 0 && without.trips == 0);
