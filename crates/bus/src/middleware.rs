@@ -112,6 +112,10 @@ impl Middleware {
     }
 
     pub(crate) fn resolved(&self, event: &Event, handler: &str, outcome: Outcome) {
+        if outcome == Outcome::Cancelled {
+            // A handler that was unsubscribed while its call waited.
+            return;
+        }
         for middleware in &self.events {
             let call = || middleware.resolved(event, handler, outcome);
             if catch_unwind(AssertUnwindSafe(call)).is_err() {

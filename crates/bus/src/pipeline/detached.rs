@@ -132,9 +132,7 @@ impl Detached {
             receipt.note(outcome);
         }
         subscriber.counts.count(inner.pool.spare(), outcome);
-        if outcome != Outcome::Cancelled {
-            inner.middleware.resolved(&self.event, &subscriber.name, outcome);
-        }
+        inner.middleware.resolved(&self.event, &subscriber.name, outcome);
     }
 }
 
