@@ -16,7 +16,7 @@ use swarmbus::{
     JournalError, Outcome, Overflow, Settlement,
     core::backoff::{Backoff, Jitter},
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, timeout}; // sleep: under the paused clock, see the foot of this file
 
 use crate::case::{Case, Expected, Fault, Layers, TIMEOUT, Way, any_case};
 

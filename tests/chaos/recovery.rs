@@ -18,7 +18,7 @@ use swarmbus::{
 use swarmbus_tests::settle;
 use tokio::{
     task::JoinSet,
-    time::{Instant, sleep, sleep_until},
+    time::{self, Instant},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -42,7 +42,7 @@ async fn a_service_that_comes_back_is_served_within_an_open_time_and_a_second() 
             let result = if is_down.load(SeqCst) { Err("down") } else { Ok(()) };
             let times = Arc::clone(&times);
             async move {
-                sleep(5 * MILLI).await;
+                time::sleep(5 * MILLI).await;
                 result.inspect(|()| times.lock().push(Instant::now()))
             }
         })
@@ -51,7 +51,7 @@ async fn a_service_that_comes_back_is_served_within_an_open_time_and_a_second() 
     let started = Instant::now();
     let (from, to) = (started + 10 * SECOND, started + 20 * SECOND);
     for step in 0..4_000 {
-        sleep_until(started + 10 * MILLI * step).await;
+        time::sleep_until(started + 10 * MILLI * step).await;
         down.store((from..to).contains(&Instant::now()), SeqCst);
         bus.publish(Event::of("x", ())).await.unwrap();
     }
@@ -86,7 +86,7 @@ async fn who_waits_for_a_breaker_does_not_storm_what_comes_back() {
             let (down, inside) = (is_down.load(SeqCst), now_inside.clone());
             most_inside.fetch_max(inside.fetch_add(1, SeqCst) + 1, SeqCst);
             async move {
-                sleep(100 * MILLI).await;
+                time::sleep(100 * MILLI).await;
                 inside.fetch_sub(1, SeqCst);
                 if down { Err("down") } else { Ok(()) }
             }
@@ -98,7 +98,7 @@ async fn who_waits_for_a_breaker_does_not_storm_what_comes_back() {
     assert_eq!(bus.breakers()[0].stats.state, StateKind::Open);
     most.store(0, SeqCst);
     down.store(false, SeqCst);
-    sleep(SECOND).await;
+    time::sleep(SECOND).await;
     // A thousand come in the moment in which it lets probes through.
     let mut callers = JoinSet::new();
     for _ in 0..1_000 {

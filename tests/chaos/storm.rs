@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use swarmbus::{Bulkhead, Bus, Event, RateLimit, Sampling};
 use swarmbus_tests::settle;
-use tokio::time::sleep;
 
 const EVENTS: u64 = 20_000;
 const SECONDS: u64 = 10;
@@ -21,14 +20,14 @@ async fn a_storm_is_limited_sampled_and_accounted_for() {
     let slow = bus
         .subscribe("x")
         .bulkhead(few)
-        .handle_async(|_| sleep(Duration::from_millis(50)))
+        .handle_async(|_| tokio::time::sleep(Duration::from_millis(50)))
         .unwrap();
     let other = bus.subscribe(">").handle(|_: &Event| ()).unwrap();
     for _ in 0..SECONDS * 100 {
         for _ in 0..EVENTS / SECONDS / 100 {
             bus.publish(Event::of("x", ())).await.unwrap();
         }
-        sleep(Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     settle(&bus).await;
 

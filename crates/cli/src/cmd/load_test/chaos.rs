@@ -68,7 +68,7 @@ pub(crate) enum Nonsense {
     OutageTooLong,
     #[error("--store keeps events, and --chaos cascade has none")]
     NoEvents,
-    #[error("--chaos cascade takes at least 3 --seconds")]
+    #[error("--chaos cascade takes at least 5 --seconds")]
     TooShort,
 }
 

@@ -30,7 +30,7 @@ use crate::cmd::load_test::{
 const RATE: f64 = 300.0;
 
 /// Breakers need a while to open; in less, there is no difference.
-const SHORTEST: Duration = Duration::from_secs(3);
+const SHORTEST: Duration = Duration::from_secs(5);
 
 /// Both runs.
 #[derive(Debug, Serialize)]
@@ -83,7 +83,11 @@ pub(super) async fn run(args: Args) -> Result<ExitCode> {
 impl Report {
     fn table(&self) -> String {
         let interrupted = if self.interrupted { ", interrupted" } else { "" };
-        let verdict = if self.halved { "at most half with them" } else { "NOT HALVED with them" };
+        let verdict = match self.without_breakers.cascaded() {
+            0 => "none came about",
+            _ if self.halved => "at most half with breakers",
+            _ => "NOT HALVED with breakers",
+        };
         let [without, with] = [&self.without_breakers, &self.with_breakers].map(|run| {
             format!(
                 "{} of {}: {} failed, {} were held up",
@@ -93,7 +97,8 @@ impl Report {
                 count(run.held_up)
             )
         });
-        lay_out(vec![
+        let before = self.without_breakers.hit_before + self.with_breakers.hit_before;
+        let mut rows = vec![
             ("ran for", format!("{:.2} s{interrupted}", self.seconds)),
             ("calls of each chain", count(self.without_breakers.calls)),
             ("needed what hung", count(self.without_breakers.in_need)),
@@ -101,6 +106,11 @@ impl Report {
             ("others hit with breakers", with),
             ("breakers opened", format!("{} times", count(self.with_breakers.trips))),
             ("cascade", verdict.to_owned()),
-        ])
+        ];
+        if before > 0 {
+            let slow = "hit before anything hung: --rate is too high, or this machine too busy";
+            rows.push(("note", format!("{} calls were {slow}", count(before))));
+        }
+        lay_out(rows)
     }
 }
