@@ -33,7 +33,8 @@ use crate::{
     subscription::{Subscribe, Subscription},
 };
 
-/// Handlers may dispatch and execute inside each other this deep.
+/// Handlers may dispatch and execute inside each other this deep, or until they
+/// use 1 MiB of the stack, which in a build without optimization comes first.
 pub const MAX_NESTING: u32 = 64;
 
 /// An event bus inside one process.

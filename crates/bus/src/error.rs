@@ -104,7 +104,8 @@ pub enum DispatchError {
     /// Handlers dispatch to each other without end.
     #[error("handlers dispatch inside each other more than {limit} deep")]
     TooDeep {
-        /// How deep they may.
+        /// How deep they may: [`MAX_NESTING`](crate::MAX_NESTING), or less where
+        /// they need much of the stack.
         limit: u32,
     },
 }
@@ -225,7 +226,8 @@ pub enum CommandError {
     /// Handlers execute commands inside each other without end.
     #[error("handlers call each other more than {limit} deep")]
     TooDeep {
-        /// How deep they may.
+        /// How deep they may: [`MAX_NESTING`](crate::MAX_NESTING), or less where
+        /// they need much of the stack.
         limit: u32,
     },
 }

@@ -15,7 +15,10 @@ use serde::de::DeserializeOwned;
 use swarmbus_core::{Event, event::PayloadError};
 use tokio_util::sync::ReusableBoxFuture;
 
-use crate::stall::{Frame, current_frame, within};
+use crate::{
+    bus::MAX_NESTING,
+    stall::{Frame, current_frame, within},
+};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -240,7 +243,7 @@ impl BusId {
 
 thread_local! {
     /// What this thread is doing.
-    static PLACE: Cell<Place> = const { Cell::new(Place { buses: 0, depth: 0 }) };
+    static PLACE: Cell<Place> = const { Cell::new(Place { buses: 0, depth: 0, outermost: 0 }) };
 }
 
 #[derive(Clone, Copy)]
@@ -249,7 +252,14 @@ struct Place {
     buses: u64,
     /// How many handlers are running inside each other.
     depth: u32,
+    /// Where on the stack the first of them is; means nothing if there is none.
+    outermost: u32,
 }
+
+/// How much of the stack handlers inside each other may use, in bytes: half of
+/// what threads have by default. Without optimization one level takes 25 to
+/// 55 KB, and what the program's own futures have in them comes on top.
+const MAX_STACK: u32 = 1 << 20;
 
 /// Whether the caller is a handler of this bus. A handler must not wait for
 /// room in the queue that it is meant to empty.
@@ -258,17 +268,29 @@ pub(crate) fn is_handling(bus: BusId) -> bool {
     PLACE.get().buses & bus.0 != 0
 }
 
-/// How many handlers the current call is nested in.
+/// How many handlers the current call is nested in, if there is no room for
+/// one more.
 #[inline]
-pub(crate) fn nesting() -> u32 {
-    PLACE.get().depth
+pub(crate) fn too_deep() -> Option<u32> {
+    let Place { depth, outermost, .. } = PLACE.get();
+    let used = || (outermost.wrapping_sub(place_on_stack()) as i32).unsigned_abs();
+    (depth > 0 && (depth >= MAX_NESTING || used() > MAX_STACK)).then_some(depth)
+}
+
+/// About where the caller is on the stack: the low half of an address, of which
+/// only differences mean something.
+#[inline(always)]
+fn place_on_stack() -> u32 {
+    let here = 0_u8;
+    std::ptr::from_ref(std::hint::black_box(&here)).addr() as u32
 }
 
 /// Runs a piece of a handler: a panic becomes its failure.
 #[inline]
 pub(crate) fn in_handler(bus: BusId, f: impl FnOnce() -> HandlerResult) -> HandlerResult {
     let outer = PLACE.get();
-    PLACE.set(Place { buses: outer.buses | bus.0, depth: outer.depth + 1 });
+    let outermost = if outer.depth == 0 { place_on_stack() } else { outer.outermost };
+    PLACE.set(Place { buses: outer.buses | bus.0, depth: outer.depth + 1, outermost });
     let caught = catch_unwind(AssertUnwindSafe(f));
     PLACE.set(outer);
     match caught {

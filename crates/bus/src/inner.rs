@@ -18,11 +18,11 @@ use tokio::{sync::Notify, task::JoinHandle};
 use crate::{
     approval::{self, Requested},
     builder::Limits,
-    bus::{MAX_NESTING, Shutdown},
+    bus::Shutdown,
     clock::{BusClock, Stamper},
     command::{CommandFn, CommandHandler, Commands, Inserted, Manner},
     error::{CommandError, DispatchError, SubscribeError},
-    handler::{BusId, nesting},
+    handler::{BusId, too_deep},
     journal::Journal,
     ledger::{Books, Ledger, Outcome},
     metrics::Meter,
@@ -99,7 +99,7 @@ impl Inner {
     /// and nobody watches: the usual case, without a future of its own.
     #[inline]
     pub(crate) fn dispatch_now(&self, event: &Event) -> Option<Delivery> {
-        if !self.plain || self.closed.load(Relaxed) || nesting() >= MAX_NESTING {
+        if !self.plain || self.closed.load(Relaxed) || too_deep().is_some() {
             return None;
         }
         let mut borrowed = self.pool.borrow(self);
@@ -112,8 +112,8 @@ impl Inner {
         if self.closed.load(Relaxed) {
             return Err(DispatchError::Closed);
         }
-        if nesting() >= MAX_NESTING {
-            return Err(DispatchError::TooDeep { limit: MAX_NESTING });
+        if let Some(limit) = too_deep() {
+            return Err(DispatchError::TooDeep { limit });
         }
         let mut changed;
         let mut event = event;
@@ -163,8 +163,8 @@ impl Inner {
         if self.closed.load(Relaxed) {
             return Err(CommandError::Closed);
         }
-        if nesting() >= MAX_NESTING {
-            return Err(CommandError::TooDeep { limit: MAX_NESTING });
+        if let Some(limit) = too_deep() {
+            return Err(CommandError::TooDeep { limit });
         }
         let deadline = command.deadline();
         if deadline.is_some_and(|deadline| deadline <= BusClock::wall()) {
