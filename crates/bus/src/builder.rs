@@ -302,8 +302,8 @@ impl BusBuilder {
         let shards = (0..self.workers)
             .map(|shard| Shard::new(sizes, self.overflow, &clock, seed(shard)))
             .collect();
-        let pool_size = processors().min(32);
-        let pool = Pool::new(self.workers, pool_size, self.route_cache);
+        let threads = processors().min(32);
+        let pool = Pool::new(self.workers, threads, self.route_cache);
         let meter = Arc::new(Meter::new(&self.name, self.sample_every));
         let (stalls, watchdog) = Stalls::new(self.stall_limit, self.on_stall);
         let inner = Arc::new(Inner {
@@ -312,7 +312,7 @@ impl BusBuilder {
             shards,
             by_source: ahash::RandomState::new(),
             routes: Default::default(),
-            books: Arc::new(Books::new(self.workers + pool_size + 1)),
+            books: Arc::new(Books::new(self.workers + Pool::cells(threads))),
             pool,
             watched: self.tracing || !self.middleware.events.is_empty(),
             plain: !self.tracing && self.middleware.events.is_empty() && self.journal.is_none(),

@@ -17,6 +17,7 @@ use crate::{
     approval::Approvals,
     builder::BusBuilder,
     command::{CommandFn, Manner},
+    dispatcher::Dispatcher,
     error::{BatchError, CommandError, DispatchError, PublishError, SubscribeError},
     inner::Inner,
     ledger::Ledger,
@@ -154,10 +155,14 @@ impl Bus {
     /// it are not called, and both count as cancelled.
     #[inline]
     pub async fn dispatch(&self, event: &Event) -> Result<Delivery, DispatchError> {
-        match self.inner.dispatch_now(event) {
-            Some(delivery) => Ok(delivery),
-            None => self.inner.dispatch(event).await,
-        }
+        self.inner.dispatch(event).await
+    }
+
+    /// A handle that dispatches faster, for a task that does it in a tight
+    /// loop. There is one for each processor; further ones are slower, as they
+    /// share their counters.
+    pub fn dispatcher(&self) -> Dispatcher {
+        Dispatcher::new(self.clone())
     }
 
     /// Subscribes to the types that a pattern matches: an exact type, `*` for

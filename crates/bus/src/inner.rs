@@ -39,7 +39,7 @@ use crate::{
     pressure::Pressure,
     queue::Shard,
     routes::{Place, Routes},
-    runner::{Delivery, Pool},
+    runner::{Delivery, Pool, Runner},
     schedule::Scheduler,
     session::{SessionScope, Sessions},
     stall::{Stalls, current_frame},
@@ -95,20 +95,34 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
-    /// Runs an event through its handlers here, if all are plain functions
-    /// and nobody watches: the usual case, without a future of its own.
+    /// Runs an event through its handlers here, on a borrowed runner.
     #[inline]
-    pub(crate) fn dispatch_now(&self, event: &Event) -> Option<Delivery> {
+    pub(crate) async fn dispatch(&self, event: &Event) -> Result<Delivery, DispatchError> {
+        let mut borrowed = self.pool.borrow(self);
+        let Some(runner) = borrowed.get() else { return Ok(Delivery::default()) };
+        match self.dispatch_now_on(runner, event) {
+            Some(delivery) => Ok(delivery),
+            None => self.dispatch_on(runner, event).await,
+        }
+    }
+
+    /// Does so at once, if all handlers are plain functions and nobody
+    /// watches: the usual case, without a future of its own.
+    #[inline]
+    pub(crate) fn dispatch_now_on(&self, runner: &mut Runner, event: &Event) -> Option<Delivery> {
         if !self.plain || self.closed.load(Relaxed) || too_deep().is_some() {
             return None;
         }
-        let mut borrowed = self.pool.borrow(self);
-        let runner = borrowed.get()?;
         runner.refresh(self);
         runner.run_now(self, event, true)
     }
 
-    pub(crate) async fn dispatch(&self, event: &Event) -> Result<Delivery, DispatchError> {
+    /// Does so whatever the handlers are.
+    pub(crate) async fn dispatch_on(
+        &self,
+        runner: &mut Runner,
+        event: &Event,
+    ) -> Result<Delivery, DispatchError> {
         if self.closed.load(Relaxed) {
             return Err(DispatchError::Closed);
         }
@@ -138,8 +152,6 @@ impl Inner {
             }
             event = &stamped;
         }
-        let mut borrowed = self.pool.borrow(self);
-        let Some(runner) = borrowed.get() else { return Ok(Delivery::default()) };
         self.books.dispatched(runner.cell);
         runner.refresh(self);
         let _called = self.books.called_by(runner.cell, current_frame());

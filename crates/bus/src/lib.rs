@@ -52,6 +52,7 @@ mod builder;
 mod bus;
 mod clock;
 mod command;
+mod dispatcher;
 mod error;
 mod guard;
 mod handler;
@@ -79,6 +80,7 @@ mod worker;
 
 pub use builder::BusBuilder;
 pub use bus::{Bus, MAX_NESTING, Shutdown, WeakBus};
+pub use dispatcher::Dispatcher;
 pub use error::{
     BatchError, BuildError, CommandError, DispatchError, PublishCause, PublishError, SubscribeError,
 };

@@ -66,7 +66,8 @@ use crate::{
     subscriber::Match,
 };
 
-/// The layers of one handler.
+/// The layers of one handler. The first is the one that every event needs.
+#[repr(C)]
 pub(crate) struct Pipeline {
     pub(crate) filter: FilterLayer,
     pub(crate) loop_guard: Option<LoopGuard>,

@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use smallvec::SmallVec;
 use swarmbus_core::{Event, EventType};
 
 use crate::{
@@ -18,19 +19,23 @@ use crate::{
 };
 
 /// One subscribed handler.
+///
+/// In the order in which they stand here, so that what every event needs is in
+/// one cache line: a bus with many handlers has few of them at hand.
+#[repr(C, align(64))]
 pub(crate) struct Subscriber {
-    pub(crate) name: Arc<str>,
-    /// Higher is called earlier.
-    pub(crate) priority: i32,
+    active: AtomicBool,
     /// Order of subscription, among equals.
     pub(crate) serial: u64,
     pub(crate) handler: Handler,
+    pub(crate) counts: HandlerCounts,
+    pub(crate) pipeline: Pipeline,
     /// For async handlers.
     pub(crate) slots: FutureSlots,
-    pub(crate) pipeline: Pipeline,
-    pub(crate) counts: Arc<HandlerCounts>,
+    pub(crate) name: Arc<str>,
+    /// Higher is called earlier.
+    pub(crate) priority: i32,
     pub(crate) books: Arc<Books>,
-    active: AtomicBool,
 }
 
 impl Subscriber {
@@ -42,7 +47,7 @@ impl Subscriber {
         handler: Handler,
         slots: FutureSlots,
         pipeline: Pipeline,
-        counts: Arc<HandlerCounts>,
+        counts: HandlerCounts,
         books: Arc<Books>,
     ) -> Self {
         let active = AtomicBool::new(true);
@@ -90,14 +95,16 @@ pub(crate) struct Match {
 /// The handlers of one event type, in the order they are called.
 #[derive(Default)]
 pub(crate) struct Route {
-    pub(crate) matches: Vec<Match>,
+    /// Inline for the usual single handler: one cache line less to wait for.
+    pub(crate) matches: SmallVec<[Match; 1]>,
     /// All of them are plain functions without layers that wait: none can make
     /// the event wait.
     pub(crate) plain: bool,
 }
 
 impl Route {
-    pub(crate) fn new(matches: Vec<Match>) -> Self {
+    pub(crate) fn new(matches: impl IntoIterator<Item = Match>) -> Self {
+        let matches: SmallVec<[Match; 1]> = matches.into_iter().collect();
         let plain = matches.iter().all(|matched| matched.subscriber.is_plain());
         Self { matches, plain }
     }

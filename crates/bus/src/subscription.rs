@@ -183,7 +183,7 @@ impl<'a> Subscribe<'a> {
         let Assembled { breaker, loop_guard, layers } =
             self.layers.assemble(inner, &name, self.scope, handler.is_async())?;
         let pipeline = Pipeline {
-            filter: FilterLayer(self.filter),
+            filter: FilterLayer(self.filter.map(Box::new)),
             loop_guard,
             breaker,
             layers,
