@@ -110,3 +110,7 @@ impl Door {
         self.0.1.notify_all();
     }
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

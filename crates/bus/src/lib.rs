@@ -27,6 +27,10 @@
 //!   [`Bus::dispatch`] runs the handlers in the caller.
 //! - [`Bus::subscribe`] takes sync and async handlers, with raw or decoded
 //!   payloads, priorities, [`Filter`]s and a circuit breaker for each.
+//! - Retries, time limits, bulkheads, rate limits and fallbacks stand around a
+//!   handler that asks for them ([`Subscribe::retry`] and its kin), or around
+//!   any operation: [`Guard`].
+//! - [`Bus::dead_letters`] keeps what handlers failed on, to be tried again.
 //! - [`Bus::execute`] has a command answered by its one handler.
 //! - [`Bus::approvals`] has commands wait for somebody's yes.
 //! - [`Bus::schedule`] publishes an event later, or again and again.
@@ -44,7 +48,8 @@
 //!
 //! # What it does not do
 //!
-//! It does not keep events over a restart, and it does not cross a process
+//! It does not keep events over a restart: its [`Journal`] does, such as the
+//! event log of the package `swarmbus-store`. It does not cross a process
 //! boundary by itself.
 
 pub mod approval;
@@ -113,7 +118,3 @@ pub use swarmbus_core::{
     self as core, Content, Event, EventId, EventType, Payload, Priority, Str, Target, Timestamp,
     breaker, overflow::Overflow,
 };
-
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;
