@@ -128,6 +128,23 @@ async fn slow_and_panicking_checks_fail_and_go_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_hangs_is_asked_again_and_again() {
+    let (_bus, health) = start();
+    let runs = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&runs);
+    // Its limit is as long as its interval.
+    let hangs = Check::startup("hangs", move || {
+        counted.fetch_add(1, SeqCst);
+        std::future::pending::<()>()
+    });
+    health.register(hangs).unwrap();
+    until(&health, 51).await;
+    let report = only(&health);
+    assert_eq!((report.consecutive_failures, runs.load(SeqCst)), (10, 11));
+    assert_eq!(report.last_error.as_deref(), Some("no answer within 5s"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failing_check_opens_the_breaker_of_its_service_early() {
     let (bus, health) = start();
     let _handler = bus
