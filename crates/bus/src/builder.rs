@@ -209,7 +209,8 @@ impl BusBuilder {
     /// A thread of the bus looks four times in this time, at least once a
     /// second, by the real clock. It sees plain handlers that never yield, too.
     /// Not watched are plain handlers in calls of `dispatch` beyond one for each
-    /// processor at a time.
+    /// processor at a time. Time in which the whole process was stopped does not
+    /// count, if that was longer than half of the limit, and than 2 s.
     pub fn stall_limit(mut self, limit: Duration) -> Self {
         self.stall_limit = limit;
         self

@@ -54,6 +54,10 @@ impl Watchdog {
 
 /// What was seen the last time.
 struct Sight {
+    /// When that was.
+    last: Instant,
+    /// Since when the process has run: what came before is not counted.
+    awake: Instant,
     /// A place for each runner that has a cell of its own.
     runners: Vec<Seen>,
     /// The commands that were told of.
@@ -86,12 +90,26 @@ impl Sight {
     fn new(books: &Books) -> Self {
         let nothing = || Seen { call: (0, 0), since: Instant::now(), told: None };
         // The last cell is shared: what stands there is nobody's in particular.
-        Self { runners: (1..books.runners()).map(|_| nothing()).collect(), told: HashMap::new() }
+        let runners = (1..books.runners()).map(|_| nothing()).collect();
+        let now = Instant::now();
+        Self { last: now, awake: now, runners, told: HashMap::new() }
+    }
+
+    /// Notices that nobody has looked for so long that the process, or the
+    /// machine, must have been stopped: then no call could go on.
+    fn wake(&mut self, now: Instant, limit: Duration) {
+        let asleep = now.saturating_duration_since(self.last);
+        self.last = now;
+        if asleep > (limit / 2).max(2 * LONGEST_PERIOD) {
+            self.awake = now;
+            self.runners.iter_mut().for_each(|seen| seen.since = now);
+        }
     }
 
     /// Allocates nothing as long as all is well.
     fn look(&mut self, inner: &Inner, now: Instant) {
         let stalls = &inner.stalls;
+        self.wake(now, stalls.limit);
         let mut late = false;
         for (cell, seen) in self.runners.iter_mut().enumerate() {
             let call = inner.books.at_work(cell);
@@ -103,7 +121,7 @@ impl Sight {
             }
             late |= call.0 != 0 && now.saturating_duration_since(seen.since) >= stalls.limit;
         }
-        let then = now.checked_sub(stalls.limit);
+        let then = now.checked_sub(stalls.limit).filter(|then| *then >= self.awake);
         let drafts = {
             let graph = stalls.graph.lock();
             self.told.retain(|id, stall| {
@@ -199,4 +217,40 @@ impl Sight {
 fn ended(stall: &Stall, since: Instant, now: Instant) {
     let lasted = now.saturating_duration_since(since);
     tracing::info!(name = stall.name(), ?lasted, "a stalled call has ended");
+}
+
+#[cfg(test)]
+mod tests {
+    use swarmbus_core::EventType;
+
+    use super::*;
+    use crate::{Bus, ledger::CellIndex};
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn time_in_which_the_process_did_not_run_does_not_count() {
+        // So long that the bus's own watchdog has nothing to say.
+        let bus = Bus::builder().stall_limit(60 * MINUTE).build().unwrap();
+        let inner = bus.inner();
+        let command = EventType::new("charge").unwrap();
+        let _command = inner.stalls.command(&command, &inner.books);
+        inner.books.matched(CellIndex { index: 0, shared: false }, 7);
+        let mut sight = Sight::new(&inner.books);
+        let mut now = Instant::now();
+        let mut look = |after: Duration| {
+            now += after;
+            sight.look(inner, now);
+            bus.stalls().now.len()
+        };
+        for _ in 0..10 {
+            assert_eq!(look(MINUTE), 0);
+        }
+        assert_eq!(look(120 * MINUTE), 0, "it was stopped");
+        for _ in 0..59 {
+            assert_eq!(look(MINUTE), 0);
+        }
+        assert_eq!(look(MINUTE), 2, "both take an hour of a process that runs");
+        assert_eq!(bus.stalls().total, 2);
+    }
 }
