@@ -174,7 +174,7 @@ fn a_schedule_that_is_replaced_forgets_its_firing() {
     let firing = table.take_due(now).unwrap();
     assert_eq!(table.take_unwanted(), []);
     table.insert(new(1, Plan::After(seconds(5)), Missed::FireOnce, now));
-    assert_eq!(table.take_unwanted(), [firing.key.clone()]);
+    assert_eq!(table.take_unwanted(), std::slice::from_ref(&firing.key));
     table.done(&firing.key);
     assert_eq!(table.wait(now), Some(seconds(5)));
 }
