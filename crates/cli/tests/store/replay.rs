@@ -138,7 +138,7 @@ async fn ctrl_c_says_where_to_go_on() {
     let pid = child.id().to_string();
     let started = std::time::Instant::now();
     while !catches_interrupts(&pid) {
-        assert!(started.elapsed().as_secs() < 20, "it never waits for Ctrl-C");
+        assert!(started.elapsed().as_secs() < 120, "it never waits for Ctrl-C");
         std::thread::yield_now();
     }
     let kill = std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap();
