@@ -3,7 +3,9 @@
 use std::{
     any::Any,
     cell::Cell,
+    fmt,
     future::{Future, poll_fn},
+    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::atomic::{AtomicU32, Ordering::Relaxed},
@@ -27,7 +29,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 #[non_exhaustive]
 pub enum HandlerError {
     /// The handler returned an error.
-    #[error("{0}")]
+    #[error(fmt = show)]
     Failed(#[source] BoxError),
     /// The handler panicked; the bus caught it.
     #[error("panicked: {0}")]
@@ -41,6 +43,14 @@ pub enum HandlerError {
         /// It did not stop when it was asked to, and was dropped.
         aborted: bool,
     },
+}
+
+/// The error is the program's, and workers log it.
+fn show(error: &BoxError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match contain(|| write!(f, "{error}")) {
+        Ok(result) => result,
+        Err(_) => f.write_str("an error that panics when it is shown"),
+    }
 }
 
 /// What a call of a handler comes to. Boxed so that success is one word.
@@ -153,29 +163,29 @@ impl FutureSlots {
     ) -> HandlerResult {
         // Taken out, not locked: a nested call through the same runner finds
         // the slot empty and allocates.
-        let mut in_use = InUse(self.0[runner].lock().take());
+        // Dropped with a future in it, the call was cut off.
+        let mut in_use = Careful(self.0[runner].lock().take());
         in_handler(bus, || handler.start(event, &mut in_use.0))?;
         let Some(future) = in_use.0.as_mut() else { return Ok(()) };
         // The last is nobody's in particular: whoever calls has set a frame.
         let own = runner + 1 < self.0.len();
         let frame = own.then_some(Frame::Runner(runner));
         let result = Guarded { future, bus, frame }.await;
-        let earlier = std::mem::replace(&mut *self.0[runner].lock(), in_use.0.take());
+        let earlier = mem::replace(&mut *self.0[runner].lock(), in_use.0.take());
         // What a nested call left there is the program's to drop, unlocked.
         drop(earlier);
         result
     }
 }
 
-/// A slot that was taken out. Dropped with a future in it, the call was cut off:
-/// what the program's destructors then do must not end a worker.
-struct InUse(FutureSlot);
+/// Something of the program's, whose destructor must not end a worker.
+pub(crate) struct Careful<T>(pub(crate) Option<T>);
 
-impl Drop for InUse {
+impl<T> Drop for Careful<T> {
     #[inline]
     fn drop(&mut self) {
-        if self.0.is_some() && catch_unwind(AssertUnwindSafe(|| drop(self.0.take()))).is_err() {
-            tracing::error!("a handler that was cut off panicked when dropped");
+        if let Some(thing) = self.0.take() {
+            discard(thing);
         }
     }
 }
@@ -295,12 +305,12 @@ pub(crate) fn in_handler(bus: BusId, f: impl FnOnce() -> HandlerResult) -> Handl
     PLACE.set(outer);
     match caught {
         Ok(result) => result,
-        Err(panic) => Err(panicked(&*panic)),
+        Err(panic) => Err(panicked(panic)),
     }
 }
 
 #[cold]
-fn panicked(panic: &(dyn Any + Send)) -> Box<HandlerError> {
+fn panicked(panic: Box<dyn Any + Send>) -> Box<HandlerError> {
     Box::new(HandlerError::Panicked(panic_text(panic)))
 }
 
@@ -308,20 +318,38 @@ fn panicked(panic: &(dyn Any + Send)) -> Box<HandlerError> {
 /// error: the message.
 pub(crate) async fn contained<T>(future: impl Future<Output = T>) -> Result<T, String> {
     let mut future = pin!(future);
-    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+    poll_fn(|cx| match contain(|| future.as_mut().poll(cx)) {
         Ok(polled) => polled.map(Ok),
-        Err(panic) => Poll::Ready(Err(panic_text(&*panic))),
+        Err(panic) => Poll::Ready(Err(panic)),
     })
     .await
 }
 
+/// Does a piece of the program that is no handler, so that its panic is an
+/// error: the message.
+pub(crate) fn contain<T>(f: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(f)).map_err(panic_text)
+}
+
+/// Drops something of the program's, whose destructor must not end a worker.
+pub(crate) fn discard<T>(thing: T) {
+    if let Err(panic) = contain(|| drop(thing)) {
+        tracing::error!(panic, "a handler or its error panicked when dropped");
+    }
+}
+
 /// The message of a panic, which is nearly always a string.
-pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
-    if let Some(text) = panic.downcast_ref::<&str>() {
+pub(crate) fn panic_text(panic: Box<dyn Any + Send>) -> String {
+    let text = if let Some(text) = panic.downcast_ref::<&str>() {
         (*text).to_owned()
     } else if let Some(text) = panic.downcast_ref::<String>() {
         text.clone()
     } else {
         "a value that is not text".to_owned()
+    };
+    // It may panic again when it is dropped. That ends here.
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        mem::forget(again);
     }
+    text
 }

@@ -88,7 +88,7 @@ async fn ask(check: &Arc<Check>, run: &mut JoinSet<Result<(), String>>) -> Resul
     match timeout(check.limit, run.join_next()).await {
         Ok(Some(Ok(result))) => result,
         Ok(Some(Err(error))) => Err(match error.try_into_panic() {
-            Ok(panic) => format!("panicked: {}", panic_text(&*panic)),
+            Ok(panic) => format!("panicked: {}", panic_text(panic)),
             Err(_) => "the runtime is shutting down".to_owned(),
         }),
         Ok(None) => Err("the run was lost".to_owned()),

@@ -47,7 +47,7 @@ impl Eyes {
     fn degraded(&self) -> Option<String> {
         self.degraded_when.iter().find_map(|ask| {
             catch_unwind(AssertUnwindSafe(ask)).unwrap_or_else(|panic| {
-                Some(format!("asking whether it is degraded panicked: {}", panic_text(&*panic)))
+                Some(format!("asking whether it is degraded panicked: {}", panic_text(panic)))
             })
         })
     }
