@@ -329,3 +329,62 @@ async fn an_event_is_settled_after_its_last_detached_call() {
     assert_eq!(notes.lines()[3..], ["accept b"]);
     assert!(bus.ledger().balances());
 }
+
+#[tokio::test]
+async fn a_dispatch_that_the_bus_did_not_wait_for_is_withdrawn() {
+    let notes = Notes::held();
+    let bus = Bus::builder().journal(notes.clone()).build().unwrap();
+    let _handler = bus.subscribe("x").handle(|_: &Event| ()).unwrap();
+    let other = bus.clone();
+    let dispatch = tokio::spawn(async move { other.dispatch(&event("a")).await });
+    notes.0.asked.reaches(1).await;
+    assert!(within(bus.shutdown(LONG)).await.is_clean());
+    notes.0.turns.add_permits(1);
+    assert_eq!(within(dispatch).await.unwrap(), Err(DispatchError::Closed));
+    assert_eq!(notes.lines(), ["accept a", "Withdrawn a"]);
+}
+
+#[tokio::test]
+async fn a_dispatch_whose_handlers_a_shutdown_takes_away_stays_pending() {
+    let notes = Notes::new();
+    let bus = Bus::builder().journal(notes.clone()).build().unwrap();
+    let (begun, go_on) = (Count::default(), Arc::new(Semaphore::new(0)));
+    let (counts, waits) = (begun.clone(), go_on.clone());
+    let _first = bus
+        .subscribe("x")
+        .handle_async(move |_| {
+            counts.add();
+            let waits = waits.clone();
+            async move { drop(waits.acquire().await) }
+        })
+        .unwrap();
+    let _second = bus.subscribe("x").handle(|_: &Event| ()).unwrap();
+    let other = bus.clone();
+    let dispatch = tokio::spawn(async move { other.dispatch(&event("a")).await });
+    begun.reaches(1).await;
+    assert!(within(bus.shutdown(LONG)).await.is_clean());
+    go_on.add_permits(1);
+    assert_eq!(within(dispatch).await.unwrap().unwrap().delivered, 1);
+    assert_eq!(notes.lines(), ["accept a"], "the second handler has not seen it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_is_settled_when_its_handler_unsubscribes_before_its_turn() {
+    let notes = Notes::new();
+    let bus = Bus::builder().workers(1).journal(notes.clone()).build().unwrap();
+    let second = std::time::Duration::from_secs(1);
+    let slow = bus
+        .subscribe("x")
+        .bulkhead(Bulkhead::new().concurrent(1))
+        .handle_async(move |_| tokio::time::sleep(second))
+        .unwrap();
+    bus.publish(event("a")).await.unwrap();
+    bus.publish(event("b")).await.unwrap();
+    while bus.bulkheads()[0].waiting == 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(slow);
+    settle(&bus).await;
+    assert_eq!(bus.ledger().outcomes.cancelled, 1);
+    assert_eq!(notes.lines()[2..], ["Delivered a", "Failed b"]);
+}

@@ -144,6 +144,8 @@ impl Inner {
             stamped = event.clone();
             self.stamp(&mut stamped);
             match self.record(journal, &stamped).await {
+                // A shutdown may have ended meanwhile, and all handlers with it.
+                Ok(_withdrawn) if self.closed.load(Relaxed) => return Err(DispatchError::Closed),
                 Ok(recorded) => recorded.handed_over(),
                 Err(error) => {
                     self.books.refused(1);

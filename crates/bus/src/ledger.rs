@@ -58,8 +58,9 @@ pub enum Outcome {
     DeadLettered,
     /// The handler failed and keeps no dead letters.
     Failed,
-    /// The call was cancelled: by a shutdown that ran out of time, or by
-    /// dropping a `dispatch`.
+    /// The call was cancelled: by a shutdown that ran out of time, by dropping
+    /// a `dispatch`, or by unsubscribing the handler while the event waited in
+    /// its bulkhead.
     Cancelled,
 }
 

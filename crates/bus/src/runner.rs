@@ -8,7 +8,7 @@ use std::{
     num::NonZeroUsize,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
 };
 
@@ -183,6 +183,8 @@ impl Runner {
             books: &inner.books,
             // The event was settled when its letter was written.
             receipt: None,
+            closed: &inner.closed,
+            skipped: false,
             cell,
             current: None,
             rest: std::iter::once(matched),
@@ -201,11 +203,13 @@ impl Runner {
         self.refresh(inner);
         let session = inner.routes.of_session(event);
         let mut flight = self.start(inner, event, &session);
+        if outcome == Outcome::Cancelled {
+            // Dropped, it is cut off from all of them.
+            return;
+        }
         while let Some(matched) = flight.begin() {
             flight.end(matched, outcome);
-            if outcome != Outcome::Cancelled {
-                inner.middleware.resolved(event, &matched.subscriber.name, outcome);
-            }
+            inner.middleware.resolved(event, &matched.subscriber.name, outcome);
         }
     }
 
@@ -223,6 +227,8 @@ impl Runner {
         InFlight {
             books: &inner.books,
             receipt: journal.map(|journal| Receipt::new(journal, event)),
+            closed: &inner.closed,
+            skipped: false,
             cell: self.cell,
             current: None,
             rest: session.iter().chain(&route.matches),
@@ -242,6 +248,9 @@ struct InFlight<'a, I: Iterator<Item = &'a Match>> {
     cell: CellIndex,
     /// What the journal learns from, if there is one.
     receipt: Option<Arc<Receipt>>,
+    closed: &'a AtomicBool,
+    /// A handler that it would have reached had ended.
+    skipped: bool,
     current: Option<&'a Match>,
     rest: I,
     delivery: Delivery,
@@ -251,7 +260,11 @@ impl<'a, I: Iterator<Item = &'a Match>> InFlight<'a, I> {
     /// The next handler that is still subscribed, counted as a match.
     #[inline]
     fn begin(&mut self) -> Option<&'a Match> {
-        self.current = self.rest.by_ref().find(|matched| matched.subscriber.is_active());
+        self.current = self.rest.by_ref().find(|matched| {
+            let active = matched.subscriber.is_active();
+            self.skipped |= !active;
+            active
+        });
         if let Some(matched) = self.current {
             self.books.matched(self.cell, matched.subscriber.serial);
             self.delivery.matched += 1;
@@ -280,8 +293,15 @@ impl<'a, I: Iterator<Item = &'a Match>> InFlight<'a, I> {
 impl<'a, I: Iterator<Item = &'a Match>> Drop for InFlight<'a, I> {
     #[inline]
     fn drop(&mut self) {
+        let mut cut_off = false;
         while let Some(matched) = self.current.or_else(|| self.begin()) {
+            cut_off = true;
             self.end(matched, Outcome::Cancelled);
+        }
+        // A shutdown takes their handlers away from those who still dispatch.
+        cut_off |= self.skipped && self.closed.load(Relaxed);
+        if let Some(receipt) = self.receipt.as_ref().filter(|_| cut_off) {
+            receipt.cut_off();
         }
         self.books.resolved(self.cell, self.delivery.matched == 0);
     }

@@ -139,6 +139,9 @@ impl Detached {
 impl Drop for Detached {
     fn drop(&mut self) {
         if !self.ended {
+            if let Some(receipt) = &self.receipt {
+                receipt.cut_off();
+            }
             self.end(Outcome::Cancelled);
         }
         // Last, as a drain waits for it.
