@@ -188,11 +188,17 @@ mod tests {
         args: Args,
     }
 
-    async fn chaos(args: &str) -> Report {
+    async fn accounted_for(args: &str) -> Report {
         let program = Program::parse_from(format!("load-test --chaos {args}").split_whitespace());
         let report = measure(&program.args).await.unwrap();
-        assert!(report.passed(), "{report:?}");
+        assert!(report.ledger_balanced, "{report:?}");
         assert_eq!(report.balance.unaccounted, 0, "{report:?}");
+        report
+    }
+
+    async fn chaos(args: &str) -> Report {
+        let report = accounted_for(args).await;
+        assert!(report.passed(), "{report:?}");
         report
     }
 
@@ -210,6 +216,17 @@ mod tests {
         let recovery = recovery.as_ref().unwrap();
         assert_eq!((recovery.opened, recovery.in_time), (true, Some(true)), "{recovery:?}");
         assert!((9.99..10.01).contains(&recovery.down_for_s), "{recovery:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_is_not_served_again_in_time_is_told_of() {
+        let report = accounted_for("--seconds 12 --rate 500 --fail-rate 0.98 --slow-rate 0").await;
+        assert_eq!(report.recovery.as_ref().unwrap().in_time, Some(false), "{report:?}");
+        assert!(!report.passed());
+        // Half a second is left, and it would have more.
+        let report = accounted_for("--seconds 1 --rate 500 --fail-rate 0.98 --slow-rate 0").await;
+        assert_eq!(report.recovery.as_ref().unwrap().in_time, None, "{report:?}");
+        assert!(report.passed());
     }
 
     #[tokio::test(start_paused = true)]

@@ -191,7 +191,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn breakers_halve_what_a_hanging_service_does_to_others() {
-        for (seed, seconds) in [(1, 5), (2, 5), (3, 5), (4, 5), (1, 20), (1, 60)] {
+        for (seed, seconds) in [(1, 5), (2, 5), (3, 5), (4, 5), (1, 20)] {
             let [without, with] = both(seed, seconds).await;
             println!("{seconds} s, without breakers: {without:?}, with: {with:?}");
             assert_eq!((without.calls, with.calls), (300 * seconds, 300 * seconds));
