@@ -30,6 +30,7 @@ use crate::{
     runner::Delivery,
     schedule::{NewSchedule, Schedules},
     session::Session,
+    shutdown::Shutdown,
     stall::StallReport,
     subscription::{Subscribe, Subscription},
 };
@@ -440,29 +441,6 @@ impl Bus {
         let end = tokio::spawn(async move { inner.shutdown(limit).await });
         // Only a runtime that is shutting down itself cancels the task.
         end.await.unwrap_or_default()
-    }
-}
-
-/// What a [`shutdown`](Bus::shutdown) left undone.
-#[derive(Debug, Default)]
-#[must_use = "it says what was not done"]
-pub struct Shutdown {
-    /// Events that were accepted and never reached a handler; and, each once,
-    /// those that waited for a retry or in a bulkhead.
-    pub undelivered: Vec<Event>,
-    /// Workers that are still inside a handler which does not yield. The
-    /// event it has, and up to 255 more that its worker had taken, are pending
-    /// in the ledger until it returns; then those count as cancelled.
-    pub stuck_workers: usize,
-    /// Detached calls that are still inside a handler which does not yield.
-    /// They count as cancelled when it returns.
-    pub stuck_calls: usize,
-}
-
-impl Shutdown {
-    /// Whether everything was done.
-    pub fn is_clean(&self) -> bool {
-        self.undelivered.is_empty() && self.stuck_workers == 0 && self.stuck_calls == 0
     }
 }
 

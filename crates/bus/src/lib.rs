@@ -77,6 +77,7 @@ pub mod rules;
 mod runner;
 pub mod schedule;
 mod session;
+mod shutdown;
 mod stall;
 mod subscriber;
 mod subscription;
@@ -84,7 +85,7 @@ pub mod transport;
 mod worker;
 
 pub use builder::BusBuilder;
-pub use bus::{Bus, MAX_NESTING, Shutdown, WeakBus};
+pub use bus::{Bus, MAX_NESTING, WeakBus};
 pub use dispatcher::Dispatcher;
 pub use error::{
     BatchError, BuildError, CommandError, DispatchError, PublishCause, PublishError, SubscribeError,
@@ -112,6 +113,7 @@ pub use pipeline::{
 };
 pub use runner::Delivery;
 pub use session::Session;
+pub use shutdown::Shutdown;
 pub use stall::{MAX_STALLS, Stall, StallReport};
 pub use subscription::{Subscribe, Subscription};
 pub use swarmbus_core::{
