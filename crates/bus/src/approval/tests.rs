@@ -1,6 +1,6 @@
 //! Approvals of a whole bus, under the paused clock.
 
-use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
@@ -180,6 +180,34 @@ async fn the_commands_deadline_ends_the_wait() {
     assert_eq!(zero.elapsed().as_secs(), 7);
     let late = setup.bus.approvals().request(soon);
     assert!(matches!(late, Err(CommandError::Expired)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_gives_nobody_more_time() {
+    let day = seconds(24 * 3_600);
+    let (zero, set_back) = (Instant::now(), Arc::new(AtomicBool::new(false)));
+    let back = Arc::clone(&set_back);
+    let clock = move || {
+        let day = if back.load(SeqCst) { Duration::ZERO } else { day };
+        Timestamp::from_unix(seconds(1_767_225_600) + day + zero.elapsed())
+    };
+    let setup = Setup::new(ApprovalConfig::default().wall_clock(clock));
+    let waiting = setup.execute();
+    let answered = setup.bus.approvals().request(deploy()).unwrap();
+    let asked = setup.bus.approvals().get(answered.id()).unwrap();
+    set_back.store(true, SeqCst);
+    pass(seconds(50)).await;
+    setup.bus.approvals().approve(answered.id(), "anna", "").unwrap();
+    let State::Approved { at, .. } = *setup.bus.approvals().get(answered.id()).unwrap().state()
+    else {
+        panic!("it was approved")
+    };
+    assert_eq!(at.saturating_since(asked.requested_at()), seconds(50));
+    assert!(matches!(waiting.await.unwrap(), Err(CommandError::Unanswered { .. })));
+    assert_eq!(zero.elapsed().as_secs(), 60);
+    let now = setup.bus.approvals().request(deploy()).unwrap();
+    let requested = setup.bus.approvals().get(now.id()).unwrap().requested_at();
+    assert!(requested < asked.requested_at(), "what is asked now goes by the clock as it is");
 }
 
 #[tokio::test(start_paused = true)]
