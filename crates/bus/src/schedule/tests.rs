@@ -10,6 +10,8 @@ use tokio::time::{Instant, advance, timeout};
 use super::*;
 use crate::{Bus, BusBuilder, EventMiddleware, PublishCause, Subscription};
 
+mod restarts;
+
 /// A wall clock that passes with tokio's and can be set.
 #[derive(Clone)]
 struct Wall {
