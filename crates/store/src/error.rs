@@ -89,6 +89,11 @@ impl Fault {
         Self { kind, path: path.to_owned(), detail: error.to_string() }
     }
 
+    /// What SQLite sees nothing wrong with.
+    pub(crate) fn corrupt(path: &Path, detail: String) -> Self {
+        Self { kind: FaultKind::Corrupt, path: path.to_owned(), detail }
+    }
+
     /// What kind of fault.
     pub fn kind(&self) -> FaultKind {
         self.kind

@@ -251,10 +251,17 @@ impl Intake {
     /// The transaction failed: what nobody waits for is kept for the next one.
     pub(crate) fn failed(&self, work: &mut Work, retry_at: Instant) {
         let mut state = self.state.lock();
+        let state = &mut *state;
         state.retry_at = Some(retry_at);
         for (place, row) in work.appends.iter().flat_map(|append| &append.rows) {
             if let Some(planned) = place.new_seq() {
                 state.tracked.not_written(&row.id, planned);
+            }
+        }
+        // Who waits to offer one of them again makes its row.
+        for (place, row) in state.work.appends.iter_mut().flat_map(|append| &mut append.rows) {
+            if place.new_seq().is_none() {
+                *place = state.tracked.place(&row.id, row.timestamp);
             }
         }
         state.work.settled.append(&mut work.settled);
@@ -368,9 +375,8 @@ impl Work {
 
     /// The first row that is to be made.
     pub(crate) fn first_new(&self) -> i64 {
-        let mut places =
-            self.appends.iter().flat_map(|append| &append.rows).map(|(place, _)| place);
-        places.find_map(|place| place.new_seq()).unwrap_or(i64::MAX)
+        let rows = self.appends.iter().flat_map(|append| &append.rows);
+        rows.filter_map(|(place, _)| place.new_seq()).min().unwrap_or(i64::MAX)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

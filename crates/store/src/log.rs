@@ -66,6 +66,9 @@ struct Inner {
     writer: Mutex<Option<JoinHandle<Result<(), WriteError>>>>,
 }
 
+/// No log comes that far in an age: beyond it the file is damaged.
+const LAST_SEQ: i64 = 1 << 62;
+
 impl EventLog {
     /// Opens the log, or makes it, with the default [`Options`].
     ///
@@ -83,9 +86,16 @@ impl EventLog {
         let conn = schema::open_writer(path, options.busy_timeout)?;
         let fault = |error| Fault::new(path, &error);
         let number = |sql| conn.query_row(sql, (), |row| row.get::<_, i64>(0)).map_err(fault);
-        let next_seq = number("SELECT coalesce(max(seq), 0) + 1 FROM events")?;
+        let last_seq = number("SELECT coalesce(max(seq), 0) FROM events")?;
         let newest = number("SELECT coalesce(max(timestamp), 0) FROM events")?;
         let settled_below = number("SELECT settled_below FROM log_state")?;
+        // The last rows may have been deleted. Their numbers are not used
+        // again: nobody would look for what is pending there.
+        let next_seq = last_seq.saturating_add(1).max(settled_below);
+        if next_seq > LAST_SEQ {
+            let detail = format!("its rows have reached number {next_seq}");
+            return Err(Fault::corrupt(path, detail).into());
+        }
         let intake = Arc::new(Intake::new(&options, Tracked::new(next_seq, settled_below, newest)));
         let syncer = match options.durability {
             Durability::CommitBeforeAccept => None,
@@ -128,8 +138,8 @@ impl EventLog {
     /// [`Journal::settle`](swarmbus::Journal::settle), or until they are
     /// recovered.
     ///
-    /// Returns when they are as safe as [`Durability`] says. An event whose id
-    /// is pending already takes no second row.
+    /// Returns when they are as safe as [`Durability`] says. An event that is
+    /// pending already, by its id and its time, takes no second row.
     ///
     /// # Errors
     ///
