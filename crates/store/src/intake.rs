@@ -13,7 +13,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use rusqlite::Connection;
 use swarmbus::Settlement;
 use swarmbus_core::EventId;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, TryAcquireError, oneshot};
 
 use crate::{
     error::WriteError,
@@ -123,9 +123,13 @@ impl Intake {
         }
     }
 
-    /// Takes places in the queue, if they are free.
-    pub(crate) fn try_room(&self, places: usize) -> Option<Room<'_>> {
-        self.room.try_acquire_many(self.places(places)).ok()
+    /// Takes places in the queue; `None` if they are not free.
+    pub(crate) fn try_room(&self, places: usize) -> Result<Option<Room<'_>>, WriteError> {
+        match self.room.try_acquire_many(self.places(places)) {
+            Ok(room) => Ok(Some(room)),
+            Err(TryAcquireError::NoPermits) => Ok(None),
+            Err(TryAcquireError::Closed) => Err(self.end()),
+        }
     }
 
     /// A batch that is larger than the queue takes all of it.
