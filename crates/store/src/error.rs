@@ -180,7 +180,7 @@ pub enum OpenError {
         known: i64,
     },
     /// There is nothing in the file yet that could be read.
-    #[error("{} is not an event log yet: open it for writing first", path.display())]
+    #[error("{} is not an event log yet: a program makes it one that has it as journal", path.display())]
     Empty {
         /// The file.
         path: PathBuf,
