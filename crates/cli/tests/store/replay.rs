@@ -172,10 +172,11 @@ async fn ctrl_c_leaves_no_event_out() {
         out.read_line(&mut printed).unwrap();
     }
     interrupt(child.id());
+    // Before more is read, or it may come to its end.
+    assert_eq!(child.wait().unwrap().code(), Some(130));
     out.read_to_string(&mut printed).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130));
-    let says = text(&output.stderr);
+    let mut says = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut says).unwrap();
     let (after, from) = says.trim().split_once(" events; to go on: --from ").unwrap();
     let after: usize = after.strip_prefix("interrupted after ").unwrap().parse().unwrap();
     let whole = printed.rfind('\n').unwrap();
