@@ -34,6 +34,8 @@ pub(crate) struct Book {
     pub(super) asked: Notify,
     /// Rings when there is something to tell.
     pub(super) changed: Notify,
+    /// Rings when the callback was told of something.
+    pub(super) called: Notify,
     pub(super) closed: CancellationToken,
 }
 
@@ -44,6 +46,8 @@ struct Pages {
     /// The latest that are not pending any more; `None` was withdrawn.
     settled: VecDeque<(ApprovalId, Option<Approval>)>,
     untold: VecDeque<Untold>,
+    /// What the callback was told, and no event.
+    unpublished: VecDeque<Untold>,
 }
 
 struct Pending {
@@ -78,6 +82,7 @@ impl Book {
             pages: Mutex::default(),
             asked: Notify::new(),
             changed: Notify::new(),
+            called: Notify::new(),
             closed: CancellationToken::new(),
         }
     }
@@ -114,7 +119,8 @@ impl Book {
             if self.closed.is_cancelled() {
                 return Err(CommandError::Closed);
             }
-            if pages.pending.len().max(pages.untold.len()) >= self.capacity {
+            let untold = pages.untold.len() + pages.unpublished.len();
+            if pages.pending.len().max(untold) >= self.capacity {
                 return Err(CommandError::TooManyApprovals { limit: self.capacity });
             }
             pages.tell(&id, ApprovalChange::Requested, approval.clone(), command.clone());
@@ -190,6 +196,15 @@ impl Book {
 
     pub(super) fn next_untold(&self) -> Option<Untold> {
         self.pages.lock().untold.pop_front()
+    }
+
+    pub(super) fn publish_later(&self, told: Untold) {
+        self.pages.lock().unpublished.push_back(told);
+        self.called.notify_one();
+    }
+
+    pub(super) fn next_unpublished(&self) -> Option<Untold> {
+        self.pages.lock().unpublished.pop_front()
     }
 
     pub(super) fn pending(&self) -> Vec<PendingApproval> {

@@ -258,7 +258,7 @@ async fn a_closing_bus_lets_nobody_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_bus_delays_the_events_and_not_the_answer() {
+async fn a_full_bus_delays_the_events_and_nothing_else() {
     let setup = Setup::with(Bus::builder().capacity(1), config());
     let open = Arc::new(tokio::sync::Notify::new());
     let stuck = Arc::clone(&open);
@@ -279,6 +279,9 @@ async fn a_full_bus_delays_the_events_and_not_the_answer() {
     setup.bus.approvals().approve(&id, "anna", "").unwrap();
     assert!(waiting.await.unwrap().is_ok());
     assert_eq!(setup.seen.lock().len(), 0);
+    pass(seconds(1)).await;
+    let called: Vec<_> = setup.called.lock().iter().map(|notice| notice.change).collect();
+    assert_eq!(called, [Asked, Granted], "the callback waits for no room");
     open.notify_one();
     assert_eq!(setup.told().await, [Asked, Granted]);
 }
