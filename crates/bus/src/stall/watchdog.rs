@@ -154,8 +154,8 @@ impl Sight {
         *stalls.now.lock() = all;
     }
 
-    /// The innermost of the calls that take too long: those around them only
-    /// wait.
+    /// The innermost of the calls that take too long, the oldest commands first:
+    /// those around them only wait.
     fn drafts(
         &self,
         graph: &Graph,
@@ -171,8 +171,9 @@ impl Sight {
                 seen.call.0 != 0 && lasted(seen.since) >= inner.stalls.limit
             })
             .collect();
-        let commands: Vec<_> =
-            then.into_iter().flat_map(|then| graph.older_than(then)).take(MAX_STALLS).collect();
+        let mut commands: Vec<_> =
+            then.into_iter().flat_map(|then| graph.older_than(then)).collect();
+        commands.sort_unstable_by_key(|(id, _)| *id);
 
         let mut waiting = HashSet::new();
         for cell in &handlers {
@@ -196,20 +197,20 @@ impl Sight {
             let lasted = lasted(self.runners[cell].since);
             drafts.push(Draft { call: Call::Handler(cell), chain, at, lasted });
         }
-        for (id, node) in commands {
-            if !waiting.contains(&Call::Command(id)) {
-                let mut chain = graph.chain(id);
-                let at = chain.len() - 1;
-                chain.extend(graph.chain_below(id));
-                drafts.push(Draft {
-                    call: Call::Command(id),
-                    chain,
-                    at,
-                    lasted: lasted(node.since),
-                });
-            }
-        }
         drafts.truncate(MAX_STALLS);
+        let mut awaited = HashSet::new();
+        let alone = commands.into_iter().filter(|(id, node)| {
+            // Of those that wait for one turn, the first speaks for all.
+            let first = node.waits_for().is_none_or(|turn| awaited.insert(turn));
+            first && !waiting.contains(&Call::Command(*id))
+        });
+        for (id, node) in alone.take(MAX_STALLS - drafts.len()) {
+            let mut chain = graph.chain(id);
+            let at = chain.len() - 1;
+            chain.extend(graph.chain_below(id));
+            let lasted = lasted(node.since);
+            drafts.push(Draft { call: Call::Command(id), chain, at, lasted });
+        }
         drafts
     }
 }
@@ -221,10 +222,12 @@ fn ended(stall: &Stall, since: Instant, now: Instant) {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
+
     use swarmbus_core::EventType;
 
     use super::*;
-    use crate::{Bus, ledger::CellIndex};
+    use crate::{Bus, ledger::CellIndex, stall::Turn};
 
     const MINUTE: Duration = Duration::from_secs(60);
 
@@ -252,5 +255,31 @@ mod tests {
         }
         assert_eq!(look(MINUTE), 2, "both take an hour of a process that runs");
         assert_eq!(bus.stalls().total, 2);
+    }
+
+    #[tokio::test]
+    async fn a_crowd_that_waits_for_one_turn_does_not_hide_who_has_it() {
+        let bus = Bus::builder().stall_limit(60 * MINUTE).build().unwrap();
+        let inner = bus.inner();
+        let (stalls, books) = (&inner.stalls, &inner.books);
+        let mut sight = Sight::new(books);
+        let turn = Turn::new();
+        let holder = stalls.command(&EventType::from_static("holder"), books);
+        let _taken = holder.turn(&turn).await.unwrap();
+        let waiting = EventType::from_static("waiting");
+        let crowd: Vec<_> = (0..1_000).map(|_| stalls.command(&waiting, books)).collect();
+        let mut turns: Vec<_> = crowd.iter().map(|waits| Box::pin(waits.turn(&turn))).collect();
+        let mut context = Context::from_waker(Waker::noop());
+        for turn in &mut turns {
+            assert!(turn.as_mut().poll(&mut context).is_pending());
+        }
+        let now = Instant::now();
+        for minute in 0..=61 {
+            sight.look(inner, now + minute * MINUTE);
+        }
+        let stalls = bus.stalls();
+        let names: Vec<_> = stalls.now.iter().map(super::super::Stall::name).collect();
+        assert_eq!(names, ["command holder", "command waiting"]);
+        assert_eq!(stalls.total, 2);
     }
 }
