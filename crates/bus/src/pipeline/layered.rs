@@ -184,7 +184,13 @@ impl<'a> Call<'a> {
             clock: &inner.clock,
         };
         self.is_still_due()?;
-        let admitted = around.admit().await?;
+        let admitted = match self.time_left() {
+            None => around.admit().await?,
+            // Who is too late keeps no place from others.
+            Some(left) => tokio::time::timeout(left, around.admit())
+                .await
+                .map_err(|_| Stopped::Over(Outcome::Expired))??,
+        };
         self.is_still_due()?;
         let limited;
         let mut call = self;
@@ -218,6 +224,11 @@ impl<'a> Call<'a> {
         Ok(())
     }
 
+    /// Until the event's deadline, if it has one.
+    fn time_left(self) -> Option<Duration> {
+        self.event.deadline().map(|end| end.saturating_since(BusClock::wall()))
+    }
+
     /// Whether to try again, and when.
     fn again(self, layers: &Layers, failure: &Failure) -> Option<Duration> {
         let retry = layers.retry.as_ref()?;
@@ -228,8 +239,8 @@ impl<'a> Call<'a> {
             // One that panics has not asked for another try.
             (error, Some(worth)) => contain(|| worth(error)).unwrap_or(false),
         };
-        let left = || self.event.deadline().map(|end| end.saturating_since(BusClock::wall()));
-        let delay = worth.then(|| retry.after(failure.tries, left(), &self.inner.clock))??;
+        let delay =
+            worth.then(|| retry.after(failure.tries, self.time_left(), &self.inner.clock))??;
         self.inner.tally.retries.fetch_add(1, Relaxed);
         Some(delay)
     }
