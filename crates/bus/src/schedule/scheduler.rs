@@ -156,6 +156,9 @@ impl Scheduler {
             if self.closed.is_cancelled() {
                 return Err(CancelError::Closed);
             }
+            if !state.ready {
+                return Err(CancelError::NotRestored);
+            }
             if !state.table.remove(id) {
                 return Ok(false);
             }

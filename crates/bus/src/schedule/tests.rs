@@ -418,6 +418,9 @@ async fn a_store_that_fails_refuses_new_schedules_and_recovers() {
     let early = bus(wall.config().store(store.clone()));
     let refused = early.schedule(tick()).after(seconds(1)).await;
     assert!(matches!(refused, Err(ScheduleError::NotRestored)));
+    // It may be in the store: nobody knows yet.
+    let unknown = early.schedules().cancel(&ScheduleId::new("x").unwrap()).await;
+    assert!(matches!(unknown, Err(CancelError::NotRestored)));
     let (bus, _) = restored(&wall, &store, &seen).await;
     let id = bus.schedule(tick()).named("x").every(seconds(1)).await.unwrap();
     store.breaks_now();
