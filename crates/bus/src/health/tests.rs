@@ -239,7 +239,9 @@ async fn a_run_that_blocks_its_thread_is_not_joined_by_another() {
     health.register(check.limit(often).failures(3)).unwrap();
     timeout(30 * SECOND, changes.changed()).await.unwrap().unwrap();
     let report = only(&health);
-    assert_eq!((report.state, report.consecutive_failures), (CheckState::Failing, 3));
+    assert_eq!(report.state, CheckState::Failing);
+    // More if the machine is slow: it is asked again all the time.
+    assert!(report.consecutive_failures >= 3);
     assert!(report.last_error.unwrap().starts_with("an earlier run does not end"));
     assert_eq!(runs.load(SeqCst), 1);
     drop(unblock);
