@@ -10,7 +10,7 @@ use crate::{inner::Inner, ledger::Outcome, queue::Shard};
 /// How long stopped workers may take to come to their next await.
 const STOP_LIMIT: Duration = Duration::from_millis(200);
 
-/// What a [`Bus::shutdown`] left undone.
+/// What a [`Bus::shutdown`](crate::Bus::shutdown) left undone.
 #[derive(Debug, Default)]
 #[must_use = "it says what was not done"]
 pub struct Shutdown {
