@@ -146,7 +146,8 @@ async fn ctrl_c_says_where_to_go_on() {
     let mut line = String::new();
     out.read_line(&mut line).unwrap();
     assert!(line.contains("\"n\":0"), "{line}");
-    // The first line is out, so Ctrl-C is being waited for, or will be soon.
+    // With the second, the first is known to be done.
+    out.read_line(&mut line).unwrap();
     interrupt(child.id());
     let mut rest = String::new();
     out.read_to_string(&mut rest).unwrap();
