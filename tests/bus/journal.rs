@@ -315,6 +315,28 @@ async fn the_journal_learns_what_becomes_of_letters_and_of_no_event_twice() {
     );
 }
 
+#[tokio::test]
+async fn a_letter_is_gone_when_no_handler_of_its_name_has_it() {
+    let notes = Notes::new();
+    let bus = Bus::builder().journal(notes.clone()).build().unwrap();
+    let mended = Arc::new(AtomicBool::new(false));
+    let subscribe = || {
+        let mended = mended.clone();
+        let works = move |_: &Event| if mended.load(SeqCst) { Ok(()) } else { Err("no") };
+        // Both are called `x`.
+        bus.subscribe("x").handle(works).unwrap()
+    };
+    let _both = [subscribe(), subscribe()];
+    bus.publish(event("one")).await.unwrap();
+    settle(&bus).await;
+    let before = notes.lines().len();
+    mended.store(true, SeqCst);
+    bus.dead_letters().retry(1).await.unwrap();
+    assert_eq!(notes.lines().len(), before, "the other has it still");
+    bus.dead_letters().retry(2).await.unwrap();
+    assert_eq!(notes.lines()[before..], ["Delivered letter one"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_event_is_settled_after_its_last_detached_call() {
     let notes = Notes::new();

@@ -424,7 +424,8 @@ impl Bus {
     /// then stops them and says what was not done.
     ///
     /// All subscriptions and commands end. Events that come back in the
-    /// report count as cancelled in the ledger.
+    /// report count as cancelled in the ledger. It does not wait for calls of
+    /// [`dispatch`](Self::dispatch): their events reach no further handler.
     ///
     /// # Cancel safety
     ///

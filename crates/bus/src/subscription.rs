@@ -63,6 +63,9 @@ impl<'a> Subscribe<'a> {
 
     /// The name in ledgers, dead letters, metrics and logs. Default: the
     /// pattern.
+    ///
+    /// Several handlers may have one name, but an event log cannot tell their
+    /// dead letters of one event apart, nor the metrics their breakers.
     pub fn name(mut self, name: impl AsRef<str>) -> Self {
         self.name = Some(name.as_ref().into());
         self

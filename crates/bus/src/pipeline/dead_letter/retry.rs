@@ -260,7 +260,10 @@ impl<'a> DeadLetters<'a> {
         match runner.retry(inner, event, &matched, retried).await.ok_or_else(gone)? {
             Outcome::Delivered | Outcome::FellBack => {
                 inner.dead_letters.remove(*id);
-                self.tell(letter, LetterEnd::Delivered);
+                // To the journal, those of handlers of one name are one letter.
+                if inner.dead_letters.find(event, handler).is_none() {
+                    self.tell(letter, LetterEnd::Delivered);
+                }
                 Ok(())
             }
             outcome => Err(RetryError::NotDelivered { id: *id, outcome }),
