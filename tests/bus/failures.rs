@@ -338,3 +338,24 @@ async fn errors_that_panic_when_they_are_shown_or_dropped_end_nobody() {
     let letter = &bus.dead_letters().list()[0];
     assert_eq!(letter.error.to_string(), "an error that panics when it is shown");
 }
+
+#[tokio::test]
+async fn a_command_that_panics_when_dropped_spoils_no_report() {
+    let bus = Bus::builder().workers(1).build().unwrap();
+    for command in ["a", "b"] {
+        let bomb = PanicsWhenDropped;
+        let subscription = bus
+            .on_command(command, move |_| {
+                let _ = &bomb;
+                async { Ok::<_, &str>(()) }
+            })
+            .unwrap();
+        if command == "a" { drop(subscription) } else { subscription.detach() }
+    }
+    let _hangs = bus.subscribe("x").handle_async(|_| std::future::pending::<()>()).unwrap();
+    for _ in 0..2 {
+        bus.publish(Event::of("x", ())).await.unwrap();
+    }
+    let report = within(bus.shutdown(Duration::ZERO)).await;
+    assert!(!report.undelivered.is_empty(), "{report:?}");
+}
