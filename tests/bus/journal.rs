@@ -284,6 +284,10 @@ async fn a_dropped_event_has_failed_and_a_replayed_one_is_not_written_down() {
     bus.publish(replayed).await.unwrap();
     bus.drain(LONG).await;
     bus.publish_batch(&mut batch).await.unwrap();
+    let asked = notes.0.asked.get();
+    bus.drain(LONG).await;
+    bus.publish_batch(&mut vec![event("again").replayed()]).await.unwrap();
+    assert_eq!(notes.0.asked.get(), asked, "there was nothing to write");
     settle(&bus).await;
     assert!(!notes.lines().iter().any(|line| line.contains("again")), "{:?}", notes.lines());
     assert!(notes.lines().contains(&"accept first".to_owned()));

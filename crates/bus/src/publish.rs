@@ -258,11 +258,11 @@ impl Inner {
         }
         part.events.iter_mut().for_each(|event| self.stamp(event));
         part.recorded = true;
-        let accepted = if part.events.iter().all(journal::wants) {
-            part.journal.accept(&part.events).await
-        } else {
-            let wanted = part.events.iter().filter(|event| journal::wants(event));
-            part.journal.accept(&wanted.cloned().collect::<Vec<_>>()).await
+        let wanted = || part.events.iter().filter(|event| journal::wants(event));
+        let accepted = match wanted().count() {
+            0 => Ok(()),
+            all if all == part.events.len() => part.journal.accept(&part.events).await,
+            _ => part.journal.accept(&wanted().cloned().collect::<Vec<_>>()).await,
         };
         if let Err(error) = accepted {
             part.recorded = false;
