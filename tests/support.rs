@@ -14,7 +14,7 @@ use swarmbus::{Bus, Event};
 use tokio::sync::Notify;
 
 /// Longer than anything here takes; only a test that fails waits for it.
-pub const LONG: Duration = Duration::from_secs(20);
+pub const LONG: Duration = Duration::from_secs(60);
 
 /// What a handler has seen, in order.
 #[derive(Clone, Default)]
@@ -110,3 +110,7 @@ impl Door {
         self.0.1.notify_all();
     }
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

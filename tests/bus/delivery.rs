@@ -293,3 +293,46 @@ async fn a_dispatch_that_is_dropped_counts_as_cancelled() {
     assert!(ledger.balances(), "{ledger}");
     assert_eq!(bus.drain(LONG).await, 0);
 }
+
+#[tokio::test]
+async fn dispatchers_do_what_dispatch_does_however_many_there_are() {
+    let bus = Bus::builder().build().unwrap();
+    let count = Count::default();
+    let c = count.clone();
+    let held = std::sync::Arc::new(());
+    let h = held.clone();
+    let sync = bus.subscribe("x").handle(move |_: &Event| {
+        let _ = &h;
+        c.add();
+    });
+    let sync = sync.unwrap();
+    let _fails = bus.subscribe("x").handle_async(|_| async { Err("no") }).unwrap();
+    // More than there are places for.
+    let mut dispatchers: Vec<_> = (0..100).map(|_| bus.dispatcher()).collect();
+    for dispatcher in &mut dispatchers {
+        let delivery = dispatcher.dispatch(&Event::of("x", ())).await.unwrap();
+        assert_eq!((delivery.matched, delivery.delivered), (2, 1));
+    }
+    assert_eq!(count.get(), 100);
+    let ledger = bus.ledger();
+    assert_eq!((ledger.published, ledger.matches), (100, 200));
+    assert!(ledger.balances(), "{ledger}");
+
+    drop(sync);
+    for dispatcher in &mut dispatchers {
+        assert_eq!(dispatcher.dispatch(&Event::of("x", ())).await.unwrap().matched, 1);
+    }
+    assert_eq!(std::sync::Arc::strong_count(&held), 1, "each has let go of the handler");
+
+    let cut = tokio::time::timeout(Duration::ZERO, async {
+        let _stuck = bus.subscribe("y").handle_async(|_| std::future::pending::<()>()).unwrap();
+        dispatchers[0].dispatch(&Event::of("y", ())).await
+    });
+    assert!(cut.await.is_err());
+    assert_eq!(bus.ledger().outcomes.cancelled, 1);
+
+    let _ = bus.shutdown(LONG).await;
+    let refused = dispatchers[0].dispatch(&Event::of("x", ())).await;
+    assert!(matches!(refused, Err(DispatchError::Closed)), "{refused:?}");
+    assert!(bus.ledger().balances(), "{}", bus.ledger());
+}

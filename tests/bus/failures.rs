@@ -276,3 +276,86 @@ async fn sync_handlers_that_publish_get_the_reserve_and_then_the_event_back() {
     assert_eq!(results.iter().filter(|r| *r == "in").count(), 10, "{results:?}");
     assert_eq!(bus.drain(LONG).await, 0);
 }
+
+/// An error whose every part is a trap.
+#[derive(Debug)]
+struct Trap;
+
+impl std::fmt::Display for Trap {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("when shown")
+    }
+}
+
+impl std::error::Error for Trap {}
+
+impl Drop for Trap {
+    fn drop(&mut self) {
+        // Once is enough: two at a time would end the test.
+        assert!(std::thread::panicking(), "when dropped");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_that_panic_when_they_are_shown_or_dropped_end_nobody() {
+    let bus = Bus::builder().workers(1).dead_letter_capacity(1).build().unwrap();
+    let off = || bus.subscribe("x").breaker(swarmbus::BreakerScope::Off);
+    let tries = std::sync::atomic::AtomicU32::new(0);
+    let retry = swarmbus::core::backoff::Backoff::fixed(Duration::from_secs(1)).max_tries(1);
+    let _all =
+        [
+            off().dead_letters(false).handle(|_: &Event| Err(Trap)).unwrap(),
+            // Makes room for the next.
+            off().handle(|_: &Event| Err(Trap)).unwrap(),
+            // Is forgotten when the next try succeeds.
+            off()
+                .retry(retry)
+                .handle(move |_: &Event| {
+                    if tries.fetch_add(1, SeqCst).is_multiple_of(2) { Err(Trap) } else { Ok(()) }
+                })
+                .unwrap(),
+            off()
+                .fallback("fails, too", |_: &Event| Err(Trap))
+                .fallback("works", |_: &Event| ())
+                .handle(|_: &Event| Err(Trap))
+                .unwrap(),
+            off()
+                .dead_letters(false)
+                .handle_async(|_| async {
+                    if true {
+                        std::panic::panic_any(Trap)
+                    }
+                })
+                .unwrap(),
+        ];
+    for _ in 0..3 {
+        bus.publish(Event::of("x", ())).await.unwrap();
+        settle(&bus).await;
+    }
+    let outcomes = bus.ledger().outcomes;
+    assert_eq!((outcomes.failed, outcomes.dead_lettered), (6, 3));
+    assert_eq!((outcomes.delivered, outcomes.fell_back, outcomes.total()), (3, 3, 15));
+    let letter = &bus.dead_letters().list()[0];
+    assert_eq!(letter.error.to_string(), "an error that panics when it is shown");
+}
+
+#[tokio::test]
+async fn a_command_that_panics_when_dropped_spoils_no_report() {
+    let bus = Bus::builder().workers(1).build().unwrap();
+    for command in ["a", "b"] {
+        let bomb = PanicsWhenDropped;
+        let subscription = bus
+            .on_command(command, move |_| {
+                let _ = &bomb;
+                async { Ok::<_, &str>(()) }
+            })
+            .unwrap();
+        if command == "a" { drop(subscription) } else { subscription.detach() }
+    }
+    let _hangs = bus.subscribe("x").handle_async(|_| std::future::pending::<()>()).unwrap();
+    for _ in 0..2 {
+        bus.publish(Event::of("x", ())).await.unwrap();
+    }
+    let report = within(bus.shutdown(Duration::ZERO)).await;
+    assert!(!report.undelivered.is_empty(), "{report:?}");
+}

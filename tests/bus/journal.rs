@@ -1,16 +1,21 @@
 //! What a journal is told: of every event before it is accepted, and of what
 //! became of it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering::SeqCst},
+use std::{
+    collections::HashMap,
+    future::pending,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
+    },
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use swarmbus::core::backoff::Backoff;
 use swarmbus::{
-    Bulkhead, Bus, DeadLetter, DispatchError, Event, Journal, JournalError, LetterEnd,
+    Bulkhead, Bus, DeadLetter, DispatchError, Event, EventId, Journal, JournalError, LetterEnd,
     LetterFilter, Overflow, PublishCause, Settlement,
 };
 use swarmbus_tests::{Count, Door, LONG, settle, within};
@@ -170,6 +175,18 @@ async fn what_the_journal_refuses_comes_back_and_is_not_withdrawn() {
 }
 
 #[tokio::test]
+async fn a_closed_bus_says_so_and_asks_no_journal() {
+    let bus = Bus::builder().journal(Notes::broken()).build().unwrap();
+    let _ = within(bus.shutdown(LONG)).await;
+    let closed = PublishCause::Closed;
+    assert_eq!(bus.try_publish(event("a")).unwrap_err().cause, closed);
+    assert_eq!(bus.publish(event("b")).await.unwrap_err().cause, closed);
+    let mut batch = vec![event("c"), event("d")];
+    assert_eq!(bus.publish_batch(&mut batch).await.unwrap_err().cause, closed);
+    assert_eq!((batch.len(), bus.ledger().refused), (2, 4));
+}
+
+#[tokio::test]
 async fn what_the_queue_refuses_is_withdrawn() {
     let notes = Notes::new();
     let bus = Bus::builder().workers(1).capacity(1).journal(notes.clone()).build().unwrap();
@@ -219,10 +236,8 @@ async fn a_publisher_that_gives_up_withdraws_its_event() {
     let texts: Vec<_> = batch.iter().map(|event| event.text().unwrap()).collect();
     assert_eq!(texts, ["b", "c"]);
     assert_eq!(notes.lines(), ["Withdrawn b", "Withdrawn c", "Withdrawn a"]);
-    assert!(matches!(
-        bus.try_publish(event("d")).unwrap_err().cause,
-        PublishCause::Journal(reason) if reason.contains("use publish")
-    ));
+    let cause = bus.try_publish(event("d")).unwrap_err().cause;
+    assert_eq!(cause, PublishCause::JournalWouldWait);
     assert_eq!(bus.ledger().published, 0);
 }
 
@@ -269,6 +284,10 @@ async fn a_dropped_event_has_failed_and_a_replayed_one_is_not_written_down() {
     bus.publish(replayed).await.unwrap();
     bus.drain(LONG).await;
     bus.publish_batch(&mut batch).await.unwrap();
+    let asked = notes.0.asked.get();
+    bus.drain(LONG).await;
+    bus.publish_batch(&mut vec![event("again").replayed()]).await.unwrap();
+    assert_eq!(notes.0.asked.get(), asked, "there was nothing to write");
     settle(&bus).await;
     assert!(!notes.lines().iter().any(|line| line.contains("again")), "{:?}", notes.lines());
     assert!(notes.lines().contains(&"accept first".to_owned()));
@@ -300,6 +319,28 @@ async fn the_journal_learns_what_becomes_of_letters_and_of_no_event_twice() {
     );
 }
 
+#[tokio::test]
+async fn a_letter_is_gone_when_no_handler_of_its_name_has_it() {
+    let notes = Notes::new();
+    let bus = Bus::builder().journal(notes.clone()).build().unwrap();
+    let mended = Arc::new(AtomicBool::new(false));
+    let subscribe = || {
+        let mended = mended.clone();
+        let works = move |_: &Event| if mended.load(SeqCst) { Ok(()) } else { Err("no") };
+        // Both are called `x`.
+        bus.subscribe("x").handle(works).unwrap()
+    };
+    let _both = [subscribe(), subscribe()];
+    bus.publish(event("one")).await.unwrap();
+    settle(&bus).await;
+    let before = notes.lines().len();
+    mended.store(true, SeqCst);
+    bus.dead_letters().retry(1).await.unwrap();
+    assert_eq!(notes.lines().len(), before, "the other has it still");
+    bus.dead_letters().retry(2).await.unwrap();
+    assert_eq!(notes.lines()[before..], ["Delivered letter one"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_event_is_settled_after_its_last_detached_call() {
     let notes = Notes::new();
@@ -328,4 +369,207 @@ async fn an_event_is_settled_after_its_last_detached_call() {
     assert_eq!(shutdown.undelivered.len(), 1);
     assert_eq!(notes.lines()[3..], ["accept b"]);
     assert!(bus.ledger().balances());
+}
+
+#[tokio::test]
+async fn a_dispatch_that_the_bus_did_not_wait_for_is_withdrawn() {
+    let notes = Notes::held();
+    let bus = Bus::builder().journal(notes.clone()).build().unwrap();
+    let _handler = bus.subscribe("x").handle(|_: &Event| ()).unwrap();
+    let other = bus.clone();
+    let dispatch = tokio::spawn(async move { other.dispatch(&event("a")).await });
+    notes.0.asked.reaches(1).await;
+    assert!(within(bus.shutdown(LONG)).await.is_clean());
+    notes.0.turns.add_permits(1);
+    assert_eq!(within(dispatch).await.unwrap(), Err(DispatchError::Closed));
+    assert_eq!(notes.lines(), ["accept a", "Withdrawn a"]);
+}
+
+#[tokio::test]
+async fn a_dispatch_whose_handlers_a_shutdown_takes_away_stays_pending() {
+    let notes = Notes::new();
+    let bus = Bus::builder().journal(notes.clone()).build().unwrap();
+    let (begun, go_on) = (Count::default(), Arc::new(Semaphore::new(0)));
+    let (counts, waits) = (begun.clone(), go_on.clone());
+    let _first = bus
+        .subscribe("x")
+        .handle_async(move |_| {
+            counts.add();
+            let waits = waits.clone();
+            async move { drop(waits.acquire().await) }
+        })
+        .unwrap();
+    let _second = bus.subscribe("x").handle(|_: &Event| ()).unwrap();
+    let other = bus.clone();
+    let dispatch = tokio::spawn(async move { other.dispatch(&event("a")).await });
+    begun.reaches(1).await;
+    assert!(within(bus.shutdown(LONG)).await.is_clean());
+    go_on.add_permits(1);
+    assert_eq!(within(dispatch).await.unwrap().unwrap().delivered, 1);
+    assert_eq!(notes.lines(), ["accept a"], "the second handler has not seen it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_is_settled_when_its_handler_unsubscribes_before_its_turn() {
+    let notes = Notes::new();
+    let bus = Bus::builder().workers(1).journal(notes.clone()).build().unwrap();
+    let second = std::time::Duration::from_secs(1);
+    let slow = bus
+        .subscribe("x")
+        .bulkhead(Bulkhead::new().concurrent(1))
+        .handle_async(move |_| tokio::time::sleep(second))
+        .unwrap();
+    bus.publish(event("a")).await.unwrap();
+    bus.publish(event("b")).await.unwrap();
+    while bus.bulkheads()[0].waiting == 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(slow);
+    settle(&bus).await;
+    assert_eq!(bus.ledger().outcomes.cancelled, 1);
+    assert_eq!(notes.lines()[2..], ["Delivered a", "Failed b"]);
+}
+
+/// What became of each event that came.
+#[derive(Clone, Default)]
+struct Account(Arc<Mutex<HashMap<EventId, Vec<Settlement>>>>);
+
+impl Account {
+    fn write(&self, event: &Event) {
+        self.0.lock().entry(event.id().unwrap()).or_default();
+    }
+
+    /// How many were settled, and how many are pending. None may be settled
+    /// twice, whatever happened.
+    fn totals(&self) -> (usize, usize) {
+        let events = self.0.lock();
+        assert!(events.values().all(|settled| settled.len() <= 1), "{events:?}");
+        let settled = events.values().filter(|settled| settled.len() == 1).count();
+        (settled, events.len() - settled)
+    }
+}
+
+#[async_trait]
+impl Journal for Account {
+    async fn accept(&self, events: &[Event]) -> Result<(), JournalError> {
+        events.iter().for_each(|event| self.write(event));
+        tokio::task::yield_now().await;
+        Ok(())
+    }
+
+    fn try_accept(&self, event: &Event) -> Result<(), JournalError> {
+        self.write(event);
+        Ok(())
+    }
+
+    fn settle(&self, event: &Event, settlement: Settlement) {
+        // Whoever stops waiting withdraws what may not have come.
+        if let Some(settled) = self.0.lock().get_mut(&event.id().unwrap()) {
+            settled.push(settlement);
+        }
+    }
+
+    fn dead_letter(&self, letter: &DeadLetter) {
+        self.write(&letter.event);
+    }
+}
+
+/// Fails, panics, hangs, waits and succeeds in turn.
+fn moody() -> impl Fn() -> u32 + Clone {
+    let n = Arc::new(AtomicU32::new(0));
+    move || n.fetch_add(1, SeqCst) % 7
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_happens_each_event_is_settled_once() {
+    for round in 0..20 {
+        let account = Account::default();
+        let overflow = if round % 2 == 0 { Overflow::DropOldest } else { Overflow::Reject };
+        let bus = Bus::builder()
+            .workers(2)
+            .capacity(40)
+            .overflow(overflow)
+            .detached_calls(30)
+            .journal(account.clone())
+            .build()
+            .unwrap();
+        let quick = Backoff::fixed(Duration::from_micros(100)).max_tries(2);
+        let mood = moody();
+        let subscribe = || {
+            let mood = mood.clone();
+            bus.subscribe("x")
+                .retry(quick)
+                .timeout(Duration::from_millis(2))
+                .bulkhead(Bulkhead::new().concurrent(4).queue(20).wait(Duration::from_millis(5)))
+                .handle_async(move |_| {
+                    let mood = mood();
+                    async move {
+                        match mood {
+                            0 => Err("no"),
+                            1 => panic!("on purpose"),
+                            2 => pending().await,
+                            3 => {
+                                tokio::task::yield_now().await;
+                                Ok(())
+                            }
+                            _ => Ok(()),
+                        }
+                    }
+                })
+                .unwrap()
+        };
+        let mut mixed = subscribe();
+        let odd = moody();
+        let _retried = bus
+            .subscribe("x")
+            .retry(quick)
+            .dead_letters(false)
+            .handle(move |_: &Event| if odd() < 3 { Err("no") } else { Ok(()) })
+            .unwrap();
+        let publishers: Vec<_> = (0..4)
+            .map(|n| {
+                let bus = bus.clone();
+                tokio::spawn(async move {
+                    for turn in 0..60 {
+                        let event = Event::of("x", ()).with_source(n.to_string());
+                        match (turn + n) % 5 {
+                            0 => drop(bus.try_publish(event)),
+                            1 => drop(bus.dispatch(&event).await),
+                            2 => {
+                                let mut batch = vec![event; 5];
+                                let _ = bus.publish_batch(&mut batch).await;
+                            }
+                            3 => {
+                                // Gives up at some point.
+                                tokio::select! {
+                                    _ = bus.publish(event) => {}
+                                    () = tokio::task::yield_now() => {}
+                                }
+                            }
+                            _ => drop(bus.publish(event).await),
+                        }
+                    }
+                })
+            })
+            .collect();
+        if round % 4 < 2 {
+            while !publishers.iter().all(tokio::task::JoinHandle::is_finished) {
+                tokio::task::yield_now().await;
+                mixed = subscribe();
+            }
+            settle(&bus).await;
+            assert_eq!(account.totals().1, 0, "{}", bus.ledger());
+        } else {
+            let left = within(bus.shutdown(Duration::from_millis(3))).await;
+            for publisher in publishers {
+                within(publisher).await.unwrap();
+            }
+            let (ledger, pending) = (bus.ledger(), account.totals().1 as u64);
+            assert!(ledger.balances() && left.stuck_workers == 0, "{ledger}");
+            // A shutdown takes the handlers away from those who still dispatch.
+            let cut_off = ledger.outcomes.cancelled + 4;
+            assert!(pending <= cut_off, "{pending} pending, {ledger}");
+        }
+        drop(mixed);
+    }
 }

@@ -7,6 +7,7 @@ mod dead_letters;
 mod delivery;
 mod failures;
 mod journal;
+mod nesting;
 mod observation;
 mod resilience;
 mod rules;

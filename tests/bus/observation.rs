@@ -1,9 +1,9 @@
 //! What a bus shows of itself.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
-use swarmbus::{Bus, Event, EventMiddleware, METRICS, Outcome};
+use swarmbus::{Bulkhead, Bus, Event, EventMiddleware, HandlerError, METRICS, Outcome};
 use swarmbus_tests::{Seen, settle};
 
 #[test]
@@ -95,4 +95,40 @@ async fn middleware_learns_what_became_of_every_match() {
     assert_eq!(ends[..2], ["x fails DeadLettered", "x picky Filtered"]);
     assert_eq!(ends[10..], ["x fails RejectedByBreaker", "x picky Filtered"]);
     assert_eq!(fails.outcomes().total(), 6);
+}
+
+/// Notes what it hears of calls, and of matches.
+struct Hears(Seen);
+
+impl EventMiddleware for Hears {
+    fn handled(&self, _: &Event, _: &str, error: Option<&HandlerError>, _: Duration) {
+        self.0.push(&error.map_or("fine".to_owned(), HandlerError::to_string));
+    }
+
+    fn resolved(&self, _: &Event, _: &str, outcome: Outcome) {
+        self.0.push(&format!("{outcome:?}"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn middleware_hears_of_calls_that_are_dropped_and_of_no_match_that_is() {
+    let heard = Seen::default();
+    let bus = Bus::builder().event_middleware(Hears(heard.clone())).build().unwrap();
+    let handler = bus
+        .subscribe("x")
+        .timeout(Duration::from_secs(1))
+        .bulkhead(Bulkhead::new().concurrent(1))
+        .handle_async(|_| std::future::pending::<()>())
+        .unwrap();
+    let event = Event::of("x", ());
+    let unsubscribe = async {
+        while bus.bulkheads()[0].waiting == 0 {
+            tokio::task::yield_now().await;
+        }
+        drop(handler);
+    };
+    let _ = tokio::join!(bus.dispatch(&event), bus.dispatch(&event), unsubscribe);
+    let outcomes = bus.ledger().outcomes;
+    assert_eq!((outcomes.dead_lettered, outcomes.cancelled), (1, 1));
+    assert_eq!(heard.all(), ["timed out and was dropped", "DeadLettered"]);
 }

@@ -580,6 +580,33 @@ async fn a_deadline_that_passes_in_the_bulkhead_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_waits_in_the_bulkhead_beyond_the_deadline() {
+    let bus = Bus::builder().workers(1).build().unwrap();
+    let handler = bus
+        .subscribe("x")
+        .bulkhead(Bulkhead::new().concurrent(1).queue(1))
+        .fallback("too late for this, too", |_: &Event| ())
+        .handle_async(|_| tokio::time::sleep(SECOND * 60))
+        .unwrap();
+    publish(&bus, ["a"]).await;
+    detached(&bus, 1).await;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let soon = swarmbus::Timestamp::from_unix(now + SECOND * 5);
+    bus.publish(Event::of("x", "b").with_deadline(soon)).await.unwrap();
+    detached(&bus, 2).await;
+    while bus.bulkheads()[0].waiting == 0 {
+        tokio::task::yield_now().await;
+    }
+    tokio::time::advance(SECOND * 5).await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(bus.ledger().detached, 1, "it left the queue, though its wait is longer");
+    settle(&bus).await;
+    assert_eq!((handler.outcomes().delivered, handler.outcomes().expired), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_panic_in_a_detached_call_is_a_failure_like_any_other() {
     let bus = Bus::builder().build().unwrap();
     let handler = bus

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use swarmbus::{
-    Bus, Event, Priority,
+    Bus, Event, EventMiddleware, Priority,
     rules::{Routing, Rules},
 };
 use swarmbus_tests::{LONG, Seen};
@@ -86,6 +86,31 @@ async fn a_copy_without_room_is_a_dead_letter() {
     assert!(bus.ledger().balances(), "{}", bus.ledger());
     assert_eq!(bus.ledger().outcomes.dead_lettered, 1);
     assert_eq!(bus.dead_letters().len(), 1);
+}
+
+struct RefusesAlerts;
+
+impl EventMiddleware for RefusesAlerts {
+    fn publishing(&self, event: &mut Event) -> Result<(), String> {
+        if event.ty().as_str() == "alert" { Err("not now".into()) } else { Ok(()) }
+    }
+}
+
+#[tokio::test]
+async fn a_copy_that_middleware_refuses_keeps_no_other_back() {
+    let bus = Bus::builder().event_middleware(RefusesAlerts).build().unwrap();
+    let seen = Seen::default();
+    let note = seen.clone();
+    let _all = bus.subscribe(">").handle(move |event: &Event| note.push(event.ty().as_str()));
+    let _routing = use_rules(&bus, r#"{"routing": {"down": ["log", "alert", "recovery"]}}"#);
+    bus.publish(Event::of("down", ())).await.unwrap();
+    assert_eq!(bus.drain(LONG).await, 0);
+    let mut all = seen.all();
+    all.sort();
+    assert_eq!(all, ["down", "log", "recovery"]);
+    let ledger = bus.ledger();
+    assert!(ledger.balances(), "{ledger}");
+    assert_eq!((ledger.refused, ledger.outcomes.dead_lettered), (1, 1), "{ledger}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -34,20 +34,18 @@ const BATCH: usize = 64;
 
 /// What is compared with rivals.
 pub fn cases() -> Vec<Case> {
-    vec![
-        Case::per_second("queued, 100 agents, publish", |n| queued(n, false))
-            .against("tokio mpsc", 2.5, channels::tokio_mpsc)
-            .against("crossbeam-channel", None, channels::crossbeam)
-            .against("kanal", None, channels::kanal)
-            .against("flume", None, channels::flume)
-            .against("tokio broadcast", None, channels::tokio_broadcast),
-        Case::per_second("queued, 100 agents, publish_batch of 64", |n| queued(n, true)).against(
-            "tokio mpsc",
-            4.0,
-            channels::tokio_mpsc,
-        ),
-        inline::case(),
-    ]
+    let queued =
+        [
+            Case::per_second("queued, 100 agents, publish", |n| queued(n, false))
+                .against("tokio mpsc", 2.5, channels::tokio_mpsc)
+                .against("crossbeam-channel", None, channels::crossbeam)
+                .against("kanal", None, channels::kanal)
+                .against("flume", None, channels::flume)
+                .against("tokio broadcast", None, channels::tokio_broadcast),
+            Case::per_second("queued, 100 agents, publish_batch of 64", |n| queued(n, true))
+                .against("tokio mpsc", 4.0, channels::tokio_mpsc),
+        ];
+    queued.into_iter().chain(inline::cases()).collect()
 }
 
 type Handler = Box<dyn Fn(&Event) + Send + Sync>;

@@ -35,6 +35,8 @@
 //! [`request`](Approvals::request) does the same in two steps, for any command,
 //! and tells the id. The first answer before the deadline decides; any other
 //! is refused with what was decided. The command's own deadline is one too.
+//! Deadlines are times of the wall clock; one that is set back gives no more
+//! time, one that is set forward takes some.
 //!
 //! Approved, the command runs in the task that waits: once, and not at all if
 //! that task is gone by then. Who stops waiting before the answer withdraws the

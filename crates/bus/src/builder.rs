@@ -209,7 +209,8 @@ impl BusBuilder {
     /// A thread of the bus looks four times in this time, at least once a
     /// second, by the real clock. It sees plain handlers that never yield, too.
     /// Not watched are plain handlers in calls of `dispatch` beyond one for each
-    /// processor at a time.
+    /// processor at a time. Time in which the whole process was stopped does not
+    /// count, if that was longer than half of the limit, and than 2 s.
     pub fn stall_limit(mut self, limit: Duration) -> Self {
         self.stall_limit = limit;
         self
@@ -302,8 +303,8 @@ impl BusBuilder {
         let shards = (0..self.workers)
             .map(|shard| Shard::new(sizes, self.overflow, &clock, seed(shard)))
             .collect();
-        let pool_size = processors().min(32);
-        let pool = Pool::new(self.workers, pool_size, self.route_cache);
+        let threads = processors().min(32);
+        let pool = Pool::new(self.workers, threads, self.route_cache);
         let meter = Arc::new(Meter::new(&self.name, self.sample_every));
         let (stalls, watchdog) = Stalls::new(self.stall_limit, self.on_stall);
         let inner = Arc::new(Inner {
@@ -312,7 +313,7 @@ impl BusBuilder {
             shards,
             by_source: ahash::RandomState::new(),
             routes: Default::default(),
-            books: Arc::new(Books::new(self.workers + pool_size + 1)),
+            books: Arc::new(Books::new(self.workers + Pool::cells(threads))),
             pool,
             watched: self.tracing || !self.middleware.events.is_empty(),
             plain: !self.tracing && self.middleware.events.is_empty() && self.journal.is_none(),

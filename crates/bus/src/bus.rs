@@ -17,6 +17,7 @@ use crate::{
     approval::Approvals,
     builder::BusBuilder,
     command::{CommandFn, Manner},
+    dispatcher::Dispatcher,
     error::{BatchError, CommandError, DispatchError, PublishError, SubscribeError},
     inner::Inner,
     ledger::Ledger,
@@ -29,11 +30,13 @@ use crate::{
     runner::Delivery,
     schedule::{NewSchedule, Schedules},
     session::Session,
+    shutdown::Shutdown,
     stall::StallReport,
     subscription::{Subscribe, Subscription},
 };
 
-/// Handlers may dispatch and execute inside each other this deep.
+/// Handlers may dispatch and execute inside each other this deep, or until they
+/// use 1 MiB of the stack, which in a build without optimization comes first.
 pub const MAX_NESTING: u32 = 64;
 
 /// An event bus inside one process.
@@ -153,10 +156,14 @@ impl Bus {
     /// it are not called, and both count as cancelled.
     #[inline]
     pub async fn dispatch(&self, event: &Event) -> Result<Delivery, DispatchError> {
-        match self.inner.dispatch_now(event) {
-            Some(delivery) => Ok(delivery),
-            None => self.inner.dispatch(event).await,
-        }
+        self.inner.dispatch(event).await
+    }
+
+    /// A handle that dispatches faster, for a task that does it in a tight
+    /// loop. There is one for each processor; further ones are slower, as they
+    /// share their counters.
+    pub fn dispatcher(&self) -> Dispatcher {
+        Dispatcher::new(self.clone())
     }
 
     /// Subscribes to the types that a pattern matches: an exact type, `*` for
@@ -417,7 +424,8 @@ impl Bus {
     /// then stops them and says what was not done.
     ///
     /// All subscriptions and commands end. Events that come back in the
-    /// report count as cancelled in the ledger.
+    /// report count as cancelled in the ledger. It does not wait for calls of
+    /// [`dispatch`](Self::dispatch): their events reach no further handler.
     ///
     /// # Cancel safety
     ///
@@ -434,29 +442,6 @@ impl Bus {
         let end = tokio::spawn(async move { inner.shutdown(limit).await });
         // Only a runtime that is shutting down itself cancels the task.
         end.await.unwrap_or_default()
-    }
-}
-
-/// What a [`shutdown`](Bus::shutdown) left undone.
-#[derive(Debug, Default)]
-#[must_use = "it says what was not done"]
-pub struct Shutdown {
-    /// Events that were accepted and never reached a handler; and, each once,
-    /// those that waited for a retry or in a bulkhead.
-    pub undelivered: Vec<Event>,
-    /// Workers that are still inside a handler which does not yield. The
-    /// event it has, and up to 255 more that its worker had taken, are pending
-    /// in the ledger until it returns; then those count as cancelled.
-    pub stuck_workers: usize,
-    /// Detached calls that are still inside a handler which does not yield.
-    /// They count as cancelled when it returns.
-    pub stuck_calls: usize,
-}
-
-impl Shutdown {
-    /// Whether everything was done.
-    pub fn is_clean(&self) -> bool {
-        self.undelivered.is_empty() && self.stuck_workers == 0 && self.stuck_calls == 0
     }
 }
 

@@ -7,7 +7,7 @@ use parking_lot::RwLock;
 use swarmbus_core::{Event, EventType, Payload, Str};
 
 use crate::{
-    handler::{BusId, HandlerError, in_handler},
+    handler::{BusId, Careful, HandlerError, in_handler},
     pipeline::breaker::NamedBreaker,
     stall::Turn,
 };
@@ -16,7 +16,9 @@ type Reply = Result<Payload, Box<HandlerError>>;
 type BoxFuture = Pin<Box<dyn Future<Output = Reply> + Send>>;
 
 /// A command's handler, made callable without knowing it.
-pub(crate) struct CommandFn(Box<dyn Fn(Event) -> BoxFuture + Send + Sync>);
+pub(crate) struct CommandFn(Careful<Box<Function>>);
+
+type Function = dyn Fn(Event) -> BoxFuture + Send + Sync;
 
 impl CommandFn {
     pub(crate) fn new<F, Fut, P, E>(f: F) -> Self
@@ -26,7 +28,7 @@ impl CommandFn {
         P: Into<Payload>,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        Self(Box::new(move |command| {
+        let function: Box<Function> = Box::new(move |command| {
             let future = f(command);
             Box::pin(async move {
                 match future.await {
@@ -34,14 +36,15 @@ impl CommandFn {
                     Err(error) => Err(Box::new(HandlerError::Failed(error.into()))),
                 }
             })
-        }))
+        });
+        Self(Careful(Some(function)))
     }
 
     /// Calls the handler; a panic is a failure.
     pub(crate) async fn call(&self, command: Event, bus: BusId) -> Reply {
         let mut future = None;
         in_handler(bus, || {
-            future = Some((self.0)(command));
+            future = self.0.0.as_ref().map(|function| function(command));
             Ok(())
         })?;
         let Some(mut future) = future else { return Ok(().into()) };

@@ -45,6 +45,10 @@ pub enum PublishCause {
     /// Middleware refused it.
     #[error("refused by middleware: {0}")]
     Refused(String),
+    /// The journal has to wait for its disk, and `try_publish` may not: use
+    /// `publish`.
+    #[error("the journal has to wait for its disk: use publish, which waits")]
+    JournalWouldWait,
     /// The journal could not write it down, and says why.
     #[error("the journal did not take it: {0}")]
     Journal(String),
@@ -54,7 +58,11 @@ impl PublishCause {
     /// Whether the same event may be taken later.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
-            Self::Full | Self::Outranked | Self::RateLimited { .. } | Self::Journal(_) => true,
+            Self::Full
+            | Self::Outranked
+            | Self::RateLimited { .. }
+            | Self::JournalWouldWait
+            | Self::Journal(_) => true,
             Self::Closed | Self::Refused(_) => false,
         }
     }
@@ -62,7 +70,10 @@ impl PublishCause {
 
 impl From<JournalError> for PublishCause {
     fn from(error: JournalError) -> Self {
-        Self::Journal(error.to_string())
+        match error {
+            JournalError::WouldWait => Self::JournalWouldWait,
+            error => Self::Journal(error.to_string()),
+        }
     }
 }
 
@@ -104,7 +115,8 @@ pub enum DispatchError {
     /// Handlers dispatch to each other without end.
     #[error("handlers dispatch inside each other more than {limit} deep")]
     TooDeep {
-        /// How deep they may.
+        /// How deep they may: [`MAX_NESTING`](crate::MAX_NESTING), or less where
+        /// they need much of the stack.
         limit: u32,
     },
 }
@@ -225,7 +237,8 @@ pub enum CommandError {
     /// Handlers execute commands inside each other without end.
     #[error("handlers call each other more than {limit} deep")]
     TooDeep {
-        /// How deep they may.
+        /// How deep they may: [`MAX_NESTING`](crate::MAX_NESTING), or less where
+        /// they need much of the stack.
         limit: u32,
     },
 }

@@ -9,7 +9,6 @@ mod stats;
 use std::{
     fmt,
     future::Future,
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
@@ -21,6 +20,7 @@ pub use self::{builder::GuardBuilder, error::CallError, stats::GuardStats};
 use self::{chain::Link, stats::Tally};
 use crate::{
     clock::BusClock,
+    handler::contain,
     pipeline::{
         attempt::Try,
         breaker::NamedBreaker,
@@ -257,7 +257,7 @@ impl<T, E> Guard<T, E> {
         let wanted = match (&self.retry_if, error) {
             (Some(retry_if), CallError::Failed(error)) => {
                 // One that panics has not asked for another try.
-                catch_unwind(AssertUnwindSafe(|| retry_if(error))).unwrap_or(false)
+                contain(|| retry_if(error)).unwrap_or(false)
             }
             _ => true,
         };
@@ -269,11 +269,7 @@ impl<T, E> Guard<T, E> {
     #[inline]
     fn succeeded(&self, key: &str, value: &T) {
         self.degradation.recovered();
-        for link in &self.chain {
-            if let Link::Cached(_, cache) = link {
-                cache.put(key, value);
-            }
-        }
+        self.chain.iter().for_each(|link| link.keep(key, value));
     }
 
     #[cold]

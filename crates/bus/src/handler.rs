@@ -3,7 +3,9 @@
 use std::{
     any::Any,
     cell::Cell,
+    fmt,
     future::{Future, poll_fn},
+    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::atomic::{AtomicU32, Ordering::Relaxed},
@@ -15,7 +17,10 @@ use serde::de::DeserializeOwned;
 use swarmbus_core::{Event, event::PayloadError};
 use tokio_util::sync::ReusableBoxFuture;
 
-use crate::stall::{Frame, current_frame, within};
+use crate::{
+    bus::MAX_NESTING,
+    stall::{Frame, current_frame, within},
+};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -24,7 +29,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 #[non_exhaustive]
 pub enum HandlerError {
     /// The handler returned an error.
-    #[error("{0}")]
+    #[error(fmt = show)]
     Failed(#[source] BoxError),
     /// The handler panicked; the bus caught it.
     #[error("panicked: {0}")]
@@ -38,6 +43,14 @@ pub enum HandlerError {
         /// It did not stop when it was asked to, and was dropped.
         aborted: bool,
     },
+}
+
+/// The error is the program's, and workers log it.
+fn show(error: &BoxError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match contain(|| write!(f, "{error}")) {
+        Ok(result) => result,
+        Err(_) => f.write_str("an error that panics when it is shown"),
+    }
 }
 
 /// What a call of a handler comes to. Boxed so that success is one word.
@@ -150,29 +163,29 @@ impl FutureSlots {
     ) -> HandlerResult {
         // Taken out, not locked: a nested call through the same runner finds
         // the slot empty and allocates.
-        let mut in_use = InUse(self.0[runner].lock().take());
+        // Dropped with a future in it, the call was cut off.
+        let mut in_use = Careful(self.0[runner].lock().take());
         in_handler(bus, || handler.start(event, &mut in_use.0))?;
         let Some(future) = in_use.0.as_mut() else { return Ok(()) };
         // The last is nobody's in particular: whoever calls has set a frame.
         let own = runner + 1 < self.0.len();
         let frame = own.then_some(Frame::Runner(runner));
         let result = Guarded { future, bus, frame }.await;
-        let earlier = std::mem::replace(&mut *self.0[runner].lock(), in_use.0.take());
+        let earlier = mem::replace(&mut *self.0[runner].lock(), in_use.0.take());
         // What a nested call left there is the program's to drop, unlocked.
         drop(earlier);
         result
     }
 }
 
-/// A slot that was taken out. Dropped with a future in it, the call was cut off:
-/// what the program's destructors then do must not end a worker.
-struct InUse(FutureSlot);
+/// Something of the program's, whose destructor must not end a worker.
+pub(crate) struct Careful<T>(pub(crate) Option<T>);
 
-impl Drop for InUse {
+impl<T> Drop for Careful<T> {
     #[inline]
     fn drop(&mut self) {
-        if self.0.is_some() && catch_unwind(AssertUnwindSafe(|| drop(self.0.take()))).is_err() {
-            tracing::error!("a handler that was cut off panicked when dropped");
+        if let Some(thing) = self.0.take() {
+            discard(thing);
         }
     }
 }
@@ -240,7 +253,7 @@ impl BusId {
 
 thread_local! {
     /// What this thread is doing.
-    static PLACE: Cell<Place> = const { Cell::new(Place { buses: 0, depth: 0 }) };
+    static PLACE: Cell<Place> = const { Cell::new(Place { buses: 0, depth: 0, outermost: 0 }) };
 }
 
 #[derive(Clone, Copy)]
@@ -249,7 +262,14 @@ struct Place {
     buses: u64,
     /// How many handlers are running inside each other.
     depth: u32,
+    /// Where on the stack the first of them is; means nothing if there is none.
+    outermost: u32,
 }
+
+/// How much of the stack handlers inside each other may use, in bytes: half of
+/// what threads have by default. Without optimization one level takes 25 to
+/// 55 KB, and what the program's own futures have in them comes on top.
+const MAX_STACK: u32 = 1 << 20;
 
 /// Whether the caller is a handler of this bus. A handler must not wait for
 /// room in the queue that it is meant to empty.
@@ -258,27 +278,39 @@ pub(crate) fn is_handling(bus: BusId) -> bool {
     PLACE.get().buses & bus.0 != 0
 }
 
-/// How many handlers the current call is nested in.
+/// How many handlers the current call is nested in, if there is no room for
+/// one more.
 #[inline]
-pub(crate) fn nesting() -> u32 {
-    PLACE.get().depth
+pub(crate) fn too_deep() -> Option<u32> {
+    let Place { depth, outermost, .. } = PLACE.get();
+    let used = || (outermost.wrapping_sub(place_on_stack()) as i32).unsigned_abs();
+    (depth > 0 && (depth >= MAX_NESTING || used() > MAX_STACK)).then_some(depth)
+}
+
+/// About where the caller is on the stack: the low half of an address, of which
+/// only differences mean something.
+#[inline(always)]
+fn place_on_stack() -> u32 {
+    let here = 0_u8;
+    std::ptr::from_ref(std::hint::black_box(&here)).addr() as u32
 }
 
 /// Runs a piece of a handler: a panic becomes its failure.
 #[inline]
 pub(crate) fn in_handler(bus: BusId, f: impl FnOnce() -> HandlerResult) -> HandlerResult {
     let outer = PLACE.get();
-    PLACE.set(Place { buses: outer.buses | bus.0, depth: outer.depth + 1 });
+    let outermost = if outer.depth == 0 { place_on_stack() } else { outer.outermost };
+    PLACE.set(Place { buses: outer.buses | bus.0, depth: outer.depth + 1, outermost });
     let caught = catch_unwind(AssertUnwindSafe(f));
     PLACE.set(outer);
     match caught {
         Ok(result) => result,
-        Err(panic) => Err(panicked(&*panic)),
+        Err(panic) => Err(panicked(panic)),
     }
 }
 
 #[cold]
-fn panicked(panic: &(dyn Any + Send)) -> Box<HandlerError> {
+fn panicked(panic: Box<dyn Any + Send>) -> Box<HandlerError> {
     Box::new(HandlerError::Panicked(panic_text(panic)))
 }
 
@@ -286,20 +318,38 @@ fn panicked(panic: &(dyn Any + Send)) -> Box<HandlerError> {
 /// error: the message.
 pub(crate) async fn contained<T>(future: impl Future<Output = T>) -> Result<T, String> {
     let mut future = pin!(future);
-    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+    poll_fn(|cx| match contain(|| future.as_mut().poll(cx)) {
         Ok(polled) => polled.map(Ok),
-        Err(panic) => Poll::Ready(Err(panic_text(&*panic))),
+        Err(panic) => Poll::Ready(Err(panic)),
     })
     .await
 }
 
+/// Does a piece of the program that is no handler, so that its panic is an
+/// error: the message.
+pub(crate) fn contain<T>(f: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(f)).map_err(panic_text)
+}
+
+/// Drops something of the program's, whose destructor must not end a worker.
+pub(crate) fn discard<T>(thing: T) {
+    if let Err(panic) = contain(|| drop(thing)) {
+        tracing::error!(panic, "a handler or its error panicked when dropped");
+    }
+}
+
 /// The message of a panic, which is nearly always a string.
-pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
-    if let Some(text) = panic.downcast_ref::<&str>() {
+pub(crate) fn panic_text(panic: Box<dyn Any + Send>) -> String {
+    let text = if let Some(text) = panic.downcast_ref::<&str>() {
         (*text).to_owned()
     } else if let Some(text) = panic.downcast_ref::<String>() {
         text.clone()
     } else {
         "a value that is not text".to_owned()
+    };
+    // It may panic again when it is dropped. That ends here.
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        mem::forget(again);
     }
+    text
 }

@@ -2,7 +2,7 @@
 //! they do with it.
 
 use std::{
-    pin::{Pin, pin},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -18,11 +18,10 @@ use tokio::{sync::Notify, task::JoinHandle};
 use crate::{
     approval::{self, Requested},
     builder::Limits,
-    bus::{MAX_NESTING, Shutdown},
     clock::{BusClock, Stamper},
     command::{CommandFn, CommandHandler, Commands, Inserted, Manner},
     error::{CommandError, DispatchError, SubscribeError},
-    handler::{BusId, nesting},
+    handler::{BusId, too_deep},
     journal::Journal,
     ledger::{Books, Ledger, Outcome},
     metrics::Meter,
@@ -39,7 +38,7 @@ use crate::{
     pressure::Pressure,
     queue::Shard,
     routes::{Place, Routes},
-    runner::{Delivery, Pool},
+    runner::{Delivery, Pool, Runner},
     schedule::Scheduler,
     session::{SessionScope, Sessions},
     stall::{Stalls, current_frame},
@@ -95,25 +94,39 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
-    /// Runs an event through its handlers here, if all are plain functions
-    /// and nobody watches: the usual case, without a future of its own.
+    /// Runs an event through its handlers here, on a borrowed runner.
     #[inline]
-    pub(crate) fn dispatch_now(&self, event: &Event) -> Option<Delivery> {
-        if !self.plain || self.closed.load(Relaxed) || nesting() >= MAX_NESTING {
+    pub(crate) async fn dispatch(&self, event: &Event) -> Result<Delivery, DispatchError> {
+        let mut borrowed = self.pool.borrow(self);
+        let Some(runner) = borrowed.get() else { return Ok(Delivery::default()) };
+        match self.dispatch_now_on(runner, event) {
+            Some(delivery) => Ok(delivery),
+            None => self.dispatch_on(runner, event).await,
+        }
+    }
+
+    /// Does so at once, if all handlers are plain functions and nobody
+    /// watches: the usual case, without a future of its own.
+    #[inline]
+    pub(crate) fn dispatch_now_on(&self, runner: &mut Runner, event: &Event) -> Option<Delivery> {
+        if !self.plain || self.closed.load(Relaxed) || too_deep().is_some() {
             return None;
         }
-        let mut borrowed = self.pool.borrow(self);
-        let runner = borrowed.get()?;
         runner.refresh(self);
         runner.run_now(self, event, true)
     }
 
-    pub(crate) async fn dispatch(&self, event: &Event) -> Result<Delivery, DispatchError> {
+    /// Does so whatever the handlers are.
+    pub(crate) async fn dispatch_on(
+        &self,
+        runner: &mut Runner,
+        event: &Event,
+    ) -> Result<Delivery, DispatchError> {
         if self.closed.load(Relaxed) {
             return Err(DispatchError::Closed);
         }
-        if nesting() >= MAX_NESTING {
-            return Err(DispatchError::TooDeep { limit: MAX_NESTING });
+        if let Some(limit) = too_deep() {
+            return Err(DispatchError::TooDeep { limit });
         }
         let mut changed;
         let mut event = event;
@@ -130,6 +143,8 @@ impl Inner {
             stamped = event.clone();
             self.stamp(&mut stamped);
             match self.record(journal, &stamped).await {
+                // A shutdown may have ended meanwhile, and all handlers with it.
+                Ok(_withdrawn) if self.closed.load(Relaxed) => return Err(DispatchError::Closed),
                 Ok(recorded) => recorded.handed_over(),
                 Err(error) => {
                     self.books.refused(1);
@@ -138,8 +153,6 @@ impl Inner {
             }
             event = &stamped;
         }
-        let mut borrowed = self.pool.borrow(self);
-        let Some(runner) = borrowed.get() else { return Ok(Delivery::default()) };
         self.books.dispatched(runner.cell);
         runner.refresh(self);
         let _called = self.books.called_by(runner.cell, current_frame());
@@ -163,8 +176,8 @@ impl Inner {
         if self.closed.load(Relaxed) {
             return Err(CommandError::Closed);
         }
-        if nesting() >= MAX_NESTING {
-            return Err(CommandError::TooDeep { limit: MAX_NESTING });
+        if let Some(limit) = too_deep() {
+            return Err(CommandError::TooDeep { limit });
         }
         let deadline = command.deadline();
         if deadline.is_some_and(|deadline| deadline <= BusClock::wall()) {
@@ -319,83 +332,6 @@ impl Inner {
         self.approvals.close();
         self.shards.iter().for_each(Shard::close);
     }
-
-    pub(crate) async fn shutdown(&self, limit: Duration) -> Shutdown {
-        // A store of schedules that hangs must not cost handlers their time.
-        let idle = tokio::time::timeout(limit, self.wait_until_idle());
-        let stored = tokio::time::timeout(limit, self.scheduler.ended());
-        let (idle, stored) = tokio::join!(idle, stored);
-        if stored.is_err() {
-            tracing::error!("the store of schedules did not finish before the shutdown's limit");
-        }
-        let tasks = std::mem::take(&mut *self.tasks.lock());
-        if idle.is_err() {
-            self.stopped.store(true, Relaxed);
-            self.detached.cut();
-            tasks.iter().for_each(JoinHandle::abort);
-        }
-        let mut stuck = 0;
-        let limit = tokio::time::Instant::now() + STOP_LIMIT;
-        for task in tasks {
-            // A handler that never yields cannot be stopped from outside.
-            stuck += usize::from(tokio::time::timeout_at(limit, task).await.is_err());
-        }
-        // Workers are gone or stuck: what they had handed over is cut, too.
-        let _ = tokio::time::timeout_at(limit, self.wait_for_detached()).await;
-        let stuck_calls = self.detached.running();
-        let mut undelivered = std::mem::take(&mut *self.left_over.lock());
-        undelivered.extend(self.detached.take_cut_off());
-        for shard in &self.shards {
-            let (events, fell) = shard.clear();
-            for event in &events {
-                self.account(event, Outcome::Cancelled);
-            }
-            undelivered.extend(events);
-            if fell {
-                self.pressure.fell();
-            }
-        }
-        self.idle.notify_waiters();
-        self.meter.report(self);
-        if stuck == 0 {
-            self.routes.clear();
-        }
-        drop(self.commands.remove_all(None));
-        self.forget_stale();
-        Shutdown { undelivered, stuck_workers: stuck, stuck_calls }
-    }
-
-    pub(crate) async fn wait_until_idle(&self) {
-        self.wait_until(|| self.is_idle()).await;
-    }
-
-    async fn wait_for_detached(&self) {
-        self.wait_until(|| self.detached.running() == 0).await;
-    }
-
-    async fn wait_until(&self, reached: impl Fn() -> bool) {
-        loop {
-            let mut idle = pin!(self.idle.notified());
-            idle.as_mut().enable();
-            if reached() {
-                return;
-            }
-            idle.await;
-        }
-    }
-
-    /// Whether all shards were idle at one moment, and no call detached.
-    ///
-    /// They are looked at one after the other, so a handler may have put an
-    /// event into one that was seen before. The count of accepted events only
-    /// grows: the same sum before and after means that nobody did. Only a
-    /// shard that is not idle detaches a call, so one look between the two is
-    /// enough for those.
-    fn is_idle(&self) -> bool {
-        let look = || self.shards.iter().map(Shard::idle_since).sum::<Option<u64>>();
-        let (before, detached, after) = (look(), self.detached.running(), look());
-        detached == 0 && before.is_some() && before == after
-    }
 }
 
 /// Waits at most until a deadline.
@@ -411,6 +347,3 @@ async fn in_time<F: Future>(
         }
     }
 }
-
-/// How long stopped workers may take to come to their next await.
-const STOP_LIMIT: Duration = Duration::from_millis(200);

@@ -79,7 +79,8 @@ pub enum Settlement {
     /// Every handler that wanted it has handled it, or there was none.
     Delivered,
     /// At least one handler neither handled it nor kept it as a dead letter:
-    /// it was rejected, dropped or expired, or it failed.
+    /// it was rejected, dropped or expired, it failed, or the handler was
+    /// unsubscribed while the event waited for it.
     Failed,
     /// At least one handler has put it into the dead letter queue.
     Dead,
@@ -153,7 +154,7 @@ pub(crate) struct Receipt {
 
 const FAILED: u8 = 1;
 const DEAD: u8 = 2;
-const CANCELLED: u8 = 4;
+const CUT_OFF: u8 = 4;
 
 impl Receipt {
     pub(crate) fn new(journal: &Arc<dyn Journal>, event: &Event) -> Arc<Self> {
@@ -168,7 +169,6 @@ impl Receipt {
                 return;
             }
             Outcome::DeadLettered => DEAD,
-            Outcome::Cancelled => CANCELLED,
             Outcome::RejectedByBreaker
             | Outcome::RejectedByBulkhead
             | Outcome::RejectedByRateLimit
@@ -176,16 +176,22 @@ impl Receipt {
             | Outcome::DroppedOldest
             | Outcome::DroppedLowest
             | Outcome::Expired
+            | Outcome::Cancelled
             | Outcome::Failed => FAILED,
         };
         self.seen.fetch_or(seen, Relaxed);
+    }
+
+    /// A handler was cut off, or had no turn: the event stays pending.
+    pub(crate) fn cut_off(&self) {
+        self.seen.fetch_or(CUT_OFF, Relaxed);
     }
 }
 
 impl Drop for Receipt {
     fn drop(&mut self) {
         let settlement = match *self.seen.get_mut() {
-            seen if seen & CANCELLED != 0 => return,
+            seen if seen & CUT_OFF != 0 => return,
             seen if seen & DEAD != 0 => Settlement::Dead,
             seen if seen & FAILED != 0 => Settlement::Failed,
             _ => Settlement::Delivered,

@@ -58,8 +58,9 @@ pub enum Outcome {
     DeadLettered,
     /// The handler failed and keeps no dead letters.
     Failed,
-    /// The call was cancelled: by a shutdown that ran out of time, or by
-    /// dropping a `dispatch`.
+    /// The call was cancelled: by a shutdown that ran out of time, by dropping
+    /// a `dispatch`, or by unsubscribing the handler while the event waited in
+    /// its bulkhead.
     Cancelled,
 }
 
@@ -237,7 +238,7 @@ pub(crate) struct CellIndex {
 }
 
 impl CellIndex {
-    #[inline]
+    #[inline(always)]
     fn add(self, cell: &AtomicU64, n: u64) {
         if self.shared {
             cell.fetch_add(n, Relaxed);
@@ -254,13 +255,19 @@ struct Cells {
     outcomes: [AtomicU64; Outcome::ALL.len()],
 }
 
-/// One handler's counts.
-#[derive(Debug)]
+/// One handler's counts. Clones share them.
+#[derive(Clone, Debug)]
 pub(crate) struct HandlerCounts {
+    cells: Arc<[CachePadded<Cells>]>,
+    whose: Arc<Whose>,
+}
+
+/// The handler that counts belong to.
+#[derive(Debug)]
+struct Whose {
     serial: u64,
     name: String,
     pattern: String,
-    cells: Box<[CachePadded<Cells>]>,
 }
 
 impl HandlerCounts {
@@ -271,15 +278,15 @@ impl HandlerCounts {
 
     fn report(&self) -> HandlerLedger {
         HandlerLedger {
-            name: self.name.clone(),
-            pattern: self.pattern.clone(),
+            name: self.whose.name.clone(),
+            pattern: self.whose.pattern.clone(),
             outcomes: self.outcomes(),
         }
     }
 
     pub(crate) fn outcomes(&self) -> Outcomes {
         let mut sum = Outcomes::default();
-        for cells in &self.cells {
+        for cells in &*self.cells {
             sum.add(cells);
         }
         sum
@@ -321,7 +328,7 @@ pub(crate) struct Books {
 #[derive(Debug, Default)]
 struct Handlers {
     /// By order of subscription.
-    living: BTreeMap<u64, Arc<HandlerCounts>>,
+    living: BTreeMap<u64, HandlerCounts>,
     /// The sum of those that ended.
     ended: Outcomes,
 }
@@ -340,10 +347,10 @@ impl Books {
         self.runners.len()
     }
 
-    pub(crate) fn open(&self, serial: u64, name: String, pattern: String) -> Arc<HandlerCounts> {
+    pub(crate) fn open(&self, serial: u64, name: String, pattern: String) -> HandlerCounts {
         let cells = self.runners.iter().map(|_| CachePadded::default()).collect();
-        let counts = Arc::new(HandlerCounts { serial, name, pattern, cells });
-        self.handlers.lock().living.insert(serial, Arc::clone(&counts));
+        let counts = HandlerCounts { cells, whose: Arc::new(Whose { serial, name, pattern }) };
+        self.handlers.lock().living.insert(serial, counts.clone());
         counts
     }
 
@@ -351,20 +358,20 @@ impl Books {
     /// nobody can count in it any more.
     pub(crate) fn close(&self, counts: &HandlerCounts) {
         let mut handlers = self.handlers.lock();
-        if handlers.living.remove(&counts.serial).is_some() {
-            for cells in &counts.cells {
+        if handlers.living.remove(&counts.whose.serial).is_some() {
+            for cells in &*counts.cells {
                 handlers.ended.add(cells);
             }
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn dispatched(&self, at: CellIndex) {
         at.add(&self.runners[at.index].dispatched, 1);
     }
 
     /// The bus is done with an event.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn resolved(&self, at: CellIndex, unmatched: bool) {
         let counts = &self.runners[at.index];
         if !at.shared {
@@ -377,7 +384,7 @@ impl Books {
     }
 
     /// A runner is about to give an event to a handler.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn matched(&self, at: CellIndex, handler: u64) {
         let counts = &self.runners[at.index];
         at.add(&counts.matches, 1);
@@ -395,7 +402,7 @@ impl Books {
     /// The name of the handler that a runner has.
     pub(crate) fn handler_in(&self, runner: usize) -> Option<String> {
         let serial = self.at_work(runner).0.checked_sub(1)?;
-        self.handlers.lock().living.get(&serial).map(|counts| counts.name.clone())
+        self.handlers.lock().living.get(&serial).map(|counts| counts.whose.name.clone())
     }
 
     /// Who has dispatched what a runner has.
@@ -425,7 +432,7 @@ impl Books {
     pub(crate) fn ledger(&self, queued: impl FnOnce() -> u64) -> Ledger {
         let mut ledger = self.totals(queued);
         let handlers = self.handlers.lock();
-        ledger.handlers = handlers.living.values().map(|counts| counts.report()).collect();
+        ledger.handlers = handlers.living.values().map(HandlerCounts::report).collect();
         ledger
     }
 
@@ -437,7 +444,7 @@ impl Books {
         {
             let handlers = self.handlers.lock();
             ledger.outcomes = handlers.ended;
-            for cells in handlers.living.values().flat_map(|counts| &counts.cells) {
+            for cells in handlers.living.values().flat_map(|counts| &*counts.cells) {
                 ledger.outcomes.add(cells);
             }
         }

@@ -27,6 +27,10 @@
 //!   [`Bus::dispatch`] runs the handlers in the caller.
 //! - [`Bus::subscribe`] takes sync and async handlers, with raw or decoded
 //!   payloads, priorities, [`Filter`]s and a circuit breaker for each.
+//! - Retries, time limits, bulkheads, rate limits and fallbacks stand around a
+//!   handler that asks for them ([`Subscribe::retry`] and its kin), or around
+//!   any operation: [`Guard`].
+//! - [`Bus::dead_letters`] keeps what handlers failed on, to be tried again.
 //! - [`Bus::execute`] has a command answered by its one handler.
 //! - [`Bus::approvals`] has commands wait for somebody's yes.
 //! - [`Bus::schedule`] publishes an event later, or again and again.
@@ -46,7 +50,8 @@
 //!
 //! # What it does not do
 //!
-//! It does not keep events over a restart, and it does not cross a process
+//! It does not keep events over a restart: its [`Journal`] does, such as the
+//! event log of the package `swarmbus-store`. It does not cross a process
 //! boundary by itself.
 
 pub mod approval;
@@ -55,6 +60,7 @@ mod builder;
 mod bus;
 mod clock;
 mod command;
+mod dispatcher;
 mod error;
 mod guard;
 mod handler;
@@ -76,6 +82,7 @@ pub mod rules;
 mod runner;
 pub mod schedule;
 mod session;
+mod shutdown;
 mod stall;
 pub mod state;
 mod subscriber;
@@ -84,7 +91,8 @@ pub mod transport;
 mod worker;
 
 pub use builder::BusBuilder;
-pub use bus::{Bus, MAX_NESTING, Shutdown, WeakBus};
+pub use bus::{Bus, MAX_NESTING, WeakBus};
+pub use dispatcher::Dispatcher;
 pub use error::{
     BatchError, BuildError, CommandError, DispatchError, PublishCause, PublishError, SubscribeError,
 };
@@ -111,13 +119,10 @@ pub use pipeline::{
 };
 pub use runner::Delivery;
 pub use session::Session;
+pub use shutdown::Shutdown;
 pub use stall::{MAX_STALLS, Stall, StallReport};
 pub use subscription::{Subscribe, Subscription};
 pub use swarmbus_core::{
     self as core, Content, Event, EventId, EventType, Payload, Priority, Str, Target, Timestamp,
     breaker, overflow::Overflow,
 };
-
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;

@@ -230,6 +230,9 @@ impl System {
     }
 }
 
+/// tokio's intervals panic if they are so long that their end is no time.
+const LONGEST_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);
+
 type OnTransition = Box<dyn Fn(&Transition) + Send + Sync>;
 
 /// Settings of a [`System`].
@@ -270,8 +273,8 @@ impl SystemBuilder {
         self
     }
 
-    /// How often breakers are looked at. What a check says is heard at once.
-    /// Default: 1 s.
+    /// How often breakers are looked at, at least once a day. What a check says
+    /// is heard at once. Default: 1 s.
     pub fn look_every(mut self, interval: Duration) -> Self {
         self.look_every = interval;
         self
@@ -337,7 +340,8 @@ impl SystemBuilder {
         let (commands, commanded) = mpsc::channel(16);
         let eyes = Eyes::new(bus, health, self.degraded_when);
         let driver = Driver::new(view, states, eyes, self.on_transition, self.settle_for);
-        tokio::spawn(driver.run(commanded, health.changes(), self.look_every));
+        let look_every = self.look_every.min(LONGEST_PERIOD);
+        tokio::spawn(driver.run(commanded, health.changes(), look_every));
         let set_aside = set_aside.map(Arc::new);
         Ok(System { view: view_seen, states: states_seen, saved, commands, set_aside })
     }

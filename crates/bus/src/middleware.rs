@@ -1,15 +1,16 @@
 //! Middleware: what should happen to every event or command, in one place.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use swarmbus_core::{Event, Payload};
 
-use crate::{command::CommandFn, error::CommandError, handler::HandlerError, ledger::Outcome};
+use crate::{
+    command::CommandFn,
+    error::CommandError,
+    handler::{HandlerError, contain},
+    ledger::Outcome,
+};
 
 /// Sees every event of a bus.
 ///
@@ -105,16 +106,20 @@ impl Middleware {
     ) {
         for middleware in &self.events {
             let call = || middleware.handled(event, handler, error, took);
-            if catch_unwind(AssertUnwindSafe(call)).is_err() {
+            if contain(call).is_err() {
                 tracing::error!("event middleware panicked after a handler");
             }
         }
     }
 
     pub(crate) fn resolved(&self, event: &Event, handler: &str, outcome: Outcome) {
+        if outcome == Outcome::Cancelled {
+            // A handler that was unsubscribed while its call waited.
+            return;
+        }
         for middleware in &self.events {
             let call = || middleware.resolved(event, handler, outcome);
-            if catch_unwind(AssertUnwindSafe(call)).is_err() {
+            if contain(call).is_err() {
                 tracing::error!("event middleware panicked at the end of an event");
             }
         }

@@ -62,13 +62,14 @@ use self::{
     layered::{Layers, Rest, Step},
 };
 use crate::{
-    handler::{Handler, HandlerResult, in_handler},
+    handler::{Handler, HandlerError, HandlerResult, in_handler},
     inner::Inner,
     ledger::Outcome,
     subscriber::Match,
 };
 
-/// The layers of one handler.
+/// The layers of one handler. The first is the one that every event needs.
+#[repr(C)]
 pub(crate) struct Pipeline {
     pub(crate) filter: FilterLayer,
     pub(crate) loop_guard: Option<LoopGuard>,
@@ -202,12 +203,18 @@ impl<'a> Call<'a> {
         } else {
             self.call().await
         };
+        self.observed(started, result.as_ref().err().map(|error| &**error));
+        result
+    }
+
+    /// Tells of the end of a call.
+    fn observed(self, started: u64, error: Option<&HandlerError>) {
+        let inner = self.inner;
         let took = inner.clock.between(started, inner.clock.cycles());
         if self.sampled {
             inner.meter.handled(took);
         }
-        inner.middleware.handled(self.event, name, result.as_ref().err().map(|e| &**e), took);
-        result
+        inner.middleware.handled(self.event, &self.matched.subscriber.name, error, took);
     }
 
     async fn call(self) -> HandlerResult {

@@ -1,6 +1,9 @@
 //! The way into the queue: one event or a batch, waiting for room or not.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use swarmbus_core::{Event, backoff::Backoff};
 
@@ -105,6 +108,9 @@ impl Inner {
     async fn publish_recorded(&self, slot: &mut Option<Event>) -> Result<(), PublishError> {
         let Some(event) = slot.as_mut() else { return Ok(()) };
         let Some(journal) = self.journal_for(event) else { return self.enqueue(slot).await };
+        if self.closed.load(Relaxed) {
+            return Err(self.refuse(slot, PublishCause::Closed));
+        }
         self.stamp(event);
         match self.record(journal, event).await {
             Ok(recorded) => {
@@ -121,6 +127,9 @@ impl Inner {
     fn try_record(&self, slot: &mut Option<Event>) -> Result<Option<Recorded<'_>>, PublishCause> {
         let Some(event) = slot else { return Ok(None) };
         let Some(journal) = self.journal_for(event) else { return Ok(None) };
+        if self.closed.load(Relaxed) {
+            return Err(PublishCause::Closed);
+        }
         self.stamp(event);
         journal.try_accept(event)?;
         Ok(Some(Recorded::new(&**journal, event)))
@@ -243,13 +252,17 @@ impl Inner {
     }
 
     async fn publish_part(&self, part: &mut Part<'_>) -> Result<(), BatchError> {
+        if self.closed.load(Relaxed) {
+            // Refused as it is, and the journal need not know.
+            return self.enqueue_batch(&mut part.events).await;
+        }
         part.events.iter_mut().for_each(|event| self.stamp(event));
         part.recorded = true;
-        let accepted = if part.events.iter().all(journal::wants) {
-            part.journal.accept(&part.events).await
-        } else {
-            let wanted = part.events.iter().filter(|event| journal::wants(event));
-            part.journal.accept(&wanted.cloned().collect::<Vec<_>>()).await
+        let wanted = || part.events.iter().filter(|event| journal::wants(event));
+        let accepted = match wanted().count() {
+            0 => Ok(()),
+            all if all == part.events.len() => part.journal.accept(&part.events).await,
+            _ => part.journal.accept(&wanted().cloned().collect::<Vec<_>>()).await,
         };
         if let Err(error) = accepted {
             part.recorded = false;
@@ -392,6 +405,7 @@ impl Wait {
             PublishCause::Outranked
             | PublishCause::Closed
             | PublishCause::Refused(_)
+            | PublishCause::JournalWouldWait
             | PublishCause::Journal(_) => None,
         }
     }

@@ -359,6 +359,11 @@ fn read_file(path: &Path) -> Result<String, RulesError> {
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(read)?;
     file.take(MAX_FILE_LEN as u64 + 1).read_to_end(&mut bytes).map_err(read)?;
+    if bytes.len() > MAX_FILE_LEN {
+        // What was read may end in the middle of a letter.
+        let path = Some(path.to_owned());
+        return Err(RulesError::Invalid { path, problems: vec![RuleProblem::too_long()] });
+    }
     String::from_utf8(bytes).map_err(|error| {
         read(std::io::Error::new(std::io::ErrorKind::InvalidData, error.utf8_error()))
     })

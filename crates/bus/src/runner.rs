@@ -8,7 +8,7 @@ use std::{
     num::NonZeroUsize,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
 };
 
@@ -95,10 +95,11 @@ impl Runner {
     ) -> Option<Delivery> {
         let special =
             event.session().is_some() || event.deadline().is_some() || !event.hops().is_empty();
-        if special || !inner.plain || inner.meter.is_due(self.until_sample) {
+        if special || !inner.plain || inner.meter.is_due(self.until_sample) || self.cell.shared {
             return None;
         }
-        let cell = self.cell;
+        // Known not to be shared, so that counting asks no more.
+        let cell = CellIndex { index: self.cell.index, shared: false };
         let route = self
             .cache
             .get_or_insert_with(self.generation, event.ty(), || inner.routes.of_type(event.ty()));
@@ -182,6 +183,8 @@ impl Runner {
             books: &inner.books,
             // The event was settled when its letter was written.
             receipt: None,
+            closed: &inner.closed,
+            skipped: false,
             cell,
             current: None,
             rest: std::iter::once(matched),
@@ -200,11 +203,13 @@ impl Runner {
         self.refresh(inner);
         let session = inner.routes.of_session(event);
         let mut flight = self.start(inner, event, &session);
+        if outcome == Outcome::Cancelled {
+            // Dropped, it is cut off from all of them.
+            return;
+        }
         while let Some(matched) = flight.begin() {
             flight.end(matched, outcome);
-            if outcome != Outcome::Cancelled {
-                inner.middleware.resolved(event, &matched.subscriber.name, outcome);
-            }
+            inner.middleware.resolved(event, &matched.subscriber.name, outcome);
         }
     }
 
@@ -222,6 +227,8 @@ impl Runner {
         InFlight {
             books: &inner.books,
             receipt: journal.map(|journal| Receipt::new(journal, event)),
+            closed: &inner.closed,
+            skipped: false,
             cell: self.cell,
             current: None,
             rest: session.iter().chain(&route.matches),
@@ -241,6 +248,9 @@ struct InFlight<'a, I: Iterator<Item = &'a Match>> {
     cell: CellIndex,
     /// What the journal learns from, if there is one.
     receipt: Option<Arc<Receipt>>,
+    closed: &'a AtomicBool,
+    /// A handler that it would have reached had ended.
+    skipped: bool,
     current: Option<&'a Match>,
     rest: I,
     delivery: Delivery,
@@ -250,7 +260,11 @@ impl<'a, I: Iterator<Item = &'a Match>> InFlight<'a, I> {
     /// The next handler that is still subscribed, counted as a match.
     #[inline]
     fn begin(&mut self) -> Option<&'a Match> {
-        self.current = self.rest.by_ref().find(|matched| matched.subscriber.is_active());
+        self.current = self.rest.by_ref().find(|matched| {
+            let active = matched.subscriber.is_active();
+            self.skipped |= !active;
+            active
+        });
         if let Some(matched) = self.current {
             self.books.matched(self.cell, matched.subscriber.serial);
             self.delivery.matched += 1;
@@ -279,8 +293,15 @@ impl<'a, I: Iterator<Item = &'a Match>> InFlight<'a, I> {
 impl<'a, I: Iterator<Item = &'a Match>> Drop for InFlight<'a, I> {
     #[inline]
     fn drop(&mut self) {
+        let mut cut_off = false;
         while let Some(matched) = self.current.or_else(|| self.begin()) {
+            cut_off = true;
             self.end(matched, Outcome::Cancelled);
+        }
+        // A shutdown takes their handlers away from those who still dispatch.
+        cut_off |= self.skipped && self.closed.load(Relaxed);
+        if let Some(receipt) = self.receipt.as_ref().filter(|_| cut_off) {
+            receipt.cut_off();
         }
         self.books.resolved(self.cell, self.delivery.matched == 0);
     }
@@ -291,22 +312,34 @@ type Slot = AtomicCell<Option<Box<Runner>>>;
 
 /// Runners for callers of `dispatch`, which have none of their own.
 pub(crate) struct Pool {
-    free: Box<[CachePadded<Slot>]>,
+    /// For single calls: they are soon back.
+    lent: Box<[CachePadded<Slot>]>,
+    /// For whoever keeps one.
+    kept: Box<[CachePadded<Slot>]>,
     /// The cell of runners made when the pool is empty.
     spare: CellIndex,
     cache: NonZeroUsize,
 }
 
 impl Pool {
-    /// `first` is the index of the first cell; the one after the last is
-    /// shared by all spare runners.
-    pub(crate) fn new(first: usize, len: usize, cache: NonZeroUsize) -> Self {
+    /// How many cells a pool for this many threads takes.
+    pub(crate) const fn cells(threads: usize) -> usize {
+        2 * threads + 1
+    }
+
+    /// `first` is the index of the first cell; the last is shared by all spare
+    /// runners.
+    pub(crate) fn new(first: usize, threads: usize, cache: NonZeroUsize) -> Self {
         let runner = |index| Box::new(Runner::new(CellIndex { index, shared: false }, cache));
-        Self {
-            free: (first..first + len)
+        let slots = |from: usize| {
+            (from..from + threads)
                 .map(|index| CachePadded::new(AtomicCell::new(Some(runner(index)))))
-                .collect(),
-            spare: CellIndex { index: first + len, shared: true },
+                .collect()
+        };
+        Self {
+            lent: slots(first),
+            kept: slots(first + threads),
+            spare: CellIndex { index: first + 2 * threads, shared: true },
             cache,
         }
     }
@@ -319,7 +352,7 @@ impl Pool {
     /// A runner nobody else has until it is dropped.
     #[inline]
     pub(crate) fn borrow<'a>(&'a self, inner: &'a Inner) -> Borrowed<'a> {
-        let slot = &*self.free[thread_number() % self.free.len()];
+        let slot = &*self.lent[thread_number() % self.lent.len()];
         match slot.take() {
             Some(runner) => Borrowed { home: Some(slot), runner: Some(runner), inner },
             None => self.borrow_elsewhere(inner),
@@ -328,7 +361,7 @@ impl Pool {
 
     #[cold]
     fn borrow_elsewhere<'a>(&'a self, inner: &'a Inner) -> Borrowed<'a> {
-        for slot in &self.free {
+        for slot in &self.lent {
             if let Some(runner) = slot.take() {
                 return Borrowed { home: Some(slot), runner: Some(runner), inner };
             }
@@ -338,9 +371,25 @@ impl Pool {
         Borrowed { home: None, runner: Some(Box::new(runner)), inner }
     }
 
+    /// A runner to keep, with its place if it has one.
+    pub(crate) fn take(&self) -> (Option<usize>, Box<Runner>) {
+        for (place, slot) in self.kept.iter().enumerate() {
+            if let Some(runner) = slot.take() {
+                return (Some(place), runner);
+            }
+        }
+        (None, Box::new(Runner::new(self.spare, self.cache)))
+    }
+
+    /// Puts a runner back in its place.
+    pub(crate) fn give_back(&self, inner: &Inner, place: usize, runner: Box<Runner>) {
+        let home = self.kept.get(place).map(|slot| &**slot);
+        drop(Borrowed { home, runner: Some(runner), inner });
+    }
+
     /// Lets all resting runners let go of handlers that are gone.
     pub(crate) fn forget_stale(&self, inner: &Inner) {
-        for slot in &self.free {
+        for slot in self.lent.iter().chain(&self.kept) {
             if let Some(mut runner) = slot.take() {
                 runner.forget_stale(inner);
                 slot.store(Some(runner));

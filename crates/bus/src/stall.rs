@@ -64,7 +64,8 @@ pub struct StallReport {
 }
 
 /// How many stalls are looked at together. Those beyond it have their turn when
-/// others have ended.
+/// others have ended. Of commands that wait for one turn, the first speaks for
+/// all.
 pub const MAX_STALLS: usize = 100;
 
 /// A stall as `handler → command charge → command refund`.

@@ -63,6 +63,9 @@ impl<'a> Subscribe<'a> {
 
     /// The name in ledgers, dead letters, metrics and logs. Default: the
     /// pattern.
+    ///
+    /// Several handlers may have one name, but an event log cannot tell their
+    /// dead letters of one event apart, nor the metrics their breakers.
     pub fn name(mut self, name: impl AsRef<str>) -> Self {
         self.name = Some(name.as_ref().into());
         self
@@ -183,7 +186,7 @@ impl<'a> Subscribe<'a> {
         let Assembled { breaker, loop_guard, layers } =
             self.layers.assemble(inner, &name, self.scope, handler.is_async())?;
         let pipeline = Pipeline {
-            filter: FilterLayer(self.filter),
+            filter: FilterLayer(self.filter.map(Box::new)),
             loop_guard,
             breaker,
             layers,

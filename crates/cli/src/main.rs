@@ -21,11 +21,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// List, retry and purge the dead letters of an event log.
+    // Their help is on `Args`: a doc here would take its place.
     Dlq(cmd::dlq::Args),
-    /// Let many agents coordinate over one bus, and measure it.
     LoadTest(cmd::load_test::Args),
-    /// Print events of an event log again, or try other settings on them.
     Replay(Box<cmd::replay::Args>),
 }
 

@@ -32,6 +32,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
 
+/// Longest name and longest reason of an answer in bytes; what is beyond is cut
+/// off.
+pub const MAX_TEXT_LEN: usize = 1_024;
+
 /// A request for a yes or a no, and what became of it. As serde writes it, it
 /// can be read back; an impossible one, such as an answer after the deadline,
 /// is refused: see [`Impossible`].
@@ -146,7 +150,7 @@ impl Approval {
         now: Timestamp,
     ) -> Result<(), Refused> {
         let (by, at) = self.answer(by.into(), now)?;
-        self.state = State::Approved { by, at, reason: reason.into() };
+        self.state = State::Approved { by, at, reason: cut(reason.into()) };
         Ok(())
     }
 
@@ -162,7 +166,7 @@ impl Approval {
         now: Timestamp,
     ) -> Result<(), Refused> {
         let (by, at) = self.answer(by.into(), now)?;
-        self.state = State::Denied { by, at, reason: reason.into() };
+        self.state = State::Denied { by, at, reason: cut(reason.into()) };
         Ok(())
     }
 
@@ -209,9 +213,14 @@ impl Approval {
             State::Denied { by, at, .. } => Err(Refused::Denied { by: by.clone(), at: *at }),
             State::Expired { at } => Err(Refused::Expired { at: *at }),
             State::Pending if by.is_empty() => Err(Refused::Nobody),
-            State::Pending => Ok((by, now.max(self.requested_at))),
+            State::Pending => Ok((cut(by), now.max(self.requested_at))),
         }
     }
+}
+
+fn cut(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(MAX_TEXT_LEN));
+    text
 }
 
 /// An [`Approval`] as it is read, before it is believed.
@@ -280,6 +289,18 @@ mod tests {
         approval.deny("b", "no", at(5)).unwrap();
         let denied = State::Denied { by: "b".into(), at: at(100), reason: "no".into() };
         assert_eq!(approval.state(), &denied);
+    }
+
+    #[test]
+    fn long_texts_are_cut_at_a_character() {
+        let mut approval = pending();
+        approval.approve("é".repeat(1_000), "é".repeat(1_000), at(110)).unwrap();
+        let State::Approved { by, reason, .. } = approval.state() else { panic!("{approval:?}") };
+        assert_eq!((by.len(), reason.len()), (MAX_TEXT_LEN, MAX_TEXT_LEN));
+        approval = pending();
+        approval.deny("b", format!("x{}", "é".repeat(1_000)), at(110)).unwrap();
+        let State::Denied { reason, .. } = approval.state() else { panic!("{approval:?}") };
+        assert_eq!(reason.len(), MAX_TEXT_LEN - 1);
     }
 
     #[test]

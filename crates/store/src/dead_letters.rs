@@ -9,6 +9,7 @@ use swarmbus_core::{Event, EventId, EventType, Timestamp, codec::Frame};
 use crate::{
     error::{Damage, Fault, OpenError, ReadError, WriteError},
     event_row::id_from,
+    log::resolved,
     schema,
 };
 
@@ -118,7 +119,7 @@ impl LetterFile {
     ///
     /// See [`OpenError`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
-        let path = path.as_ref().to_owned();
+        let path = resolved(path.as_ref());
         Ok(Self { conn: schema::open_editor(&path)?, path })
     }
 
@@ -129,7 +130,7 @@ impl LetterFile {
     ///
     /// See [`OpenError`].
     pub fn open_to_read(path: impl AsRef<Path>) -> Result<Self, OpenError> {
-        let path = path.as_ref().to_owned();
+        let path = resolved(path.as_ref());
         Ok(Self { conn: schema::open_reader(&path)?, path })
     }
 
@@ -188,7 +189,7 @@ impl LetterFile {
     pub fn get(&self, number: i64) -> Result<Option<StoredLetter>, ReadError> {
         let get = || {
             let sql = format!("SELECT {COLUMNS} FROM dead_letters WHERE letter = ?1");
-            self.conn.prepare_cached(&sql)?.query_row([number], letter).optional()
+            self.conn.prepare_cached(&sql)?.query_row([number], |row| Ok(letter(row))).optional()
         };
         let found = get().map_err(|error| self.fault(&error))?;
         found.transpose().map_err(|reason| ReadError::Damaged {
@@ -300,7 +301,7 @@ impl LetterFile {
             let (mut page, mut scanned, mut bytes) = (LetterPage::default(), 0, 0);
             while let Some(row) = rows.next()? {
                 scanned += 1;
-                match letter(row)? {
+                match letter(row) {
                     Ok(letter)
                         if which.wants_parts(
                             &letter.handler,
@@ -340,30 +341,25 @@ const ASK_NO_MORE: &str = "UPDATE dead_letters SET retry_at = NULL WHERE letter 
 const PURGE: &str = "DELETE FROM dead_letters WHERE letter = ?1";
 
 /// The letter of a row with [`COLUMNS`].
-fn letter(row: &Row<'_>) -> rusqlite::Result<Result<StoredLetter, Damage>> {
-    let (number, at, retry_at) = (row.get(0)?, row.get(1)?, row.get::<_, Option<i64>>(8)?);
-    let (handler, error) = (row.get(4)?, row.get(6)?);
+fn letter(row: &Row<'_>) -> Result<StoredLetter, Damage> {
     let time = |micros: i64| u64::try_from(micros).ok().and_then(Timestamp::from_micros);
-    let read = || {
-        let event_type = row.get_ref(3).ok().and_then(|column| column.as_str().ok());
-        let reason = row.get_ref(5).ok().and_then(|column| column.as_str().ok());
-        let frame = row.get_ref(9).ok().and_then(|column| column.as_blob().ok());
-        Ok(StoredLetter {
-            number,
-            event_id: row.get_ref(2).map_err(|_| Damage::Column("event_id")).and_then(id_from)?,
-            event_type: event_type
-                .and_then(|ty| EventType::new(ty).ok())
-                .ok_or(Damage::Column("event_type"))?,
-            handler,
-            reason: reason.and_then(DeadReason::from_name).ok_or(Damage::Column("reason"))?,
-            error,
-            attempts: row.get(7).map_err(|_| Damage::Column("attempts"))?,
-            at: time(at).ok_or(Damage::Column("at"))?,
-            retry_at: retry_at.and_then(time),
-            event: event(frame.ok_or(Damage::Column("event"))?)?,
-        })
-    };
-    Ok(read())
+    let event_type = row.get_ref(3).ok().and_then(|column| column.as_str().ok());
+    let reason = row.get_ref(5).ok().and_then(|column| column.as_str().ok());
+    let frame = row.get_ref(9).ok().and_then(|column| column.as_blob().ok());
+    Ok(StoredLetter {
+        number: row.get(0).map_err(|_| Damage::Column("letter"))?,
+        event_id: row.get_ref(2).map_err(|_| Damage::Column("event_id")).and_then(id_from)?,
+        event_type: event_type
+            .and_then(|ty| EventType::new(ty).ok())
+            .ok_or(Damage::Column("event_type"))?,
+        handler: row.get(4).map_err(|_| Damage::Column("handler"))?,
+        reason: reason.and_then(DeadReason::from_name).ok_or(Damage::Column("reason"))?,
+        error: row.get(6).map_err(|_| Damage::Column("error"))?,
+        attempts: row.get(7).map_err(|_| Damage::Column("attempts"))?,
+        at: row.get(1).ok().and_then(time).ok_or(Damage::Column("at"))?,
+        retry_at: row.get::<_, Option<i64>>(8).ok().flatten().and_then(time),
+        event: event(frame.ok_or(Damage::Column("event"))?)?,
+    })
 }
 
 fn event(frame: &[u8]) -> Result<Option<Event>, Damage> {

@@ -89,6 +89,11 @@ impl Fault {
         Self { kind, path: path.to_owned(), detail: error.to_string() }
     }
 
+    /// What SQLite sees nothing wrong with.
+    pub(crate) fn corrupt(path: &Path, detail: String) -> Self {
+        Self { kind: FaultKind::Corrupt, path: path.to_owned(), detail }
+    }
+
     /// What kind of fault.
     pub fn kind(&self) -> FaultKind {
         self.kind
@@ -175,7 +180,7 @@ pub enum OpenError {
         known: i64,
     },
     /// There is nothing in the file yet that could be read.
-    #[error("{} is not an event log yet: open it for writing first", path.display())]
+    #[error("{} is not an event log yet: a program makes it one that has it as journal", path.display())]
     Empty {
         /// The file.
         path: PathBuf,

@@ -83,16 +83,24 @@ pub(crate) const COLUMNS: &str =
 ///
 /// # Errors
 ///
-/// Those of SQLite, and inside of that what is wrong with the row.
-pub(crate) fn read(row: &Row<'_>) -> rusqlite::Result<Result<Event, Damage>> {
-    let payload = Bytes::copy_from_slice(row.get_ref(8)?.as_blob().unwrap_or_default());
-    Ok(match row.get_ref(7)? {
+/// What is wrong with the row.
+pub(crate) fn read(row: &Row<'_>) -> Result<Event, Damage> {
+    let column = |at, name| row.get_ref(at).map_err(|_| Damage::Column(name));
+    let payload = column(8, "payload")?.as_blob().ok().filter(|p| p.len() <= MAX_RECORD_LEN);
+    let payload = Bytes::copy_from_slice(payload.ok_or(Damage::Column("payload"))?);
+    match column(7, "header")? {
         ValueRef::Null => from_columns(row, payload),
-        ValueRef::Blob(header) => from_header(header, payload),
+        ValueRef::Blob(header) => {
+            let event = from_header(header, payload)?;
+            // By these it is found when it is offered again.
+            let id = id_from(column(1, "id")?)?;
+            let same = event.id() == Some(id) && row.get(2) == Ok(micros(&event));
+            if same { Ok(event) } else { Err(Damage::Column("header")) }
+        }
         ValueRef::Integer(_) | ValueRef::Real(_) | ValueRef::Text(_) => {
             Err(Damage::Column("header"))
         }
-    })
+    }
 }
 
 fn from_header(header: &[u8], payload: Bytes) -> Result<Event, Damage> {

@@ -13,7 +13,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use rusqlite::Connection;
 use swarmbus::Settlement;
 use swarmbus_core::EventId;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, TryAcquireError, oneshot};
 
 use crate::{
     error::WriteError,
@@ -123,9 +123,13 @@ impl Intake {
         }
     }
 
-    /// Takes places in the queue, if they are free.
-    pub(crate) fn try_room(&self, places: usize) -> Option<Room<'_>> {
-        self.room.try_acquire_many(self.places(places)).ok()
+    /// Takes places in the queue; `None` if they are not free.
+    pub(crate) fn try_room(&self, places: usize) -> Result<Option<Room<'_>>, WriteError> {
+        match self.room.try_acquire_many(self.places(places)) {
+            Ok(room) => Ok(Some(room)),
+            Err(TryAcquireError::NoPermits) => Ok(None),
+            Err(TryAcquireError::Closed) => Err(self.end()),
+        }
     }
 
     /// A batch that is larger than the queue takes all of it.
@@ -251,10 +255,17 @@ impl Intake {
     /// The transaction failed: what nobody waits for is kept for the next one.
     pub(crate) fn failed(&self, work: &mut Work, retry_at: Instant) {
         let mut state = self.state.lock();
+        let state = &mut *state;
         state.retry_at = Some(retry_at);
         for (place, row) in work.appends.iter().flat_map(|append| &append.rows) {
             if let Some(planned) = place.new_seq() {
                 state.tracked.not_written(&row.id, planned);
+            }
+        }
+        // Who waits to offer one of them again makes its row.
+        for (place, row) in state.work.appends.iter_mut().flat_map(|append| &mut append.rows) {
+            if place.new_seq().is_none() {
+                *place = state.tracked.place(&row.id, row.timestamp);
             }
         }
         state.work.settled.append(&mut work.settled);
@@ -368,9 +379,8 @@ impl Work {
 
     /// The first row that is to be made.
     pub(crate) fn first_new(&self) -> i64 {
-        let mut places =
-            self.appends.iter().flat_map(|append| &append.rows).map(|(place, _)| place);
-        places.find_map(|place| place.new_seq()).unwrap_or(i64::MAX)
+        let rows = self.appends.iter().flat_map(|append| &append.rows);
+        rows.filter_map(|(place, _)| place.new_seq()).min().unwrap_or(i64::MAX)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

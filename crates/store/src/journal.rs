@@ -10,23 +10,26 @@ use crate::{
     letters::LetterNews,
     log::EventLog,
     options::OnFailure,
+    stats::Counters,
 };
 
 #[async_trait]
 impl Journal for EventLog {
     async fn accept(&self, events: &[Event]) -> Result<(), JournalError> {
-        Ok(self.append(events).await?)
+        self.best_effort(self.append(events).await, events.len())
     }
 
     /// [`JournalError::WouldWait`], as nothing is written without waiting for
     /// the disk, unless the log is best effort ([`OnFailure::GoOn`]) and there
     /// is room.
     fn try_accept(&self, event: &Event) -> Result<(), JournalError> {
-        let later = match self.on_failure() {
-            OnFailure::Refuse => false,
-            OnFailure::GoOn => self.append_later(event)?,
-        };
-        if later { Ok(()) } else { Err(JournalError::WouldWait) }
+        match self.on_failure() {
+            OnFailure::Refuse => Err(JournalError::WouldWait),
+            OnFailure::GoOn => match self.append_later(event) {
+                Ok(false) => Err(JournalError::WouldWait),
+                later => self.best_effort(later.map(drop), 1),
+            },
+        }
     }
 
     fn settle(&self, event: &Event, settlement: Settlement) {
@@ -39,6 +42,24 @@ impl Journal for EventLog {
 
     fn letter_gone(&self, letter: &DeadLetter, end: LetterEnd) {
         self.intake().letter(LetterNews::gone(letter, end));
+    }
+}
+
+impl EventLog {
+    /// The bus goes on with events that are not written, if it is to.
+    fn best_effort(
+        &self,
+        result: Result<(), WriteError>,
+        events: usize,
+    ) -> Result<(), JournalError> {
+        match (result, self.on_failure()) {
+            (Ok(()), _) => Ok(()),
+            (Err(_), OnFailure::GoOn) => {
+                Counters::add(&self.intake().counters.lost, events);
+                Ok(())
+            }
+            (Err(error), OnFailure::Refuse) => Err(error.into()),
+        }
     }
 }
 

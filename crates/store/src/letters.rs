@@ -120,20 +120,32 @@ fn gone(conn: &Connection, letter: &LetterNews, end: LetterEnd) -> rusqlite::Res
     }
 }
 
+/// Of a full table one letter in so many goes at once.
+const TRIM: i64 = 64;
+
 fn trim(conn: &Connection, max: usize) -> rusqlite::Result<()> {
     let max = i64::try_from(max).unwrap_or(i64::MAX);
-    // Counting looks at every letter, so only when their numbers allow for
-    // too many.
-    let span: i64 = conn
-        .prepare_cached("SELECT coalesce(max(letter) - min(letter), 0) FROM dead_letters")?
+    // Counting goes through a whole index, so only when the numbers allow for
+    // too many. Two queries, or that would do the same.
+    let (first, last): (i64, i64) = conn
+        .prepare_cached(
+            "SELECT coalesce((SELECT min(letter) FROM dead_letters), 0),
+                 coalesce((SELECT max(letter) FROM dead_letters), 0)",
+        )?
+        .query_row((), |row| Ok((row.get(0)?, row.get(1)?)))?;
+    if last.saturating_sub(first) < max {
+        return Ok(());
+    }
+    let count: i64 = conn
+        .prepare_cached("SELECT count(*) FROM dead_letters")?
         .query_row((), |row| row.get(0))?;
-    if span < max {
+    if count <= max {
         return Ok(());
     }
     conn.prepare_cached(
-        "DELETE FROM dead_letters WHERE letter <=
-             (SELECT letter FROM dead_letters ORDER BY letter DESC LIMIT 1 OFFSET ?1)",
+        "DELETE FROM dead_letters WHERE letter IN
+             (SELECT letter FROM dead_letters ORDER BY letter LIMIT ?1)",
     )?
-    .execute([max])
+    .execute([count - max + max / TRIM])
     .map(drop)
 }

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use crate::{
     error::{Fault, OpenError, WriteError},
     event_row::EventRow,
-    intake::{End, Intake, Job, Room},
+    intake::{End, Intake, Job},
     options::{Durability, OnFailure, Options},
     reader::LogReader,
     retention::Retention,
@@ -66,6 +66,9 @@ struct Inner {
     writer: Mutex<Option<JoinHandle<Result<(), WriteError>>>>,
 }
 
+/// No log comes that far in an age: beyond it the file is damaged.
+const LAST_SEQ: i64 = 1 << 62;
+
 impl EventLog {
     /// Opens the log, or makes it, with the default [`Options`].
     ///
@@ -83,9 +86,16 @@ impl EventLog {
         let conn = schema::open_writer(path, options.busy_timeout)?;
         let fault = |error| Fault::new(path, &error);
         let number = |sql| conn.query_row(sql, (), |row| row.get::<_, i64>(0)).map_err(fault);
-        let next_seq = number("SELECT coalesce(max(seq), 0) + 1 FROM events")?;
+        let last_seq = number("SELECT coalesce(max(seq), 0) FROM events")?;
         let newest = number("SELECT coalesce(max(timestamp), 0) FROM events")?;
         let settled_below = number("SELECT settled_below FROM log_state")?;
+        // The last rows may have been deleted. Their numbers are not used
+        // again: nobody would look for what is pending there.
+        let next_seq = last_seq.saturating_add(1).max(settled_below);
+        if next_seq > LAST_SEQ {
+            let detail = format!("its rows have reached number {next_seq}");
+            return Err(Fault::corrupt(path, detail).into());
+        }
         let intake = Arc::new(Intake::new(&options, Tracked::new(next_seq, settled_below, newest)));
         let syncer = match options.durability {
             Durability::CommitBeforeAccept => None,
@@ -128,8 +138,8 @@ impl EventLog {
     /// [`Journal::settle`](swarmbus::Journal::settle), or until they are
     /// recovered.
     ///
-    /// Returns when they are as safe as [`Durability`] says. An event whose id
-    /// is pending already takes no second row.
+    /// Returns when they are as safe as [`Durability`] says. An event that is
+    /// pending already, by its id and its time, takes no second row.
     ///
     /// # Errors
     ///
@@ -153,7 +163,7 @@ impl EventLog {
     /// there is no room.
     pub(crate) fn append_later(&self, event: &Event) -> Result<bool, WriteError> {
         let row = EventRow::new(event)?;
-        let Some(room) = self.inner.intake.try_room(1) else { return Ok(false) };
+        let Some(room) = self.inner.intake.try_room(1)? else { return Ok(false) };
         self.inner.intake.append(vec![row], None, room)?;
         Ok(true)
     }
@@ -177,16 +187,6 @@ impl EventLog {
         let (reply, done) = oneshot::channel();
         self.inner.intake.job(Box::new(Closure { f: Some(f), value: None, reply }), room)?;
         done.await.unwrap_or_else(|_| Err(self.inner.intake.end()))
-    }
-
-    /// The same in a place that the caller has, without waiting for the end.
-    /// `false` if the log is closed.
-    pub(crate) fn job_in<F>(&self, room: Room<'_>, f: F) -> bool
-    where
-        F: FnOnce(&Connection) -> rusqlite::Result<()> + Send + 'static,
-    {
-        let (reply, _) = oneshot::channel();
-        self.inner.intake.job(Box::new(Closure { f: Some(f), value: None, reply }), room).is_ok()
     }
 
     /// Waits until everything that was left for the writer so far is
@@ -213,7 +213,7 @@ impl EventLog {
         self.inner.intake.counters.read(self.inner.intake.pending())
     }
 
-    pub(crate) fn intake(&self) -> &Intake {
+    pub(crate) fn intake(&self) -> &Arc<Intake> {
         &self.inner.intake
     }
 
@@ -273,14 +273,23 @@ impl std::fmt::Debug for EventLog {
 /// A log has one name, or two journals would lock two files. An absolute path
 /// is also no `file:` URI, and stays right when the program changes its folder.
 pub(crate) fn resolved(path: &Path) -> PathBuf {
-    let in_folder = || {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new(".")).canonicalize()?;
-        Ok::<_, std::io::Error>(folder.join(path.file_name().unwrap_or_default()))
-    };
-    // Where there is no folder, opening says so.
-    path.canonicalize().or_else(|_| in_folder()).unwrap_or_else(|_| path.to_owned())
+    let mut name = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        if let Ok(file) = name.canonicalize() {
+            return file;
+        }
+        // The file is not made yet. Where there is no folder, opening says so.
+        let folder = name.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let Ok(folder) = folder.unwrap_or(Path::new(".")).canonicalize() else { break };
+        name = folder.join(name.file_name().unwrap_or_default());
+        let Ok(target) = name.read_link() else { return name };
+        name = folder.join(target);
+    }
+    path.to_owned()
 }
+
+/// Links to links that are followed, as by Linux.
+const MOST_LINKS: usize = 40;
 
 /// Keeps other journals away from a log, in this process and in others. A file
 /// of its own: closing another handle of the database itself would free

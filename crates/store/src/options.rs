@@ -46,8 +46,8 @@ impl Durability {
 pub enum OnFailure {
     /// They are refused: the publisher gets them back, with the cause.
     Refuse,
-    /// They are accepted all the same, and counted in
-    /// [`LogStats::lost`](crate::LogStats::lost): the log is best effort. Only
+    /// They are accepted all the same, whatever the log cannot do, and counted
+    /// in [`LogStats::lost`](crate::LogStats::lost): it is best effort. Only
     /// then does `try_publish` work, which cannot wait for a disk: its events
     /// are written soon after.
     GoOn,
@@ -137,7 +137,8 @@ impl Options {
         self
     }
 
-    /// How many dead letters are kept; the oldest go first.
+    /// How many dead letters are kept at the most. When there are more, the
+    /// oldest go, and with them one in 64.
     pub fn max_letters(mut self, letters: usize) -> Self {
         self.max_letters = letters;
         self

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, Row, Rows, params};
 use serde::Serialize;
 use swarmbus_core::{Event, EventType, Timestamp, router::Pattern};
 
@@ -236,27 +236,31 @@ impl LogReader {
     }
 
     fn scan(&self, query: &Query, after: Option<Cursor>, limit: usize) -> rusqlite::Result<Page> {
-        let by_type = if query.exact().is_some() { "event_type = ?4" } else { "?4 IS NULL" };
-        let sql = format!(
-            "SELECT {COLUMNS}, status, retry_count FROM events
-             WHERE {by_type} AND (timestamp, seq) > (?1, ?2) AND timestamp < ?3
-             ORDER BY timestamp, seq"
-        );
-        let start = Cursor { timestamp: query.first(), seq: i64::MIN };
-        let Cursor { timestamp, seq } = after.unwrap_or(start);
-        let mut statement = self.conn.prepare_cached(&sql)?;
-        let mut rows = statement.query(params![timestamp, seq, query.last(), query.exact()])?;
-        let mut page = Page::default();
-        let (mut scanned, mut bytes) = (0, 0);
-        while let Some(row) = rows.next()? {
-            bytes += page.push(row, query)?;
-            scanned += 1;
-            if page.records.len() >= limit || scanned >= MAX_SCAN || bytes >= MAX_PAGE_BYTES {
-                page.next = Some(Cursor { timestamp: row.get(2)?, seq: row.get(0)? });
-                break;
-            }
+        let mut scan = Scan { page: Page::default(), limit, scanned: 0, bytes: 0 };
+        // One snapshot for both halves.
+        let tx = self.conn.unchecked_transaction()?;
+        let by_type = if query.exact().is_some() { "event_type = ?1" } else { "?1 IS NULL" };
+        let mut from = query.first();
+        // Two searches: for `(timestamp, seq) > (?, ?)` SQLite would go through
+        // all events of that time on each page.
+        if let Some(Cursor { timestamp, seq }) = after {
+            let rest_of_time = format!(
+                "SELECT {COLUMNS}, status, retry_count FROM events
+                 WHERE {by_type} AND timestamp = ?2 AND seq > ?3 ORDER BY seq"
+            );
+            let mut statement = tx.prepare_cached(&rest_of_time)?;
+            scan.take(statement.query(params![query.exact(), timestamp, seq])?, query)?;
+            from = timestamp.saturating_add(1);
         }
-        Ok(page)
+        if scan.page.next.is_none() {
+            let later = format!(
+                "SELECT {COLUMNS}, status, retry_count FROM events
+                 WHERE {by_type} AND timestamp >= ?2 AND timestamp < ?3 ORDER BY timestamp, seq"
+            );
+            let mut statement = tx.prepare_cached(&later)?;
+            scan.take(statement.query(params![query.exact(), from, query.last()])?, query)?;
+        }
+        Ok(scan.page)
     }
 
     /// How many events a query would find, by status. Looks at an index entry
@@ -321,21 +325,48 @@ impl LogReader {
     }
 }
 
+/// A page in the making.
+struct Scan {
+    page: Page,
+    limit: usize,
+    scanned: usize,
+    bytes: usize,
+}
+
+impl Scan {
+    /// Takes rows until there are no more, or the page is full.
+    fn take(&mut self, mut rows: Rows<'_>, query: &Query) -> rusqlite::Result<()> {
+        while let Some(row) = rows.next()? {
+            self.bytes += self.page.push(row, query)?;
+            self.scanned += 1;
+            let full = self.page.records.len() >= self.limit
+                || self.scanned >= MAX_SCAN
+                || self.bytes >= MAX_PAGE_BYTES;
+            if full {
+                self.page.next = Some(Cursor { timestamp: row.get(2)?, seq: row.get(0)? });
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Page {
     /// Takes a row that is wanted. Returns how many bytes it took.
     fn push(&mut self, row: &Row<'_>, query: &Query) -> rusqlite::Result<usize> {
         let seq = row.get(0)?;
-        let Some(status) = Status::from_column(row.get(9)?) else {
+        let Some(status) = row.get(9).ok().and_then(Status::from_column) else {
             self.damaged.push((seq, Damage::Column("status")));
             return Ok(0);
         };
         if !query.wants(row.get_ref(3)?.as_str().unwrap_or_default(), status) {
             return Ok(0);
         }
-        match event_row::read(row)? {
-            Ok(event) => {
+        let retry_count = row.get(10).map_err(|_| Damage::Column("retry_count"));
+        match event_row::read(row).and_then(|event| Ok((event, retry_count?))) {
+            Ok((event, retry_count)) => {
                 let bytes = event.payload().len();
-                self.records.push(Record { seq, event, status, retry_count: row.get(10)? });
+                self.records.push(Record { seq, event, status, retry_count });
                 Ok(bytes)
             }
             Err(damage) => {

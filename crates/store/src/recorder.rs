@@ -3,6 +3,7 @@
 
 use std::{
     mem,
+    sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -12,8 +13,9 @@ use swarmbus::{EventMiddleware, HandlerError, Outcome};
 use swarmbus_core::{Event, EventId, EventType, Priority, Str, Timestamp};
 
 use crate::{
-    error::{Damage, ReadError},
+    error::{Damage, ReadError, WriteError},
     event_row::{IdColumn, id_from, id_of},
+    intake::{Intake, Job},
     log::EventLog,
     reader::LogReader,
     stats::Counters,
@@ -128,10 +130,11 @@ impl Recorder {
 
     /// Leaves what waits for the log's writer, if it has room.
     fn hand_over(&self, waiting: &mut Waiting) {
-        if let Some(room) = self.log.intake().try_room(1) {
+        if let Ok(Some(room)) = self.log.intake().try_room(1) {
             let rows = mem::take(&mut waiting.rows);
             let count = rows.len();
-            if !self.log.job_in(room, move |conn| insert(conn, &rows)) {
+            let batch = Batch { rows, intake: Arc::clone(self.log.intake()) };
+            if self.log.intake().job(Box::new(batch), room).is_err() {
                 self.lose(count);
             }
         }
@@ -139,6 +142,24 @@ impl Recorder {
 
     fn lose(&self, rows: usize) {
         Counters::add(&self.log.intake().counters.calls_lost, rows);
+    }
+}
+
+/// Rows on their way to the disk.
+struct Batch {
+    rows: Vec<CallRow>,
+    intake: Arc<Intake>,
+}
+
+impl Job for Batch {
+    fn run(&mut self, conn: &Connection) -> rusqlite::Result<()> {
+        insert(conn, &self.rows)
+    }
+
+    fn done(self: Box<Self>, result: Result<(), WriteError>) {
+        if result.is_err() {
+            Counters::add(&self.intake.counters.calls_lost, self.rows.len());
+        }
     }
 }
 
@@ -215,9 +236,10 @@ pub fn read_calls(
     reader.read(|conn| {
         let mut select = conn.prepare(
             "SELECT call, at, took, event_id, event_type, priority, handler, result FROM calls
-             WHERE at >= ?1 AND at < ?2 ORDER BY call",
+             WHERE at >= ?1 AND at < ?2 ORDER BY call LIMIT ?3",
         )?;
-        let mut rows = select.query(params![from, to])?;
+        // Without a limit SQLite sorts all there are.
+        let mut rows = select.query(params![from, to, Recording::MAX_CALLS as i64])?;
         while let Some(row) = rows.next()? {
             match record(row) {
                 Ok(record) => {

@@ -7,6 +7,10 @@ use rusqlite::{Connection, TransactionBehavior, params};
 /// Rows that one step looks at.
 const STEP: i64 = 1_000;
 
+/// Bytes of payload after which a step ends: to free the pages of a large one,
+/// SQLite reads them.
+const STEP_BYTES: i64 = 4 << 20;
+
 /// Between two steps while publishers wait.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -80,20 +84,7 @@ fn delete(
     before: i64,
 ) -> rusqlite::Result<(usize, Option<(i64, i64)>)> {
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let last = tx
-        .prepare_cached(
-            "SELECT timestamp, seq FROM events
-             WHERE (timestamp, seq) > (?1, ?2) AND timestamp < ?3
-             ORDER BY timestamp, seq LIMIT 1 OFFSET ?4",
-        )?
-        .query_row(params![after.0, after.1, before, STEP - 1], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        });
-    let last = match last {
-        Ok(last) => Some(last),
-        Err(rusqlite::Error::QueryReturnedNoRows) => None,
-        Err(error) => return Err(error),
-    };
+    let last = end_of_step(&tx, after, before)?;
     let (until, seq) = last.unwrap_or((before, i64::MIN));
     let deleted = tx
         .prepare_cached(
@@ -112,10 +103,60 @@ fn delete(
     Ok((deleted, last.or(more_calls)))
 }
 
+/// Where a step ends that begins after this time and row; `None` if it ends
+/// with the last row.
+fn end_of_step(
+    conn: &Connection,
+    after: (i64, i64),
+    before: i64,
+) -> rusqlite::Result<Option<(i64, i64)>> {
+    let mut select = conn.prepare_cached(
+        "SELECT timestamp, seq, length(payload) FROM events
+         WHERE (timestamp, seq) > (?1, ?2) AND timestamp < ?3 ORDER BY timestamp, seq",
+    )?;
+    let mut rows = select.query(params![after.0, after.1, before])?;
+    let (mut count, mut bytes) = (0, 0);
+    while let Some(row) = rows.next()? {
+        count += 1;
+        bytes += row.get::<_, i64>(2)?;
+        if count >= STEP || bytes >= STEP_BYTES {
+            return Ok(Some((row.get(0)?, row.get(1)?)));
+        }
+    }
+    Ok(None)
+}
+
 fn micros(time: Duration) -> i64 {
     i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
 }
 
 fn wall_micros() -> i64 {
     micros(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_ends_early_when_events_are_large() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events.db");
+        let mut conn = crate::schema::open_writer(&path, Duration::ZERO).unwrap();
+        conn.execute_batch(
+            "WITH n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 10)
+             INSERT INTO events (id, timestamp, event_type, source, priority, status, retry_count,
+                 content, payload)
+             SELECT i, 7, 'a', 'b', 5, 1, 0, 0, zeroblob(1048576) FROM n",
+        )
+        .unwrap();
+        let (mut deleted, mut after) = (Vec::new(), (i64::MIN, i64::MIN));
+        loop {
+            let (count, next) = delete(&mut conn, after, 8).unwrap();
+            deleted.push(count);
+            let Some(next) = next else { break };
+            after = next;
+        }
+        assert_eq!(deleted, [4, 4, 2]);
+    }
 }

@@ -53,6 +53,8 @@ pub(crate) fn open_writer(path: &Path, busy_timeout: Duration) -> Result<Connect
     )
     .map_err(fault)?;
     migrate(&mut conn, path, MIGRATIONS)?;
+    // More than the writer has.
+    conn.set_prepared_statement_cache_capacity(64);
     Ok(conn)
 }
 

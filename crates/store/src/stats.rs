@@ -32,8 +32,8 @@ pub struct LogStats {
     /// Dead letters that were not written down because too many waited for
     /// the disk; their events have the status `dead`.
     pub letters_lost: u64,
-    /// Handler calls that a [`Recorder`](crate::Recorder) could not write down
-    /// because too many waited for the disk.
+    /// Handler calls that a [`Recorder`](crate::Recorder) could not write down:
+    /// the disk did not take them, or too many waited for it.
     pub calls_lost: u64,
     /// Pending events that are no longer kept track of in memory
     /// ([`Options::max_pending`](crate::Options::max_pending)).

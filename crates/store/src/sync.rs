@@ -96,7 +96,14 @@ impl Shared {
         let mut state = self.state.lock();
         loop {
             match state.since.map(|since| since + self.at_most) {
-                _ if state.closing => return,
+                // The writer has synced, unless it panicked or could not write.
+                due if state.closing => {
+                    drop(state);
+                    if due.is_some() {
+                        self.sync();
+                    }
+                    return;
+                }
                 None => self.bell.wait(&mut state),
                 Some(due) if due > Instant::now() => {
                     self.bell.wait_until(&mut state, due);

@@ -183,7 +183,13 @@ fn append(tx: &Transaction<'_>, appends: &[Append], written: &mut Written) -> ru
     )?;
     for (place, row) in appends.iter().flat_map(|append| &append.rows) {
         let seq = match *place {
-            Place::Unless(seq) => {
+            Place::New(seq) => seq,
+            Place::Again(seq) if again.execute([seq])? > 0 => {
+                written.offered_again += 1;
+                continue;
+            }
+            // Again, and not there: who came first has found it elsewhere.
+            Place::Unless(seq) | Place::Again(seq) => {
                 let mut rows = find.query(params![row.timestamp, IdColumn(&row.id)])?;
                 let mut at = None;
                 // To its end, or the update is not done.
@@ -197,12 +203,6 @@ fn append(tx: &Transaction<'_>, appends: &[Append], written: &mut Written) -> ru
                 }
                 seq
             }
-            Place::New(seq) => seq,
-            Place::Again(seq) if again.execute([seq])? > 0 => {
-                written.offered_again += 1;
-                continue;
-            }
-            Place::Again(seq) => seq,
         };
         row.insert(&mut insert, seq)?;
         written.events += 1;

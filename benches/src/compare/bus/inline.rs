@@ -18,15 +18,14 @@ use crate::{
 /// One thread, 100 types, the same handlers and events on both sides; events
 /// are made once, outside of what is measured.
 ///
-/// Ours: `Bus::dispatch`, with routing, breaker, ledger, metrics and the
-/// panic guard. Rival: one lookup in a `HashMap` with ahash and the call of
-/// the boxed handler found there, with nothing around it.
-pub(super) fn case() -> Case {
-    Case::per_second("inline dispatch, one thread", dispatch).against(
-        "bare ahash map",
-        0.4,
-        bare_map,
-    )
+/// Ours: `Dispatcher::dispatch`, or `Bus::dispatch`, with routing, breaker,
+/// ledger, metrics and the panic guard. Rival: one lookup in a `HashMap` with
+/// ahash and the call of the boxed handler found there, with nothing around
+/// it.
+pub(super) fn cases() -> [Case; 2] {
+    let kept = Case::per_second("inline, Dispatcher::dispatch", |n| dispatch(n, By::Dispatcher));
+    let borrowed = Case::per_second("inline, Bus::dispatch", |n| dispatch(n, By::Bus));
+    [kept, borrowed].map(|case| case.against("bare ahash map", 0.4, bare_map))
 }
 
 /// Events in the order both sides see them.
@@ -38,17 +37,33 @@ fn events(swarm: &Swarm) -> (Vec<Event>, Vec<u32>) {
 /// A power of two, so that the loop wraps around with a mask.
 const ORDER: usize = 1 << 12;
 
-fn dispatch(n: u64) -> Duration {
+#[derive(Clone, Copy)]
+enum By {
+    Dispatcher,
+    Bus,
+}
+
+fn dispatch(n: u64, by: By) -> Duration {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
         let bus = Bus::builder().build().expect("a bus");
         let swarm = Swarm::of(0);
         swarm.subscribe(&bus);
         let (events, order) = events(&swarm);
+        let event = |i: usize| black_box(&events[order[i % ORDER] as usize]);
         let started = Instant::now();
-        for i in 0..n as usize {
-            let event = black_box(&events[order[i % ORDER] as usize]);
-            black_box(bus.dispatch(event).await.expect("handled"));
+        match by {
+            By::Bus => {
+                for i in 0..n as usize {
+                    black_box(bus.dispatch(event(i)).await.expect("handled"));
+                }
+            }
+            By::Dispatcher => {
+                let mut dispatcher = bus.dispatcher();
+                for i in 0..n as usize {
+                    black_box(dispatcher.dispatch(event(i)).await.expect("handled"));
+                }
+            }
         }
         let took = started.elapsed();
         let ledger = bus.ledger();

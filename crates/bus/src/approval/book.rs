@@ -8,7 +8,10 @@ use std::{
 use ahash::RandomState;
 use parking_lot::Mutex;
 use swarmbus_core::{Event, EventId, Timestamp};
-use tokio::sync::{Notify, oneshot};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -31,6 +34,8 @@ pub(crate) struct Book {
     pub(super) asked: Notify,
     /// Rings when there is something to tell.
     pub(super) changed: Notify,
+    /// Rings when the callback was told of something.
+    pub(super) called: Notify,
     pub(super) closed: CancellationToken,
 }
 
@@ -41,12 +46,23 @@ struct Pages {
     /// The latest that are not pending any more; `None` was withdrawn.
     settled: VecDeque<(ApprovalId, Option<Approval>)>,
     untold: VecDeque<Untold>,
+    /// What the callback was told, and no event.
+    unpublished: VecDeque<Untold>,
 }
 
 struct Pending {
     approval: Approval,
+    since: Instant,
     command: Event,
     decision: oneshot::Sender<State>,
+}
+
+impl Pending {
+    /// What the wall clock shows, or would had it not been set back since the
+    /// request: nobody gets more time by that.
+    fn now(&self, wall: Timestamp) -> Timestamp {
+        wall.max(self.approval.requested_at().saturating_add(self.since.elapsed()))
+    }
 }
 
 /// A change that is to be told, with the command that it is about.
@@ -66,6 +82,7 @@ impl Book {
             pages: Mutex::default(),
             asked: Notify::new(),
             changed: Notify::new(),
+            called: Notify::new(),
             closed: CancellationToken::new(),
         }
     }
@@ -102,11 +119,13 @@ impl Book {
             if self.closed.is_cancelled() {
                 return Err(CommandError::Closed);
             }
-            if pages.pending.len().max(pages.untold.len()) >= self.capacity {
+            let untold = pages.untold.len() + pages.unpublished.len();
+            if pages.pending.len().max(untold) >= self.capacity {
                 return Err(CommandError::TooManyApprovals { limit: self.capacity });
             }
             pages.tell(&id, ApprovalChange::Requested, approval.clone(), command.clone());
-            let pending = Pending { approval, command: command.clone(), decision };
+            let (command, since) = (command.clone(), Instant::now());
+            let pending = Pending { approval, since, command, decision };
             pages.pending.insert(id.clone(), pending);
         }
         self.asked.notify_one();
@@ -129,6 +148,7 @@ impl Book {
                 None => Err(AnswerError::Unknown(id.clone())),
             };
         };
+        let now = pending.now(now);
         let answered = answer(&mut pending.approval, now);
         let done = pages.settle_decided(id, self.capacity);
         drop(pages);
@@ -139,17 +159,17 @@ impl Book {
     /// Notices deadlines; returns how long until the next one is to be looked
     /// at.
     pub(super) fn expire(&self) -> Option<Duration> {
-        let now = self.wall.now();
+        let wall = self.wall.now();
         let mut pages = self.pages.lock();
-        let expired: Vec<ApprovalId> = pages
-            .pending
-            .iter_mut()
-            .filter_map(|(id, pending)| pending.approval.expire(now).then(|| id.clone()))
-            .collect();
+        let expire = |(id, pending): (&ApprovalId, &mut Pending)| {
+            let now = pending.now(wall);
+            pending.approval.expire(now).then(|| id.clone())
+        };
+        let expired: Vec<ApprovalId> = pages.pending.iter_mut().filter_map(expire).collect();
         let done: Vec<_> =
             expired.iter().filter_map(|id| pages.settle_decided(id, self.capacity)).collect();
-        let left = pages.pending.values().filter_map(|pending| pending.approval.remaining(now));
-        let wait = left.min().map(|left| left.min(WALL_RECHECK));
+        let left = |pending: &Pending| pending.approval.remaining(pending.now(wall));
+        let wait = pages.pending.values().filter_map(left).min().map(|left| left.min(WALL_RECHECK));
         drop(pages);
         self.announce(done);
         wait
@@ -176,6 +196,15 @@ impl Book {
 
     pub(super) fn next_untold(&self) -> Option<Untold> {
         self.pages.lock().untold.pop_front()
+    }
+
+    pub(super) fn publish_later(&self, told: Untold) {
+        self.pages.lock().unpublished.push_back(told);
+        self.called.notify_one();
+    }
+
+    pub(super) fn next_unpublished(&self) -> Option<Untold> {
+        self.pages.lock().unpublished.pop_front()
     }
 
     pub(super) fn pending(&self) -> Vec<PendingApproval> {
@@ -213,7 +242,7 @@ impl Pages {
             State::Denied { .. } => ApprovalChange::Denied,
             State::Expired { .. } => ApprovalChange::Expired,
         };
-        let Pending { approval, command, decision } = self.pending.remove(id)?;
+        let Pending { approval, command, decision, .. } = self.pending.remove(id)?;
         self.remember(id, Some(approval.clone()), capacity);
         let state = approval.state().clone();
         self.tell(id, change, approval, command);

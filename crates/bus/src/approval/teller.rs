@@ -16,8 +16,8 @@ const SOURCE: &str = "approvals";
 
 /// Runs the approvals of a bus until it closes.
 pub(crate) async fn drive(book: Arc<Book>, inner: Weak<Inner>) {
-    let both = async { tokio::join!(notice_deadlines(&book), tell(&book, &inner)) };
-    book.closed.run_until_cancelled(both).await;
+    let all = async { tokio::join!(notice_deadlines(&book), call(&book), publish(&book, &inner)) };
+    book.closed.run_until_cancelled(all).await;
 }
 
 async fn notice_deadlines(book: &Book) {
@@ -32,7 +32,8 @@ async fn notice_deadlines(book: &Book) {
     }
 }
 
-async fn tell(book: &Book, inner: &Weak<Inner>) {
+/// The callback first: it waits for no room in the queue.
+async fn call(book: &Book) {
     loop {
         let Some(untold) = book.next_untold() else {
             book.changed.notified().await;
@@ -43,6 +44,17 @@ async fn tell(book: &Book, inner: &Weak<Inner>) {
         {
             tracing::error!("a callback of approvals panicked");
         }
+        book.publish_later(untold);
+        tokio::task::coop::consume_budget().await;
+    }
+}
+
+async fn publish(book: &Book, inner: &Weak<Inner>) {
+    loop {
+        let Some(untold) = book.next_unpublished() else {
+            book.called.notified().await;
+            continue;
+        };
         let Some(inner) = inner.upgrade() else { return };
         let Some(event) = event(&untold) else { continue };
         let published = contained(inner.publish_until_taken(&event)).await;

@@ -1,6 +1,6 @@
 //! Approvals of a whole bus, under the paused clock.
 
-use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
@@ -183,6 +183,34 @@ async fn the_commands_deadline_ends_the_wait() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_gives_nobody_more_time() {
+    let day = seconds(24 * 3_600);
+    let (zero, set_back) = (Instant::now(), Arc::new(AtomicBool::new(false)));
+    let back = Arc::clone(&set_back);
+    let clock = move || {
+        let day = if back.load(SeqCst) { Duration::ZERO } else { day };
+        Timestamp::from_unix(seconds(1_767_225_600) + day + zero.elapsed())
+    };
+    let setup = Setup::new(ApprovalConfig::default().wall_clock(clock));
+    let waiting = setup.execute();
+    let answered = setup.bus.approvals().request(deploy()).unwrap();
+    let asked = setup.bus.approvals().get(answered.id()).unwrap();
+    set_back.store(true, SeqCst);
+    pass(seconds(50)).await;
+    setup.bus.approvals().approve(answered.id(), "anna", "").unwrap();
+    let State::Approved { at, .. } = *setup.bus.approvals().get(answered.id()).unwrap().state()
+    else {
+        panic!("it was approved")
+    };
+    assert_eq!(at.saturating_since(asked.requested_at()), seconds(50));
+    assert!(matches!(waiting.await.unwrap(), Err(CommandError::Unanswered { .. })));
+    assert_eq!(zero.elapsed().as_secs(), 60);
+    let now = setup.bus.approvals().request(deploy()).unwrap();
+    let requested = setup.bus.approvals().get(now.id()).unwrap().requested_at();
+    assert!(requested < asked.requested_at(), "what is asked now goes by the clock as it is");
+}
+
+#[tokio::test(start_paused = true)]
 async fn too_many_are_refused() {
     let setup = Setup::new(config().capacity(2));
     let first = setup.bus.approvals().request(deploy()).unwrap();
@@ -230,7 +258,7 @@ async fn a_closing_bus_lets_nobody_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_bus_delays_the_events_and_not_the_answer() {
+async fn a_full_bus_delays_the_events_and_nothing_else() {
     let setup = Setup::with(Bus::builder().capacity(1), config());
     let open = Arc::new(tokio::sync::Notify::new());
     let stuck = Arc::clone(&open);
@@ -251,6 +279,9 @@ async fn a_full_bus_delays_the_events_and_not_the_answer() {
     setup.bus.approvals().approve(&id, "anna", "").unwrap();
     assert!(waiting.await.unwrap().is_ok());
     assert_eq!(setup.seen.lock().len(), 0);
+    pass(seconds(1)).await;
+    let called: Vec<_> = setup.called.lock().iter().map(|notice| notice.change).collect();
+    assert_eq!(called, [Asked, Granted], "the callback waits for no room");
     open.notify_one();
     assert_eq!(setup.told().await, [Asked, Granted]);
 }

@@ -86,7 +86,9 @@ impl<T, E> GuardBuilder<T, E> {
     }
 
     /// How long the whole call may take, with all its tries and delays, and
-    /// without its fallbacks.
+    /// without its fallbacks. A try has at most nine tenths of what is left, so
+    /// that one which hangs is over, and a failure for retry and breaker, before
+    /// the call is.
     pub fn deadline(mut self, limit: impl Into<Tier>) -> Self {
         self.deadline = Some(limit.into().limit());
         self
@@ -182,7 +184,9 @@ impl<T, E> GuardBuilder<T, E> {
                 .breaker
                 .map(|config| NamedBreaker::alone(&name, config.with_seed(fastrand::u64(..)))),
             bulkhead: policy.bulkhead.map(|settings| BulkheadLayer::new(&name, settings)),
-            timeout: policy.timeout,
+            // So that its end is known to be the operation's fault, not that of
+            // a delay or a queue.
+            timeout: policy.timeout.or(deadline),
             chain,
             degradation: Degradation::new(&name),
             clock: BusClock::new(),

@@ -1,14 +1,9 @@
 //! What a guard falls back on, in order.
 
-use std::{
-    future::Future,
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
-    sync::Arc,
-};
+use std::{future::Future, pin::Pin, sync::Arc};
 
 use super::{cache::Cache, error::CallError};
-use crate::handler::contained;
+use crate::handler::{contain, contained};
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -35,15 +30,20 @@ impl<T, E> Link<T, E> {
     pub(super) async fn serve(&self, key: &str, error: &CallError<E>) -> Option<T> {
         match self {
             Self::Operation(_, operation) => {
-                let future = quietly(|| operation(error))?;
+                let future = contain(|| operation(error)).ok()?;
                 contained(future).await.ok()?.ok()
             }
-            Self::Cached(_, cache) => quietly(|| cache.get(key)).flatten(),
-            Self::Value(_, value) => quietly(value),
+            Self::Cached(_, cache) => contain(|| cache.get(key)).ok().flatten(),
+            Self::Value(_, value) => contain(value).ok(),
         }
     }
-}
 
-fn quietly<R>(f: impl FnOnce() -> R) -> Option<R> {
-    catch_unwind(AssertUnwindSafe(f)).ok()
+    /// Keeps a result of the operation, if this link does.
+    pub(super) fn keep(&self, key: &str, value: &T) {
+        if let Self::Cached(name, cache) = self
+            && contain(|| cache.put(key, value)).is_err()
+        {
+            tracing::error!(name = &**name, "a result panicked when it was kept");
+        }
+    }
 }

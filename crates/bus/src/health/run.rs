@@ -1,15 +1,21 @@
 //! The task of one check.
 
-use std::sync::{Arc, Weak};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::{
     task::{AbortHandle, JoinSet},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{Check, CheckReport, CheckState, Probe, Shared};
 use crate::{clock::BusClock, handler::panic_text};
+
+/// How long a run that took too long may take to come to its next await.
+const STOP_LIMIT: Duration = Duration::from_millis(200);
 
 /// A registered check. Dropping it ends its task.
 pub(super) struct Entry {
@@ -64,9 +70,9 @@ async fn work(check: Arc<Check>, report: Arc<Mutex<CheckReport>>, shared: Weak<S
         if passed && check.probe == Probe::Startup {
             return;
         }
-        let next = started + shared.interval(check.probe);
+        let interval = shared.interval(check.probe);
         drop(shared);
-        sleep_until(next).await;
+        sleep(interval.saturating_sub(started.elapsed())).await;
     }
 }
 
@@ -82,12 +88,14 @@ async fn ask(check: &Arc<Check>, run: &mut JoinSet<Result<(), String>>) -> Resul
     match timeout(check.limit, run.join_next()).await {
         Ok(Some(Ok(result))) => result,
         Ok(Some(Err(error))) => Err(match error.try_into_panic() {
-            Ok(panic) => format!("panicked: {}", panic_text(&*panic)),
+            Ok(panic) => format!("panicked: {}", panic_text(panic)),
             Err(_) => "the runtime is shutting down".to_owned(),
         }),
         Ok(None) => Err("the run was lost".to_owned()),
         Err(_) => {
             run.abort_all();
+            // What stops when it is told to is gone before the next run.
+            let _ = timeout(STOP_LIMIT, run.join_next()).await;
             Err(format!("no answer within {:?}", check.limit))
         }
     }

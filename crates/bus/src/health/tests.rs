@@ -128,6 +128,23 @@ async fn slow_and_panicking_checks_fail_and_go_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_hangs_is_asked_again_and_again() {
+    let (_bus, health) = start();
+    let runs = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&runs);
+    // Its limit is as long as its interval.
+    let hangs = Check::startup("hangs", move || {
+        counted.fetch_add(1, SeqCst);
+        std::future::pending::<()>()
+    });
+    health.register(hangs).unwrap();
+    until(&health, 51).await;
+    let report = only(&health);
+    assert_eq!((report.consecutive_failures, runs.load(SeqCst)), (10, 11));
+    assert_eq!(report.last_error.as_deref(), Some("no answer within 5s"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failing_check_opens_the_breaker_of_its_service_early() {
     let (bus, health) = start();
     let _handler = bus
@@ -222,7 +239,9 @@ async fn a_run_that_blocks_its_thread_is_not_joined_by_another() {
     health.register(check.limit(often).failures(3)).unwrap();
     timeout(30 * SECOND, changes.changed()).await.unwrap().unwrap();
     let report = only(&health);
-    assert_eq!((report.state, report.consecutive_failures), (CheckState::Failing, 3));
+    assert_eq!(report.state, CheckState::Failing);
+    // More if the machine is slow: it is asked again all the time.
+    assert!(report.consecutive_failures >= 3);
     assert!(report.last_error.unwrap().starts_with("an earlier run does not end"));
     assert_eq!(runs.load(SeqCst), 1);
     drop(unblock);

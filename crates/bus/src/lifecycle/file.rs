@@ -121,10 +121,10 @@ fn sweep(path: &Path) {
     let prefix = prefix(path);
     for entry in entries.flatten() {
         let name = entry.file_name();
-        if let Some(name) = name.to_str()
-            && name.starts_with(&prefix)
-            && name.ends_with(SUFFIX)
-        {
+        let between =
+            name.to_str().and_then(|name| name.strip_prefix(&*prefix)?.strip_suffix(SUFFIX));
+        // More than one word: of a file whose name begins like this one's.
+        if between.is_some_and(|word| word.bytes().all(|byte| byte.is_ascii_alphanumeric())) {
             let _ = fs::remove_file(entry.path());
         }
     }

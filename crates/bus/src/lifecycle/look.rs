@@ -47,7 +47,7 @@ impl Eyes {
     fn degraded(&self) -> Option<String> {
         self.degraded_when.iter().find_map(|ask| {
             catch_unwind(AssertUnwindSafe(ask)).unwrap_or_else(|panic| {
-                Some(format!("asking whether it is degraded panicked: {}", panic_text(&*panic)))
+                Some(format!("asking whether it is degraded panicked: {}", panic_text(panic)))
             })
         })
     }
@@ -76,8 +76,11 @@ fn failing(report: &HealthReport, probe: Probe) -> Option<String> {
 /// A startup check that has not passed in the time there was.
 fn late(report: &HealthReport) -> Option<String> {
     let mut checks = report.checks.iter();
-    let late =
-        |check: &&CheckReport| check.probe == Probe::Startup && check.state == CheckState::Failing;
+    // One that was registered just now has not been asked.
+    let late = |check: &&CheckReport| {
+        let asked = check.last_run.is_some();
+        check.probe == Probe::Startup && check.state != CheckState::Passing && asked
+    };
     let check = checks.find(late).filter(|_| !report.starting)?;
     Some(format!("{} has not started in time", check.name))
 }

@@ -155,6 +155,17 @@ async fn it_initializes_until_all_has_started_or_time_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_fails_from_the_start_is_late_however_often_it_may() {
+    let (bus, health) = bus_and_health();
+    let cache = Thing::default();
+    cache.is_broken(true);
+    health.register(Check::startup("cache", cache.ask()).failures(1_000)).unwrap();
+    let system = System::builder().start(&bus, &health).await.unwrap();
+    sleep(122 * SECOND).await;
+    assert_eq!(path(&system), [Failed]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_fallback_that_stands_in_degrades() {
     let (bus, health) = bus_and_health();
     let broken = Thing::default();
@@ -348,10 +359,13 @@ async fn what_a_killed_process_left_is_removed() {
     let disk = Disk::new();
     let left = disk.folder.path().join(".state.json-x1y2.new");
     let others = disk.folder.path().join(".other.json-x1y2.new");
-    fs::write(&left, "{").unwrap();
-    fs::write(&others, "{").unwrap();
+    let longer = disk.folder.path().join(".state.json-2-x1y2.new");
+    for file in [&left, &others, &longer] {
+        fs::write(file, "{").unwrap();
+    }
     let _system = disk.start().await.unwrap();
-    assert_eq!(disk.names(), [".other.json-x1y2.new", "state.json"]);
+    let names = [".other.json-x1y2.new", ".state.json-2-x1y2.new", "state.json"];
+    assert_eq!(disk.names(), names, "others' are left alone");
 }
 
 #[tokio::test(start_paused = true)]

@@ -87,7 +87,7 @@ impl Handle {
 /// Runs a piece of the program: its panic is an error.
 pub(super) fn caught<T>(f: impl FnOnce() -> T) -> Result<T, Box<HandlerError>> {
     catch_unwind(AssertUnwindSafe(f))
-        .map_err(|panic| Box::new(HandlerError::Panicked(panic_text(&*panic))))
+        .map_err(|panic| Box::new(HandlerError::Panicked(panic_text(panic))))
 }
 
 /// One handler in a table.

@@ -3,7 +3,6 @@
 
 use std::{
     future::{Future, poll_fn},
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     task::Poll,
     time::Duration,
@@ -16,7 +15,11 @@ use super::{
     bulkhead::{BulkheadLayer, Place, Refused},
     timeout::{Timed, within},
 };
-use crate::{clock::BusClock, guard::CallError, handler::panic_text};
+use crate::{
+    clock::BusClock,
+    guard::CallError,
+    handler::{contain, discard},
+};
 
 /// The layers around one try.
 #[derive(Clone, Copy)]
@@ -59,23 +62,30 @@ impl<'a> Try<'a> {
         Fut: Future<Output = Result<T, E>>,
     {
         let Admitted { permit, place: _place } = admitted;
-        let mut operation = pin!(async { operation().await });
+        let mut operation = pin!(Some(async { operation().await }));
         // A panic is a failure of the operation, not the end of its caller.
         let caught = pin!(poll_fn(|cx| {
-            match catch_unwind(AssertUnwindSafe(|| operation.as_mut().poll(cx))) {
+            let Some(operation) = operation.as_mut().as_pin_mut() else { return Poll::Pending };
+            match contain(|| operation.poll(cx)) {
                 Ok(polled) => polled.map_err(CallError::Failed),
-                Err(panic) => Poll::Ready(Err(CallError::Panicked(panic_text(&*panic)))),
+                Err(panic) => Poll::Ready(Err(CallError::Panicked(panic))),
             }
         }));
         let result = match self.limit {
             None => caught.await,
             Some(limit) => match within(limit, caught).await {
                 Timed::InTime(result) => result,
-                Timed::Late(Err(CallError::Failed(_))) => {
+                Timed::Late(Err(CallError::Failed(error))) => {
+                    discard(error);
                     Err(CallError::TimedOut { aborted: false })
                 }
                 Timed::Late(result) => result,
-                Timed::Aborted => Err(CallError::TimedOut { aborted: true }),
+                Timed::Aborted => {
+                    if contain(|| operation.set(None)).is_err() {
+                        tracing::error!("an operation that was cut off panicked when dropped");
+                    }
+                    Err(CallError::TimedOut { aborted: true })
+                }
             },
         };
         breaker::leave(permit, self.breaker, result.is_ok(), self.clock);
@@ -97,8 +107,8 @@ impl<'a> Try<'a> {
             Refused::TimedOut { waited } => CallError::BulkheadTimeout { waited },
         })?;
         let permit = match permit {
-            // The breaker may have opened meanwhile.
-            Some(permit) if !permit.is_probe() && !self.priority.bypasses_breaker() => {
+            // The breaker may have changed meanwhile, and waiting is not slow.
+            Some(permit) if !self.priority.bypasses_breaker() => {
                 drop(permit);
                 self.ask()?
             }

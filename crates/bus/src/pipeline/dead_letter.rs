@@ -12,7 +12,12 @@ use std::{
 use swarmbus_core::{Event, Timestamp};
 
 use super::Call;
-use crate::{clock::BusClock, handler::HandlerError, ledger::Outcome, subscriber::Subscriber};
+use crate::{
+    clock::BusClock,
+    handler::{HandlerError, discard},
+    ledger::Outcome,
+    subscriber::Subscriber,
+};
 
 /// An event that a handler could not handle.
 #[derive(Clone, Debug)]
@@ -128,6 +133,7 @@ pub(crate) fn keep(call: Call<'_>, error: Box<HandlerError>, attempts: u32) -> O
     let subscriber = &call.matched.subscriber;
     tracing::debug!(handler = &*subscriber.name, event = %call.event.ty(), %error, "handler failed");
     if !subscriber.pipeline.dead_letters {
+        discard(error);
         return Outcome::Failed;
     }
     let letters = &call.inner.dead_letters;

@@ -163,15 +163,16 @@ impl Detached {
             receipt.note(outcome);
         }
         subscriber.counts.count(inner.pool.spare(), outcome);
-        if outcome != Outcome::Cancelled {
-            inner.middleware.resolved(&self.event, &subscriber.name, outcome);
-        }
+        inner.middleware.resolved(&self.event, &subscriber.name, outcome);
     }
 }
 
 impl Drop for Detached {
     fn drop(&mut self) {
         if !self.ended {
+            if let Some(receipt) = &self.receipt {
+                receipt.cut_off();
+            }
             self.end(Outcome::Cancelled);
         }
         // Last, as a drain waits for it.

@@ -134,9 +134,10 @@ impl fmt::Debug for Filter {
     }
 }
 
-/// The filter of one handler, if it has one.
+/// The filter of one handler, if it has one. Boxed, as it is large and most
+/// have none.
 #[derive(Debug, Default)]
-pub(crate) struct FilterLayer(pub(crate) Option<Filter>);
+pub(crate) struct FilterLayer(pub(crate) Option<Box<Filter>>);
 
 impl FilterLayer {
     #[inline]

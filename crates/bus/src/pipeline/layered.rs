@@ -5,7 +5,6 @@
 
 use std::{
     future::{Future, ready},
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
@@ -27,7 +26,7 @@ use super::{
 use crate::{
     clock::BusClock,
     guard::CallError,
-    handler::{Handler, HandlerError, HandlerResult, in_handler},
+    handler::{Careful, Handler, HandlerError, HandlerResult, contain, discard, in_handler},
     ledger::Outcome,
 };
 
@@ -70,7 +69,7 @@ pub(crate) enum Rest {
 
 /// How the tries so far ended.
 pub(crate) struct Failure {
-    pub(super) error: Box<HandlerError>,
+    pub(super) error: Careful<Box<HandlerError>>,
     pub(super) tries: u32,
 }
 
@@ -169,17 +168,14 @@ impl<'a> Call<'a> {
             Err(error) => error,
         };
         let failure = match error {
-            Stopped::Failed(error) => Failure { error, tries },
+            Stopped::Failed(error) => Failure { error: Careful(Some(error)), tries },
             // A retry that is refused leaves what it was to mend.
             Stopped::Refused(outcome) => {
                 let end = before.map_or(End::Refused(outcome), End::Failed);
                 return Step::Done(self.give_up(layers, end).await);
             }
             Stopped::Over(outcome) => {
-                return Step::Done(match before {
-                    Some(Failure { error, tries }) => dead_letter::keep(self, error, tries),
-                    None => outcome,
-                });
+                return Step::Done(before.map_or(outcome, |failure| self.failed(failure)));
             }
         };
         match self.again(layers, &failure) {
@@ -199,7 +195,13 @@ impl<'a> Call<'a> {
             clock: &inner.clock,
         };
         self.is_still_due()?;
-        let admitted = around.admit().await?;
+        let admitted = match self.time_left() {
+            None => around.admit().await?,
+            // Who is too late keeps no place from others.
+            Some(left) => tokio::time::timeout(left, around.admit())
+                .await
+                .map_err(|_| Stopped::Over(Outcome::Expired))??,
+        };
         self.is_still_due()?;
         let limited;
         let mut call = self;
@@ -207,10 +209,15 @@ impl<'a> Call<'a> {
             limited = with_limit(self.event, limit).ok_or(Stopped::Over(Outcome::Expired))?;
             call.event = &limited;
         }
+        let started = inner.clock.cycles();
         around.perform(admitted, || call.observe()).await.map_err(|error| {
             if let CallError::TimedOut { aborted } = error {
                 inner.tally.timed_out.fetch_add(1, Relaxed);
                 inner.tally.aborted.fetch_add(u64::from(aborted), Relaxed);
+                if aborted {
+                    // Dropped, it could not say so itself.
+                    call.observed(started, Some(&HandlerError::TimedOut { aborted }));
+                }
             }
             Stopped::from(error)
         })
@@ -228,20 +235,23 @@ impl<'a> Call<'a> {
         Ok(())
     }
 
+    /// Until the event's deadline, if it has one.
+    fn time_left(self) -> Option<Duration> {
+        self.event.deadline().map(|end| end.saturating_since(BusClock::wall()))
+    }
+
     /// Whether to try again, and when.
     pub(super) fn again(self, layers: &Layers, failure: &Failure) -> Option<Duration> {
         let retry = layers.retry.as_ref()?;
-        let worth = match (&*failure.error, &layers.retry_if) {
+        let worth = match (failure.error.0.as_deref()?, &layers.retry_if) {
             // The payload will fit no better the next time.
             (HandlerError::Payload(_), _) => false,
             (_, None) => true,
             // One that panics has not asked for another try.
-            (error, Some(worth)) => {
-                catch_unwind(AssertUnwindSafe(|| worth(error))).unwrap_or(false)
-            }
+            (error, Some(worth)) => contain(|| worth(error)).unwrap_or(false),
         };
-        let left = || self.event.deadline().map(|end| end.saturating_since(BusClock::wall()));
-        let delay = worth.then(|| retry.after(failure.tries, left(), &self.inner.clock))??;
+        let delay =
+            worth.then(|| retry.after(failure.tries, self.time_left(), &self.inner.clock))??;
         self.inner.tally.retries.fetch_add(1, Relaxed);
         Some(delay)
     }
@@ -257,16 +267,21 @@ impl<'a> Call<'a> {
             }
         }
         match end {
-            End::Failed(Failure { error, tries }) => dead_letter::keep(self, error, tries),
+            End::Failed(failure) => self.failed(failure),
             End::Refused(outcome) => outcome,
         }
+    }
+
+    /// The end of a call that nothing helped.
+    pub(super) fn failed(self, Failure { mut error, tries }: Failure) -> Outcome {
+        error.0.take().map_or(Outcome::Failed, |error| dead_letter::keep(self, error, tries))
     }
 
     /// Whether a fallback handled the event, under the handler's time-out.
     async fn stand_in(self, fallback: &Fallback, limit: Option<Duration>) -> bool {
         let bus = self.inner.id;
         match &fallback.handler {
-            Handler::Sync(handler) => in_handler(bus, || handler(self.event)).is_ok(),
+            Handler::Sync(handler) => succeeded(in_handler(bus, || handler(self.event))),
             Handler::Async(handler) => {
                 let slots = &fallback.slots;
                 let call = pin!(slots.call(self.runner, &**handler, self.event.clone(), bus));
@@ -277,10 +292,14 @@ impl<'a> Call<'a> {
                         Timed::Aborted => return false,
                     },
                 };
-                result.is_ok()
+                succeeded(result)
             }
         }
     }
+}
+
+fn succeeded(result: HandlerResult) -> bool {
+    result.map_err(discard).is_ok()
 }
 
 /// Why a try did not succeed.

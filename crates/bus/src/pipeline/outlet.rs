@@ -9,7 +9,10 @@ use std::time::Duration;
 use swarmbus_core::{Event, Timestamp, breaker::Permit};
 
 use super::{breaker, dead_letter, detached::Detached, layered::Failure};
-use crate::{handler::HandlerError, ledger::Outcome};
+use crate::{
+    handler::{Careful, HandlerError},
+    ledger::Outcome,
+};
 
 /// What the layers say after a try that failed.
 pub(crate) enum After {
@@ -61,22 +64,22 @@ impl Detached {
     /// failure all the same.
     pub(crate) fn end_as(mut self, outcome: Outcome, before: Option<Failure>) {
         let outcome = match (outcome, before) {
-            (Outcome::Expired, Some(Failure { error, tries })) => {
-                dead_letter::keep(self.call(), error, tries)
-            }
+            (Outcome::Expired, Some(failure)) => self.call().failed(failure),
             (outcome, _) => outcome,
         };
         self.end(outcome);
     }
 
     /// One try failed: asks for another.
-    pub(crate) fn fail(self, error: Box<HandlerError>, before: Option<&Failure>) -> After {
-        let failure = Failure { error, tries: before.map_or(0, |before| before.tries) + 1 };
+    pub(crate) fn fail(mut self, error: Box<HandlerError>, before: Option<&Failure>) -> After {
+        let tries = before.map_or(0, |before| before.tries) + 1;
+        let failure = Failure { error: Careful(Some(error)), tries };
         let again = self.layers().and_then(|layers| self.call().again(layers, &failure));
         match again {
             Some(delay) => After::Again(delay, self, failure),
             None => {
-                self.give_up(failure.error, failure.tries);
+                let outcome = self.call().failed(failure);
+                self.end(outcome);
                 After::Ended
             }
         }

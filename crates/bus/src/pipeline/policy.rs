@@ -215,7 +215,8 @@ pub enum PolicyError {
         /// Calls that wait.
         queue: usize,
     },
-    /// A rate without calls, time or burst.
+    /// A rate without calls, time or burst, or with a burst that takes
+    /// centuries to save up.
     #[error("a rate needs calls, a time and a burst, not {calls} in {per:?} with {burst} at once")]
     Rate {
         /// Calls in each period.
@@ -288,6 +289,12 @@ mod tests {
         assert!(bulkhead(Bulkhead::new().queue(usize::MAX)));
         let rate = Policy::new().rate_limit(RateLimit::per_second(0));
         assert!(matches!(refused(rate), PolicyError::Rate { .. }));
+        // Longer than a clock can tell.
+        for limit in
+            [RateLimit::new(1, Duration::MAX), RateLimit::new(1, timeout::LONGEST).burst(u32::MAX)]
+        {
+            assert!(matches!(refused(Policy::new().rate_limit(limit)), PolicyError::Rate { .. }));
+        }
         let sampling = Policy::new().sample(Sampling::above(RateLimit::per_second(1), 0));
         assert!(matches!(refused(sampling), PolicyError::Sampling { .. }));
     }
@@ -298,5 +305,9 @@ mod tests {
         assert_eq!(Policy::standard().check(), Ok(()));
         let none_wait = Bulkhead::new().queue(0).wait(Duration::ZERO);
         assert_eq!(Policy::new().bulkhead(none_wait).check(), Ok(()));
+        // The longest rate that is taken can be asked, too.
+        let limit = RateLimit::new(1, timeout::LONGEST).burst(290);
+        let limiter = crate::pipeline::rate_limit::Limiter::new(limit).unwrap();
+        assert!((0..290).all(|_| limiter.check().is_ok()) && limiter.check().is_err());
     }
 }

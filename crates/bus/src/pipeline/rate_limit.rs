@@ -56,6 +56,7 @@ impl RateLimit {
     }
 
     /// How many may come at once after a pause. Default: those of one period.
+    /// It must be possible to save them up in 292 years.
     #[must_use]
     pub const fn burst(mut self, calls: u32) -> Self {
         self.burst = calls;
@@ -63,13 +64,20 @@ impl RateLimit {
     }
 
     pub(crate) fn quota(&self) -> Result<Quota, PolicyError> {
-        let step = self.per.checked_div(self.calls).and_then(Quota::with_period);
-        match (step, NonZeroU32::new(self.burst)) {
+        let step = self.per.checked_div(self.calls);
+        let longest = step.and_then(|step| step.checked_mul(self.burst));
+        let burst =
+            NonZeroU32::new(self.burst).filter(|_| longest.is_some_and(|all| all <= LONGEST));
+        match (step.and_then(Quota::with_period), burst) {
             (Some(quota), Some(burst)) => Ok(quota.allow_burst(burst)),
             _ => Err(PolicyError::Rate { calls: self.calls, per: self.per, burst: self.burst }),
         }
     }
 }
+
+/// How long the tokens of a whole burst may take to come back. Twice that is
+/// more than the limiter can tell.
+const LONGEST: Duration = Duration::from_nanos(u64::MAX / 2);
 
 /// Under an event storm, only a sample is handled: while events come faster
 /// than a rate, one in so many of those above it.

@@ -64,9 +64,8 @@ pub(crate) async fn within<F: Future>(
     if let Some(value) = in_time.await {
         return Timed::InTime(value);
     }
-    if let Some(token) = &frame.token {
-        token.cancel();
-    }
+    // Made if need be: somebody may ask only now.
+    frame.token.get_or_insert_default().cancel();
     timer.set(dropped_at.map(|at| unconstrained(sleep_until(at))));
     let late = poll_fn(|cx| match frame.during(|| future.as_mut().poll(cx)) {
         Poll::Ready(value) => Poll::Ready(Some(value)),

@@ -116,6 +116,13 @@ pub enum RuleFault {
     },
 }
 
+impl RuleProblem {
+    /// Of the whole file.
+    pub(super) fn too_long() -> Self {
+        Self { line: 1, column: 1, field: String::new(), fault: RuleFault::TooLong }
+    }
+}
+
 impl fmt::Display for RuleProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}: ", self.line, self.column)?;

@@ -364,6 +364,9 @@ impl<'t> Reader<'t> {
                     "." => at.field.clone(),
                     path => format!("{}{dot}{path}", at.field),
                 };
+                if self.problems.len() >= MAX_PROBLEMS {
+                    return None;
+                }
                 let text = error.to_string();
                 let place = format!(" at line {} column {}", error.line(), error.column());
                 let text = text.strip_suffix(&place).unwrap_or(&text).to_owned();
@@ -372,10 +375,8 @@ impl<'t> Reader<'t> {
                     0 | 1 => (line, column + error.column().saturating_sub(1)),
                     further => (line + further - 1, error.column().max(1)),
                 };
-                if self.problems.len() < MAX_PROBLEMS {
-                    let fault = RuleFault::Json(text);
-                    self.problems.push(RuleProblem { line, column, field, fault });
-                }
+                let fault = RuleFault::Json(text);
+                self.problems.push(RuleProblem { line, column, field, fault });
                 None
             }
         }

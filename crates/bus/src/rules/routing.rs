@@ -92,10 +92,19 @@ impl Current {
 
 async fn route(bus: Weak<Inner>, rules: Rules, event: Event) -> Result<(), BatchError> {
     let mut copies = rules.copies(&event);
-    match bus.upgrade() {
-        Some(inner) if !copies.is_empty() => inner.publish_batch(&mut copies).await,
-        _ => Ok(()),
+    let Some(inner) = bus.upgrade().filter(|_| !copies.is_empty()) else { return Ok(()) };
+    if inner.middleware.events.is_empty() {
+        return inner.publish_batch(&mut copies).await;
     }
+    // Middleware may refuse one, and means that one only.
+    let (mut accepted, mut first) = (0, None);
+    for copy in copies {
+        match inner.publish(&mut Some(copy)).await {
+            Ok(()) => accepted += 1,
+            Err(error) => first = first.or(Some(error.cause)),
+        }
+    }
+    first.map_or(Ok(()), |cause| Err(BatchError { accepted, cause }))
 }
 
 impl Drop for Routing {

@@ -258,6 +258,12 @@ fn nothing_is_unlimited() {
     // As many faults as fit in a file are found in no time.
     let text = format!("{{\"rules\": [{}1]}}", "1,".repeat(MAX_RULES - 1));
     assert_eq!(faults(&text).len(), MAX_PROBLEMS);
+    let payload = (0..60_000).map(|n| format!("\"/{n}\":1e999")).collect::<Vec<_>>().join(",");
+    let rule =
+        format!("{{\"type\": \"a\", \"to\": [\"x\"], \"when\": {{\"payload\": {{{payload}}}}}}}");
+    let text = format!("{{\"rules\": [{rule}]}}");
+    assert!(text.len() < MAX_FILE_LEN);
+    assert_eq!(faults(&text).len(), MAX_PROBLEMS);
 }
 
 #[test]
@@ -270,6 +276,10 @@ fn a_file_is_named_in_what_is_wrong_with_it() {
     let error = Rules::load(&path).unwrap_err().to_string();
     assert!(error.ends_with("between dots"), "{error}");
     assert!(error.contains("rules.json:1:33: rules[0].to[0]: "), "{error}");
+    // Reading stops in the middle of a letter.
+    std::fs::write(&path, "é".repeat(MAX_FILE_LEN)).unwrap();
+    let error = Rules::load(&path).unwrap_err().to_string();
+    assert!(error.ends_with("rules.json:1:1: the file is longer than 1048576 bytes"), "{error}");
     std::fs::write(&path, b"\xff").unwrap();
     assert!(Rules::load(&path).is_err());
     assert!(Rules::load(dir.path()).unwrap_err().to_string().contains("not a regular file"));

@@ -49,6 +49,7 @@ const RESTARTS: Backoff = Backoff::exponential(Duration::from_secs(1)).max_tries
 /// | its content becomes other valid rules | are replaced, as by [`Routing::replace`] |
 /// | its content becomes invalid | stay; [`state`](Self::state) says what is wrong |
 /// | it is removed, or cannot be read | stay, likewise |
+/// | the bus has no room for its rules | stay, likewise; tried again every 30 s |
 /// | it is touched, or written again with the same content | stay |
 ///
 /// It is read when nothing has happened to it for 50 ms, and after 1 s of
@@ -101,6 +102,12 @@ pub enum WatchRulesError {
     /// The bus does not take the rules.
     #[error(transparent)]
     Subscribe(#[from] SubscribeError),
+}
+
+impl WatchRulesError {
+    fn is_no_room(&self) -> bool {
+        matches!(self, Self::Subscribe(SubscribeError::TooMany { .. }))
+    }
 }
 
 impl RulesWatch {
@@ -170,6 +177,8 @@ impl std::fmt::Debug for RulesWatch {
 enum Seen {
     Text(String),
     Nothing(std::io::ErrorKind),
+    /// Rules that the bus had no room for: they are tried again at each look.
+    NoRoom,
 }
 
 impl Seen {
@@ -319,11 +328,20 @@ impl Follower {
                     state.last_error = None;
                 });
             }
-            Err(error) => {
-                tracing::warn!(%error, "the rules stay as they are");
-                self.tell.send_modify(|state| state.last_error = Some(Arc::new(error)));
+            Err(error) if error.is_no_room() => {
+                self.seen = Seen::NoRoom;
+                let known = self.tell.borrow().last_error.clone();
+                if !known.is_some_and(|known| known.is_no_room()) {
+                    self.stay(error);
+                }
             }
+            Err(error) => self.stay(error),
         }
         Some(())
+    }
+
+    fn stay(&self, error: WatchRulesError) {
+        tracing::warn!(%error, "the rules stay as they are");
+        self.tell.send_modify(|state| state.last_error = Some(Arc::new(error)));
     }
 }

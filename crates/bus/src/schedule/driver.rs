@@ -128,17 +128,12 @@ impl Driver {
 
     /// Withdraws firings whose schedule was cancelled or replaced.
     fn forget_unwanted(&mut self) {
-        if self.handles.is_empty() {
-            return;
-        }
         let mut state = self.scheduler.state();
-        self.handles.retain(|key, handle| {
-            let wanted = state.table.is_wanted(key);
-            if !wanted {
+        for key in state.table.take_unwanted() {
+            if let Some(handle) = self.handles.remove(&key) {
                 handle.abort();
             }
-            wanted
-        });
+        }
         state.stats.waiting = self.handles.len();
     }
 
@@ -208,6 +203,7 @@ impl Driver {
     /// Makes the schedules that the store has now, and tells who asked.
     fn settle_write(&self, asked: Asked, written: &Written) {
         let mut state = self.scheduler.state();
+        state.adding -= asked.new.len();
         for adding in asked.new {
             let id = adding.schedule.id.clone();
             let was_there = state.table.contains(&id);

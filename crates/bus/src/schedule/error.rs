@@ -71,6 +71,10 @@ pub enum CancelError {
     /// have it removed; after a crash before that it would be back.
     #[error("the schedule is cancelled, but its store failed: {0}")]
     Store(#[source] Arc<ScheduleStoreError>),
+    /// [`Schedules::restore`](super::Schedules::restore) comes first: it would
+    /// bring back what the store has.
+    #[error("the bus has a store of schedules, which is to be restored first")]
+    NotRestored,
     /// The bus is shutting down. Whether the schedule was still removed from
     /// the store is not known.
     #[error("the bus is closed")]

@@ -46,6 +46,9 @@ pub(super) struct State {
     pub(super) table: Timetable,
     pub(super) asked: Asked,
     pub(super) stats: ScheduleStats,
+    /// How many are asked for and not made yet: those that are being written
+    /// too.
+    pub(super) adding: usize,
     ready: bool,
 }
 
@@ -130,13 +133,13 @@ impl Scheduler {
                 return Err(ScheduleError::NotRestored);
             }
             // Those of names that are there wait for the store, too.
-            let waiting = state.asked.new.len();
             let places = if state.table.contains(&id) { 0 } else { state.table.len() };
-            if places + waiting >= self.limit {
+            if places + state.adding >= self.limit {
                 return Err(ScheduleError::TooMany { limit: self.limit });
             }
             let schedule = Planned { id: id.clone(), plan, missed, event, due };
             state.asked.new.push(Adding { schedule, done });
+            state.adding += 1;
         }
         self.wake.notify_one();
         match written.await {
@@ -152,6 +155,9 @@ impl Scheduler {
             let mut state = self.state();
             if self.closed.is_cancelled() {
                 return Err(CancelError::Closed);
+            }
+            if !state.ready {
+                return Err(CancelError::NotRestored);
             }
             if !state.table.remove(id) {
                 return Ok(false);

@@ -10,6 +10,8 @@ use tokio::time::{Instant, advance, timeout};
 use super::*;
 use crate::{Bus, BusBuilder, EventMiddleware, PublishCause, Subscription};
 
+mod restarts;
+
 /// A wall clock that passes with tokio's and can be set.
 #[derive(Clone)]
 struct Wall {
@@ -416,6 +418,9 @@ async fn a_store_that_fails_refuses_new_schedules_and_recovers() {
     let early = bus(wall.config().store(store.clone()));
     let refused = early.schedule(tick()).after(seconds(1)).await;
     assert!(matches!(refused, Err(ScheduleError::NotRestored)));
+    // It may be in the store: nobody knows yet.
+    let unknown = early.schedules().cancel(&ScheduleId::new("x").unwrap()).await;
+    assert!(matches!(unknown, Err(CancelError::NotRestored)));
     let (bus, _) = restored(&wall, &store, &seen).await;
     let id = bus.schedule(tick()).named("x").every(seconds(1)).await.unwrap();
     store.breaks_now();
@@ -466,7 +471,7 @@ async fn a_store_that_hangs_holds_up_neither_handlers_nor_memory() {
     let wall = Wall::new();
     let bus = bus(wall.config().store(Hangs).capacity(2));
     bus.schedules().restore().await.unwrap();
-    for _ in 0..3 {
+    for _ in 0..2 {
         let making = bus.schedule(tick()).named("x").every(seconds(1));
         assert!(timeout(seconds(1), making).await.is_err());
     }
@@ -474,6 +479,38 @@ async fn a_store_that_hangs_holds_up_neither_handlers_nor_memory() {
     assert!(matches!(refused, Err(ScheduleError::TooMany { limit: 2 })));
     bus.publish(tick()).await.unwrap();
     assert!(bus.shutdown(seconds(5)).await.is_clean());
+}
+
+/// Takes a second for each write.
+struct Slow(MemorySchedules);
+
+#[async_trait]
+impl ScheduleStore for Slow {
+    async fn load(&self) -> Result<LoadedSchedules, ScheduleStoreError> {
+        self.0.load().await
+    }
+
+    async fn write(&self, changes: &[ScheduleChange]) -> Result<(), ScheduleStoreError> {
+        pass(seconds(1)).await;
+        self.0.write(changes).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_that_are_being_written_count_too() {
+    let (wall, store) = (Wall::new(), MemorySchedules::default());
+    let bus = Arc::new(bus(wall.config().store(Slow(store.clone())).capacity(2)));
+    bus.schedules().restore().await.unwrap();
+    let mut making = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let bus = Arc::clone(&bus);
+        making.spawn(async move { bus.schedule(tick()).every(seconds(60)).await });
+        pass(Duration::from_millis(100)).await;
+    }
+    let made = making.join_all().await;
+    assert_eq!(made.iter().filter(|made| made.is_ok()).count(), 2, "{made:?}");
+    assert_eq!(store.load().await.unwrap().schedules.len(), 2, "or they could not be restored");
+    assert_eq!(bus.schedules().stats().schedules, 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -502,4 +539,38 @@ async fn thousands_at_one_moment_all_fire() {
     }
     pass(seconds(70)).await;
     assert_eq!((seen.len(), bus.schedules().list().len()), (3_000, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn thousands_that_wait_for_room_all_fire() {
+    const COUNT: usize = 3_000;
+    let (wall, seen) = (Wall::new(), Seen::default());
+    let bus = Bus::builder().workers(1).capacity(1).schedules(wall.config()).build().unwrap();
+    let (open, opened) = tokio::sync::watch::channel(false);
+    bus.subscribe("block")
+        .handle_async(move |_: Event| {
+            let mut opened = opened.clone();
+            async move { opened.wait_for(|open| *open).await.map(drop) }
+        })
+        .unwrap()
+        .detach();
+    let _all = seen.on(&bus);
+    for _ in 0..2 {
+        bus.publish(Event::of("block", ())).await.unwrap();
+        pass(seconds(1)).await;
+    }
+    let mut ids = Vec::new();
+    for _ in 0..COUNT {
+        ids.push(bus.schedule(tick()).after(seconds(60)).await.unwrap());
+    }
+    pass(seconds(70)).await;
+    assert_eq!(bus.schedules().stats().waiting, COUNT);
+    for id in &ids[..100] {
+        assert!(bus.schedules().cancel(id).await.unwrap());
+    }
+    open.send(true).unwrap();
+    pass(seconds(100)).await;
+    let stats = bus.schedules().stats();
+    assert_eq!((stats.schedules, stats.waiting, stats.fired), (0, 0, COUNT as u64 - 100));
+    assert_eq!(seen.len(), COUNT - 100 + 2);
 }

@@ -100,6 +100,8 @@ pub(super) struct Timetable {
     steady: Queue,
     /// What the store does not know yet.
     changed: HashSet<ScheduleId, RandomState>,
+    /// Firings whose schedule is gone, until somebody takes them back.
+    unwanted: Vec<FiringKey>,
     last_serial: u64,
     latest_wall: Option<Timestamp>,
 }
@@ -250,7 +252,13 @@ impl Timetable {
 
     fn take_out(&mut self, id: &ScheduleId) -> bool {
         let Some(entry) = self.entries.remove(id) else { return false };
-        self.queue(Clock::of(&entry.plan)).remove(&(entry.state.due(), entry.serial));
+        let serial = entry.serial;
+        match entry.state {
+            State::Waiting { due } => {
+                self.queue(Clock::of(&entry.plan)).remove(&(due, serial));
+            }
+            State::Firing { .. } => self.unwanted.push(FiringKey { id: id.clone(), serial }),
+        }
         true
     }
 
@@ -320,9 +328,9 @@ impl Timetable {
         }
     }
 
-    /// Whether somebody still wants this firing.
-    pub(super) fn is_wanted(&self, key: &FiringKey) -> bool {
-        self.entries.get(&key.id).is_some_and(|entry| entry.serial == key.serial)
+    /// Firings whose schedule was taken out or replaced since the last call.
+    pub(super) fn take_unwanted(&mut self) -> Vec<FiringKey> {
+        std::mem::take(&mut self.unwanted)
     }
 
     /// Lets a schedule wait for its next time, or ends it.

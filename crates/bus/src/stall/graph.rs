@@ -218,6 +218,11 @@ impl Graph {
 }
 
 impl Node {
+    /// The turn that it waits for.
+    pub(super) fn waits_for(&self) -> Option<usize> {
+        self.waits_for
+    }
+
     /// The runners of the handlers between its caller and this.
     pub(super) fn cells(&self) -> &[usize] {
         &self.cells

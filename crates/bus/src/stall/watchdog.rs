@@ -54,6 +54,10 @@ impl Watchdog {
 
 /// What was seen the last time.
 struct Sight {
+    /// When that was.
+    last: Instant,
+    /// Since when the process has run: what came before is not counted.
+    awake: Instant,
     /// A place for each runner that has a cell of its own.
     runners: Vec<Seen>,
     /// The commands that were told of.
@@ -86,12 +90,26 @@ impl Sight {
     fn new(books: &Books) -> Self {
         let nothing = || Seen { call: (0, 0), since: Instant::now(), told: None };
         // The last cell is shared: what stands there is nobody's in particular.
-        Self { runners: (1..books.runners()).map(|_| nothing()).collect(), told: HashMap::new() }
+        let runners = (1..books.runners()).map(|_| nothing()).collect();
+        let now = Instant::now();
+        Self { last: now, awake: now, runners, told: HashMap::new() }
+    }
+
+    /// Notices that nobody has looked for so long that the process, or the
+    /// machine, must have been stopped: then no call could go on.
+    fn wake(&mut self, now: Instant, limit: Duration) {
+        let asleep = now.saturating_duration_since(self.last);
+        self.last = now;
+        if asleep > (limit / 2).max(2 * LONGEST_PERIOD) {
+            self.awake = now;
+            self.runners.iter_mut().for_each(|seen| seen.since = now);
+        }
     }
 
     /// Allocates nothing as long as all is well.
     fn look(&mut self, inner: &Inner, now: Instant) {
         let stalls = &inner.stalls;
+        self.wake(now, stalls.limit);
         let mut late = false;
         for (cell, seen) in self.runners.iter_mut().enumerate() {
             let call = inner.books.at_work(cell);
@@ -103,7 +121,7 @@ impl Sight {
             }
             late |= call.0 != 0 && now.saturating_duration_since(seen.since) >= stalls.limit;
         }
-        let then = now.checked_sub(stalls.limit);
+        let then = now.checked_sub(stalls.limit).filter(|then| *then >= self.awake);
         let drafts = {
             let graph = stalls.graph.lock();
             self.told.retain(|id, stall| {
@@ -136,8 +154,8 @@ impl Sight {
         *stalls.now.lock() = all;
     }
 
-    /// The innermost of the calls that take too long: those around them only
-    /// wait.
+    /// The innermost of the calls that take too long, the oldest commands first:
+    /// those around them only wait.
     fn drafts(
         &self,
         graph: &Graph,
@@ -153,8 +171,9 @@ impl Sight {
                 seen.call.0 != 0 && lasted(seen.since) >= inner.stalls.limit
             })
             .collect();
-        let commands: Vec<_> =
-            then.into_iter().flat_map(|then| graph.older_than(then)).take(MAX_STALLS).collect();
+        let mut commands: Vec<_> =
+            then.into_iter().flat_map(|then| graph.older_than(then)).collect();
+        commands.sort_unstable_by_key(|(id, _)| *id);
 
         let mut waiting = HashSet::new();
         for cell in &handlers {
@@ -178,20 +197,20 @@ impl Sight {
             let lasted = lasted(self.runners[cell].since);
             drafts.push(Draft { call: Call::Handler(cell), chain, at, lasted });
         }
-        for (id, node) in commands {
-            if !waiting.contains(&Call::Command(id)) {
-                let mut chain = graph.chain(id);
-                let at = chain.len() - 1;
-                chain.extend(graph.chain_below(id));
-                drafts.push(Draft {
-                    call: Call::Command(id),
-                    chain,
-                    at,
-                    lasted: lasted(node.since),
-                });
-            }
-        }
         drafts.truncate(MAX_STALLS);
+        let mut awaited = HashSet::new();
+        let alone = commands.into_iter().filter(|(id, node)| {
+            // Of those that wait for one turn, the first speaks for all.
+            let first = node.waits_for().is_none_or(|turn| awaited.insert(turn));
+            first && !waiting.contains(&Call::Command(*id))
+        });
+        for (id, node) in alone.take(MAX_STALLS - drafts.len()) {
+            let mut chain = graph.chain(id);
+            let at = chain.len() - 1;
+            chain.extend(graph.chain_below(id));
+            let lasted = lasted(node.since);
+            drafts.push(Draft { call: Call::Command(id), chain, at, lasted });
+        }
         drafts
     }
 }
@@ -199,4 +218,68 @@ impl Sight {
 fn ended(stall: &Stall, since: Instant, now: Instant) {
     let lasted = now.saturating_duration_since(since);
     tracing::info!(name = stall.name(), ?lasted, "a stalled call has ended");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use swarmbus_core::EventType;
+
+    use super::*;
+    use crate::{Bus, ledger::CellIndex, stall::Turn};
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn time_in_which_the_process_did_not_run_does_not_count() {
+        // So long that the bus's own watchdog has nothing to say.
+        let bus = Bus::builder().stall_limit(60 * MINUTE).build().unwrap();
+        let inner = bus.inner();
+        let command = EventType::new("charge").unwrap();
+        let _command = inner.stalls.command(&command, &inner.books);
+        inner.books.matched(CellIndex { index: 0, shared: false }, 7);
+        let mut sight = Sight::new(&inner.books);
+        let mut now = Instant::now();
+        let mut look = |after: Duration| {
+            now += after;
+            sight.look(inner, now);
+            bus.stalls().now.len()
+        };
+        for _ in 0..10 {
+            assert_eq!(look(MINUTE), 0);
+        }
+        assert_eq!(look(120 * MINUTE), 0, "it was stopped");
+        for _ in 0..59 {
+            assert_eq!(look(MINUTE), 0);
+        }
+        assert_eq!(look(MINUTE), 2, "both take an hour of a process that runs");
+        assert_eq!(bus.stalls().total, 2);
+    }
+
+    #[tokio::test]
+    async fn a_crowd_that_waits_for_one_turn_does_not_hide_who_has_it() {
+        let bus = Bus::builder().stall_limit(60 * MINUTE).build().unwrap();
+        let inner = bus.inner();
+        let (stalls, books) = (&inner.stalls, &inner.books);
+        let mut sight = Sight::new(books);
+        let turn = Turn::new();
+        let holder = stalls.command(&EventType::from_static("holder"), books);
+        let _taken = holder.turn(&turn).await.unwrap();
+        let waiting = EventType::from_static("waiting");
+        let crowd: Vec<_> = (0..1_000).map(|_| stalls.command(&waiting, books)).collect();
+        let mut turns: Vec<_> = crowd.iter().map(|waits| Box::pin(waits.turn(&turn))).collect();
+        let mut context = Context::from_waker(Waker::noop());
+        for turn in &mut turns {
+            assert!(turn.as_mut().poll(&mut context).is_pending());
+        }
+        let now = Instant::now();
+        for minute in 0..=61 {
+            sight.look(inner, now + minute * MINUTE);
+        }
+        let stalls = bus.stalls();
+        let names: Vec<_> = stalls.now.iter().map(super::super::Stall::name).collect();
+        assert_eq!(names, ["command holder", "command waiting"]);
+        assert_eq!(stalls.total, 2);
+    }
 }

@@ -263,7 +263,7 @@ impl Shared {
         let mut call = pin!(call);
         let caught = poll_fn(|cx| {
             catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(cx))).unwrap_or_else(|panic| {
-                let text = format!("it panicked: {}", panic_text(&*panic));
+                let text = format!("it panicked: {}", panic_text(panic));
                 Poll::Ready(Err(StateError::unavailable(text)))
             })
         });

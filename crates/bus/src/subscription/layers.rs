@@ -146,7 +146,7 @@ impl Subscribe<'_> {
     ///
     /// The handler then runs in tasks of its own, so that a slow one does not
     /// hold up the workers, and events are not handled in order. Those beyond
-    /// its queue are rejected. With [`in_order`](Self::in_order) they wait in
+    /// its queue are rejected, and nobody waits in it beyond its deadline. With [`in_order`](Self::in_order) they wait in
     /// the bus's queue instead, and hold back their publishers.
     pub fn bulkhead(mut self, bulkhead: Bulkhead) -> Self {
         self.layers.policy = self.layers.policy.bulkhead(bulkhead);

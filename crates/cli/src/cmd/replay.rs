@@ -7,7 +7,7 @@ mod what_if;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use swarmbus::{Timestamp, core::router::Pattern};
 use swarmbus_store::{Replay, what_if::Settings};
 
@@ -18,7 +18,7 @@ use super::{
 
 /// Print events of an event log again, or try other settings on them.
 ///
-/// Events come as JSON Lines on standard output, each a CloudEvents event as
+/// Events come as JSON Lines on standard output, each a `CloudEvents` event as
 /// it was accepted, in the order of their times. Feed them to a program, or to
 /// `swarmbus load-test --events -`. A program that replays into its own bus
 /// uses the library: see `swarmbus_store::Replay`.
@@ -78,6 +78,11 @@ fn speed(text: &str) -> Result<f64, String> {
 /// Replays, counts or compares.
 pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     let path = args.store.path()?.to_owned();
+    if let (Some(from), Some(to)) = (args.from, args.to)
+        && from >= to
+    {
+        bail!("--from must be before --to: {from} is not before {to}");
+    }
     if let Some(changed) = &args.what_if {
         what_if::run(&path, &args, changed)?;
         return Ok(ExitCode::SUCCESS);

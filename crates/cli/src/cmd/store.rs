@@ -1,6 +1,9 @@
 //! What commands that read an event log share.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Result, bail};
 use serde_json::value::RawValue;
@@ -20,13 +23,21 @@ pub(crate) struct StoreArg {
 impl StoreArg {
     /// The file, which is there.
     pub(crate) fn path(&self) -> Result<&Path> {
-        // SQLite's own words for this are "unable to open database file".
-        match self.store.try_exists() {
-            Ok(false) => bail!(
-                "there is no file {}: --store names the event log of a program that uses swarmbus",
-                self.store.display()
+        // SQLite's own words are "unable to open database file" and "disk I/O
+        // error", and a pipe it waits for.
+        let name = self.store.display();
+        match self.store.metadata() {
+            Err(error) if error.kind() == ErrorKind::NotFound => bail!(
+                "there is no file {name}: --store names the event log of a program that uses \
+                 swarmbus"
             ),
-            Ok(true) | Err(_) => Ok(&self.store),
+            Ok(what) if what.is_dir() => {
+                bail!("{name} is a folder: --store names the file in it that is the event log")
+            }
+            Ok(what) if !what.is_file() => {
+                bail!("{name} is no file: --store names the event log of a program")
+            }
+            Ok(_) | Err(_) => Ok(&self.store),
         }
     }
 }

@@ -18,6 +18,12 @@ pub(crate) fn time(text: &str) -> Result<Timestamp, String> {
         return Timestamp::from_micros(at).ok_or_else(|| "that is too long ago".to_owned());
     }
     text.parse().map_err(|error| {
+        // Most who are wrong leave the zone out.
+        for utc in [format!("{text}Z"), format!("{text}T00:00:00Z")] {
+            if utc.parse::<Timestamp>().is_ok() {
+                return format!("a time has a zone: {utc} is UTC");
+            }
+        }
         format!("{error}; or it is a time before now, such as -30m, -1h or -2d12h, or `now`")
     })
 }

@@ -40,7 +40,9 @@ async fn letters_are_listed_and_shown() {
     assert!(!table.contains('\u{1b}'), "other people's text does not colour the terminal");
     let narrow =
         swarmbus(&dir, "dlq list --store events.db").env("COLUMNS", "40").output().unwrap();
-    assert!(narrow.status.success());
+    let narrow = text(&narrow.stdout);
+    assert!(narrow.contains("order.a for payment"), "{narrow}");
+    assert!(narrow.lines().all(|line| line.chars().count() <= 40), "{narrow}");
     let shown = prints(&dir, "dlq show 2 --store events.db");
     for word in ["payment", "order.b", "not asked for", "\"data\":\"text\""] {
         assert!(shown.contains(word), "{word}\n{shown}");

@@ -38,17 +38,12 @@ impl<'a> Permit<'a> {
 
     /// The call succeeded. `now` is read only if the time matters. Returns the
     /// change this made, if any.
-    #[inline]
+    #[inline(always)]
     pub fn success(self, now: impl Clock) -> Option<Transition> {
         let (breaker, ticket) = self.into_parts();
         let word = breaker.gate.0.word();
-        if word.absorbs_success() || word.generation() != ticket.word.generation() {
-            return None;
-        }
-        if word.counts_lock_free() {
-            return breaker.count_success(word, ticket, now);
-        }
-        breaker.resolve(ticket, false, now.now())
+        // Inlined to here, as nearly all successes end here.
+        if word.absorbs_success() { None } else { breaker.succeeded(word, ticket, now) }
     }
 
     /// The call failed. Returns the change this made, if any.
@@ -93,6 +88,18 @@ impl Drop for Permit<'_> {
 }
 
 impl Breaker {
+    /// A success that may have something to change.
+    #[inline(never)]
+    fn succeeded(&self, word: Word, ticket: Ticket, now: impl Clock) -> Option<Transition> {
+        if word.generation() != ticket.word.generation() {
+            return None;
+        }
+        if word.counts_lock_free() {
+            return self.count_success(word, ticket, now);
+        }
+        self.resolve(ticket, false, now.now())
+    }
+
     /// A success that changes nothing but counts, unless it was slow.
     fn count_success(&self, word: Word, ticket: Ticket, now: impl Clock) -> Option<Transition> {
         let (mut epoch, mut read) = (0, None);

@@ -194,6 +194,123 @@ async fn what_is_withdrawn_was_never_there() {
     assert_eq!(all(&log)[0].retry_count, 1);
 }
 
+/// A log is closed with rows that end before what it has settled: the newest
+/// were withdrawn, or went with their time.
+#[tokio::test]
+async fn what_is_accepted_after_the_newest_rows_went_is_offered_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(&dir, options());
+    log.append(&events(0..3)).await.unwrap();
+    log.settle(&event(0), Settlement::Delivered);
+    log.settle(&event(1), Settlement::Delivered);
+    log.settle(&event(2), Settlement::Withdrawn);
+    log.close().await.unwrap();
+
+    let log = open(&dir, options());
+    log.append(&events(3..4)).await.unwrap();
+    log.close().await.unwrap();
+
+    let log = open(&dir, options());
+    let bus = swarmbus::Bus::builder().journal(log.clone()).build().unwrap();
+    assert_eq!(log.recover(&bus).await.unwrap().offered, 1);
+}
+
+/// Keeps the writer busy until the other end is dropped or rings.
+async fn hold(log: &EventLog) -> std::sync::mpsc::Sender<()> {
+    let (started, starts) = std::sync::mpsc::channel();
+    let (release, held) = std::sync::mpsc::channel();
+    let other = log.clone();
+    tokio::spawn(async move {
+        let wait = move |_: &Connection| {
+            let _ = started.send(());
+            let _ = held.recv();
+            Ok(())
+        };
+        other.write(wait).await
+    });
+    tokio::task::yield_now().await;
+    starts.recv().unwrap();
+    release
+}
+
+#[tokio::test]
+async fn an_event_that_two_offer_again_at_once_keeps_its_one_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(&dir, options());
+    log.append(&events(0..2)).await.unwrap();
+    log.close().await.unwrap();
+
+    let log = open(&dir, options());
+    let held = hold(&log).await;
+    let batch = events(0..1);
+    let (a, b, ()) = tokio::join!(log.append(&batch), log.append(&batch), async { drop(held) });
+    assert_eq!((a, b), (Ok(()), Ok(())));
+    assert_eq!(statuses(&log).await, [Status::Pending; 2]);
+    assert_eq!(all(&log)[0].retry_count, 2);
+    log.settle(&event(0), Settlement::Delivered);
+    assert_eq!(statuses(&log).await, [Status::Delivered, Status::Pending]);
+}
+
+#[tokio::test]
+async fn an_event_whose_first_row_was_not_written_is_pending_once_its_second_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(&dir, options());
+    let held = hold(&log).await;
+    let batch = events(0..1);
+    let (started, starts) = std::sync::mpsc::channel();
+    let (release, wait) = std::sync::mpsc::channel::<()>();
+    // Fails, and the event beside it with it.
+    let fails = log.write::<(), _>(move |conn| {
+        let _ = started.send(());
+        let _ = wait.recv();
+        conn.execute_batch("ROLLBACK")?;
+        Err(rusqlite::Error::InvalidQuery)
+    });
+    let again = async {
+        drop(held);
+        starts.recv().unwrap();
+        tokio::join!(log.append(&batch), log.append(&batch), async { drop(release) })
+    };
+    let (first, failed, (second, third, ())) = tokio::join!(log.append(&batch), fails, again);
+    assert!(first.is_err() && failed.is_err());
+    assert_eq!((second, third), (Ok(()), Ok(())));
+    log.close().await.unwrap();
+
+    let log = open(&dir, options());
+    let bus = swarmbus::Bus::builder().journal(log.clone()).build().unwrap();
+    assert_eq!(log.recover(&bus).await.unwrap().offered, 1, "it was accepted");
+}
+
+#[tokio::test]
+async fn what_was_committed_is_synced_even_if_the_writer_panics() {
+    let dir = tempfile::tempdir().unwrap();
+    let rarely = Durability::GroupCommit { at_most: Duration::from_secs(60) };
+    let log = open(&dir, options().durability(rarely));
+    log.append(&events(0..1)).await.unwrap();
+    assert_eq!(log.stats().syncs, 0);
+    assert_eq!(log.write::<(), _>(|_| panic!("a bug")).await, Err(WriteError::Panicked));
+    assert_eq!(log.close().await, Err(WriteError::Panicked));
+    assert_eq!(log.stats().syncs, 1);
+}
+
+/// Numbers that no log has, in a file that is one.
+#[tokio::test]
+async fn a_log_without_numbers_left_is_not_opened() {
+    for sql in [
+        "UPDATE log_state SET settled_below = 9223372036854775807",
+        "UPDATE events SET seq = 9223372036854775807",
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let log = open(&dir, options());
+        log.append(&events(0..1)).await.unwrap();
+        log.close().await.unwrap();
+        Connection::open(dir.path().join("events.db")).unwrap().execute_batch(sql).unwrap();
+        let error = EventLog::open(dir.path().join("events.db")).unwrap_err();
+        let OpenError::Fault(fault) = &error else { panic!("{error}") };
+        assert_eq!(fault.kind(), FaultKind::Corrupt, "{sql}");
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Append(u64),

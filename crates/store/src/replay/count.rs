@@ -37,9 +37,12 @@ const MAX_TYPES: usize = 10_000;
 pub(super) fn by_type(reader: &LogReader, query: &Query) -> Result<Vec<TypeCount>, ReadError> {
     reader.read(|conn| {
         let by_type = if query.exact().is_some() { "event_type = ?3" } else { "?3 IS NULL" };
+        // From the beginning on, the index by type has all and in order. The
+        // plus keeps SQLite from the one by time, which leads to the rows.
+        let time = if query.first() == i64::MIN { "+timestamp" } else { "timestamp" };
         let mut statement = conn.prepare(&format!(
             "SELECT event_type, count(*), min(timestamp), max(timestamp) FROM events
-             WHERE {by_type} AND timestamp >= ?1 AND timestamp < ?2
+             WHERE {by_type} AND {time} >= ?1 AND {time} < ?2
              GROUP BY event_type ORDER BY event_type"
         ))?;
         let mut rows = statement.query(params![query.first(), query.last(), query.exact()])?;

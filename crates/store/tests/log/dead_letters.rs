@@ -12,7 +12,7 @@ use swarmbus::{BreakerScope, Bus, DeadReason, Event, LetterFilter, Subscription}
 use swarmbus_store::{EventLog, LetterFile, OpenError, Retries, Status, StoredLetter};
 use tempfile::TempDir;
 
-use crate::support::{flushed, open, path};
+use crate::support::{flushed, open, options, path};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -213,4 +213,42 @@ async fn a_damaged_row_is_told_and_does_not_hide_the_others() {
     let page = file.page(&LetterFilter::all(), None, 100).unwrap();
     assert_eq!((page.letters.len(), page.damaged.len(), page.damaged[0].0), (1, 1, 1));
     assert!(file.get(1).unwrap_err().to_string().contains("row 1 of the table dead_letters"));
+    for sql in [
+        "UPDATE dead_letters SET event = (SELECT event FROM dead_letters WHERE letter = 2),
+             error = CAST(x'ff' AS TEXT) WHERE letter = 1",
+        "UPDATE dead_letters SET error = '', handler = CAST(x'ff' AS TEXT) WHERE letter = 1",
+        "UPDATE dead_letters SET handler = 'flaky', attempts = -1 WHERE letter = 1",
+    ] {
+        conn.execute(sql, ()).unwrap();
+        let page = file.page(&LetterFilter::all(), None, 100).unwrap();
+        assert_eq!((page.letters.len(), page.damaged.len()), (1, 1), "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn the_oldest_letters_go_when_there_are_too_many() {
+    for (max, failures, least) in [(3, 5_usize, 3), (128, 399, 126)] {
+        let dir = TempDir::new().unwrap();
+        let log = options().max_letters(max).open(path(&dir)).unwrap();
+        let bus = Bus::builder().workers(1).journal(log.clone()).build().unwrap();
+        let _fails =
+            bus.subscribe(">").breaker(BreakerScope::Off).handle(|_: &Event| Err("no")).unwrap();
+        for i in 1..=failures {
+            bus.publish(Event::of("task.a", i.to_string())).await.unwrap();
+            assert_eq!(bus.drain(LONG).await, 0);
+            if i % 50 == 0 {
+                // Holes do not count.
+                let mut file = LetterFile::open(path(&dir)).unwrap();
+                log.flush().await.unwrap();
+                file.purge(i64::try_from(i).unwrap()).unwrap();
+            }
+        }
+        log.flush().await.unwrap();
+        let file = LetterFile::open(path(&dir)).unwrap();
+        let letters = file.page(&LetterFilter::all(), None, 1_000).unwrap().letters;
+        assert!((least..=max).contains(&letters.len()), "{} of {max}", letters.len());
+        let numbers: Vec<_> = letters.iter().map(|letter| letter.number).collect();
+        let newest: Vec<_> = (1..=failures as i64).filter(|n| n % 50 != 0).collect();
+        assert!(newest.ends_with(&numbers), "{numbers:?}");
+    }
 }

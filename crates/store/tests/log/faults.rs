@@ -77,6 +77,23 @@ async fn a_best_effort_log_counts_what_it_could_not_write() {
 }
 
 #[tokio::test]
+async fn a_bus_goes_on_without_a_best_effort_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = options().on_failure(OnFailure::GoOn).open(path(&dir)).unwrap();
+    let bus = Bus::builder().journal(log.clone()).build().unwrap();
+    // Too large for a frame, and so for the log.
+    bus.publish(Event::of("task", vec![0; 9 << 20])).await.unwrap();
+    bus.try_publish(Event::of("task", vec![0; 9 << 20])).unwrap();
+    log.close().await.unwrap();
+    bus.publish(event(0)).await.unwrap();
+    bus.publish_batch(&mut vec![event(1), event(2)]).await.unwrap();
+    bus.try_publish(event(3)).unwrap();
+    assert_eq!(bus.drain(Duration::from_secs(5)).await, 0);
+    assert!(bus.ledger().balances());
+    assert_eq!(log.stats().lost, 6);
+}
+
+#[tokio::test]
 async fn damaged_pages_are_named_and_the_rest_is_read() {
     let dir = tempfile::tempdir().unwrap();
     filled(&dir, 2_000).await;

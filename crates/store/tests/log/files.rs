@@ -2,9 +2,9 @@
 
 use rusqlite::Connection;
 use swarmbus::{Event, Timestamp};
-use swarmbus_store::{EventLog, LogReader, OpenError, Query};
+use swarmbus_store::{Durability, EventLog, LogReader, OpenError, Query};
 
-use crate::support::{open, path};
+use crate::support::{open, options, path};
 
 #[test]
 fn the_database_of_another_program_is_left_alone() {
@@ -36,6 +36,23 @@ fn there_is_nothing_to_read_before_the_log_is_made() {
     assert!(matches!(LogReader::open(path(&dir)), Err(OpenError::Fault(_))));
     Connection::open(path(&dir)).unwrap().execute_batch("VACUUM").unwrap();
     assert!(matches!(LogReader::open(path(&dir)), Err(OpenError::Empty { .. })));
+}
+
+/// A link whose file is not made yet is the same log as the file.
+#[tokio::test]
+async fn a_log_that_is_made_through_a_link_has_one_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("data");
+    std::fs::create_dir(&folder).unwrap();
+    let link = dir.path().join("link.db");
+    std::os::unix::fs::symlink("data/events.db", &link).unwrap();
+    let log = options().durability(Durability::GROUP).open(&link).unwrap();
+    for name in [&link, &folder.join("events.db")] {
+        assert!(matches!(EventLog::open(name), Err(OpenError::InUse { .. })), "{name:?}");
+    }
+    assert_eq!(log.path(), folder.join("events.db").canonicalize().unwrap());
+    std::os::unix::fs::symlink("loop.db", dir.path().join("loop.db")).unwrap();
+    assert!(EventLog::open(dir.path().join("loop.db")).is_err());
 }
 
 /// What the README of a log would say: any SQLite shell can look.

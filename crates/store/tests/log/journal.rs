@@ -133,6 +133,62 @@ async fn a_query_chooses_by_time_type_and_status() {
 }
 
 #[tokio::test]
+async fn events_of_one_time_are_read_in_pages_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(&dir);
+    for (first, micros) in [(0, 1_000), (20, 999), (40, 1_000), (60, 1_001)] {
+        let batch: Vec<_> = (first..first + 20)
+            .map(|i| {
+                let ty = if i % 2 == 0 { "even" } else { "odd" };
+                Event::of(ty, i.to_string()).with_id(&*i.to_string()).with_timestamp(at(micros))
+            })
+            .collect();
+        log.append(&batch).await.unwrap();
+    }
+    let seqs = |query: &Query| all(&log, query).iter().map(|r| r.seq - 1).collect::<Vec<_>>();
+    let expected: Vec<i64> = (20..40).chain(0..20).chain(40..80).collect();
+    assert_eq!(seqs(&Query::new()), expected);
+    assert_eq!(seqs(&Query::new().from(at(1_000)).to(at(1_001))), expected[20..60]);
+    let odd: Vec<i64> = expected.iter().copied().filter(|seq| seq % 2 == 1).collect();
+    for pattern in [Pattern::parse("odd").unwrap(), Pattern::regex("odd").unwrap()] {
+        assert_eq!(seqs(&Query::new().types(pattern)), odd);
+    }
+}
+
+/// What no log of ours has, in files that are made to look like one.
+#[tokio::test]
+async fn a_damaged_row_is_told_and_does_not_hide_the_others() {
+    for (damage, column) in [
+        ("retry_count = -1", "retry_count"),
+        ("status = 9", "status"),
+        ("priority = 10", "priority"),
+        ("timestamp = -5", "timestamp"),
+        ("event_type = CAST(x'ff' AS TEXT)", "event_type"),
+        ("id = 5", "id"),
+        ("content = 77", "content"),
+        ("header = x'00'", ""),
+        // Somebody else's rare fields.
+        ("header = (SELECT header FROM events WHERE seq = 3)", "header"),
+        ("payload = zeroblob(8388609)", "payload"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let log = open(&dir);
+        let plain = |i: u64| {
+            let mut event = Event::of("a", i.to_string());
+            event.stamp(at(1_000 + i), i + 1);
+            event
+        };
+        log.append(&[plain(0), plain(1), plain(2).with_session("s")]).await.unwrap();
+        let other = rusqlite::Connection::open(path(&dir)).unwrap();
+        other.execute(&format!("UPDATE events SET {damage} WHERE seq = 1"), ()).unwrap();
+        let page = log.reader().unwrap().page(&Query::new(), None, 10).unwrap();
+        assert_eq!((page.records.len(), page.damaged.len()), (2, 1), "{damage}");
+        let (row, reason) = &page.damaged[0];
+        assert!(*row == 1 && reason.to_string().contains(column), "{damage}: {reason}");
+    }
+}
+
+#[tokio::test]
 async fn publishers_share_commits_and_keep_their_order() {
     let dir = tempfile::tempdir().unwrap();
     let log = options().durability(Durability::GROUP).open(path(&dir)).unwrap();

@@ -75,6 +75,28 @@ async fn a_recording_says_what_handlers_did() {
 }
 
 #[tokio::test]
+async fn calls_that_the_disk_does_not_take_are_counted() {
+    let dir = TempDir::new().unwrap();
+    let log = swarmbus_store::Options::new().busy_timeout(Duration::from_millis(20));
+    let log = log.open(path(&dir)).unwrap();
+    let bus = Bus::builder().event_middleware(Recorder::new(&log)).build().unwrap();
+    let _handler = bus.subscribe("x").handle(|_: &Event| ()).unwrap();
+    let other = rusqlite::Connection::open(path(&dir)).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    for _ in 0..300 {
+        bus.publish(Event::of("x", ())).await.unwrap();
+    }
+    assert!(bus.shutdown(LONG).await.is_clean());
+    drop(bus);
+    assert!(log.flush().await.is_err());
+    other.execute_batch("COMMIT").unwrap();
+    log.flush().await.unwrap();
+    let written = read_calls(&log.reader().unwrap(), None, None).unwrap().len() as u64;
+    assert_eq!(written + log.stats().calls_lost, 300);
+    assert!(log.stats().calls_lost > 0);
+}
+
+#[tokio::test]
 async fn many_calls_are_written_and_let_go_of_with_their_time() {
     let dir = TempDir::new().unwrap();
     let log = open(&dir);

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use swarmbus_core::Event;
 
 use super::DeadLetter;
+use crate::handler::discard;
 
 /// Letters by number, which is the order in which they first failed. When it
 /// is full, the oldest makes room.
@@ -19,14 +20,15 @@ pub(crate) struct LetterQueue {
     capacity: usize,
     last_id: AtomicU64,
     evicted: AtomicU64,
+    loans: AtomicU64,
 }
 
 #[derive(Debug)]
 struct Entry {
     letter: DeadLetter,
-    /// Somebody retries it. It stays here meanwhile, so that it is not lost
-    /// with whoever does.
-    on_loan: bool,
+    /// Somebody retries it: which loan that is. It stays here meanwhile, so
+    /// that it is not lost with whoever does.
+    on_loan: Option<u64>,
 }
 
 /// Why a letter was not lent.
@@ -43,6 +45,7 @@ impl LetterQueue {
             capacity,
             last_id: AtomicU64::default(),
             evicted: AtomicU64::default(),
+            loans: AtomicU64::default(),
         }
     }
 
@@ -88,7 +91,7 @@ impl LetterQueue {
     /// Adds a letter, or what became of one that was retried.
     pub(super) fn push(&self, letter: DeadLetter) {
         let mut letters = self.letters.lock();
-        // What goes is dropped outside the lock: it may be large.
+        // What goes is dropped outside the lock: its error is the program's.
         let replaced = letters.get_mut(&letter.id).map(|entry| &mut entry.letter);
         let (gone, evicted) = match replaced {
             Some(earlier) => (Some(std::mem::replace(earlier, letter)), false),
@@ -96,12 +99,12 @@ impl LetterQueue {
             None => {
                 let full = letters.len() >= self.capacity;
                 let oldest = if full { letters.pop_first() } else { None };
-                letters.insert(letter.id, Entry { letter, on_loan: false });
+                letters.insert(letter.id, Entry { letter, on_loan: None });
                 (oldest.map(|(_, entry)| entry.letter), full)
             }
         };
         drop(letters);
-        drop(gone);
+        discard(gone);
         if evicted {
             self.evicted.fetch_add(1, Relaxed);
         }
@@ -111,11 +114,12 @@ impl LetterQueue {
     pub(super) fn lend(&self, id: u64) -> Result<Loan<'_>, NotLent> {
         let mut letters = self.letters.lock();
         let entry = letters.get_mut(&id).ok_or(NotLent::Missing)?;
-        if entry.on_loan {
+        if entry.on_loan.is_some() {
             return Err(NotLent::OnLoan);
         }
-        entry.on_loan = true;
-        Ok(Loan { queue: self, letter: entry.letter.clone() })
+        let number = self.loans.fetch_add(1, Relaxed);
+        entry.on_loan = Some(number);
+        Ok(Loan { queue: self, number, letter: entry.letter.clone() })
     }
 }
 
@@ -123,13 +127,44 @@ impl LetterQueue {
 /// it is there now.
 pub(super) struct Loan<'a> {
     queue: &'a LetterQueue,
+    number: u64,
     pub(super) letter: DeadLetter,
 }
 
 impl Drop for Loan<'_> {
     fn drop(&mut self) {
-        if let Some(entry) = self.queue.letters.lock().get_mut(&self.letter.id) {
-            entry.on_loan = false;
+        // A letter that went and came back may be lent anew.
+        if let Some(entry) = self.queue.letters.lock().get_mut(&self.letter.id)
+            && entry.on_loan == Some(self.number)
+        {
+            entry.on_loan = None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::dead_letter::DeadReason;
+    use swarmbus_core::Timestamp;
+
+    #[test]
+    fn a_loan_that_ends_does_not_end_a_later_one() {
+        let queue = LetterQueue::new(1);
+        let letter = |id| {
+            let event = Event::of("x", ());
+            let at = Timestamp::from_micros(1).unwrap();
+            let letter = DeadLetter::restored(event, "h", DeadReason::Failed, "no", 1, at);
+            DeadLetter { id, ..letter }
+        };
+        queue.push(letter(1));
+        let first = queue.lend(1).unwrap();
+        // Evicted while it is retried, it comes back when that fails.
+        queue.push(letter(2));
+        queue.push(letter(1));
+        let second = queue.lend(1);
+        drop(first);
+        let third = queue.lend(1);
+        assert_eq!([second.is_ok(), third.is_ok()].iter().filter(|lent| **lent).count(), 1);
     }
 }

@@ -5,8 +5,7 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use super::{DeadLetter, Retried, filter::LetterFilter, queue::NotLent};
 use crate::{
-    bus::MAX_NESTING,
-    handler::nesting,
+    handler::too_deep,
     inner::Inner,
     journal::LetterEnd,
     ledger::Outcome,
@@ -100,7 +99,8 @@ pub enum RetryError {
     /// Handlers retry letters inside each other without end.
     #[error("handlers call each other more than {limit} deep")]
     TooDeep {
-        /// How deep they may.
+        /// How deep they may: [`MAX_NESTING`](crate::MAX_NESTING), or less where
+        /// they need much of the stack.
         limit: u32,
     },
 }
@@ -243,8 +243,8 @@ impl<'a> DeadLetters<'a> {
         if self.inner.closed.load(Relaxed) {
             return Err(RetryError::Closed);
         }
-        if nesting() >= MAX_NESTING {
-            return Err(RetryError::TooDeep { limit: MAX_NESTING });
+        if let Some(limit) = too_deep() {
+            return Err(RetryError::TooDeep { limit });
         }
         Ok(())
     }
@@ -260,7 +260,10 @@ impl<'a> DeadLetters<'a> {
         match runner.retry(inner, event, &matched, retried).await.ok_or_else(gone)? {
             Outcome::Delivered | Outcome::FellBack => {
                 inner.dead_letters.remove(*id);
-                self.tell(letter, LetterEnd::Delivered);
+                // To the journal, those of handlers of one name are one letter.
+                if inner.dead_letters.find(event, handler).is_none() {
+                    self.tell(letter, LetterEnd::Delivered);
+                }
                 Ok(())
             }
             outcome => Err(RetryError::NotDelivered { id: *id, outcome }),

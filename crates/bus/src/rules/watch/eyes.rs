@@ -113,13 +113,13 @@ fn folders_of(path: &Path) -> Vec<PathBuf> {
 }
 
 fn watch(folders: &[PathBuf], signal: Arc<Signal>) -> notify::Result<RecommendedWatcher> {
-    let own = folders[0].clone();
+    let own = folders.to_owned();
     let ready = Arc::clone(&signal);
     let mut watcher =
         notify::recommended_watcher(move |told: notify::Result<notify::Event>| match told {
             Ok(event) => {
-                if lost(&event, &own) {
-                    signal.fail(format!("{} is gone", own.display()));
+                if let Some(folder) = lost(&event, &own) {
+                    signal.fail(format!("{} is gone", folder.display()));
                 } else if !matters(&event.kind) {
                     return;
                 }
@@ -138,11 +138,12 @@ fn watch(folders: &[PathBuf], signal: Arc<Signal>) -> notify::Result<Recommended
     Ok(watcher)
 }
 
-/// Whether the folder itself was removed or moved away: nothing more will be
-/// heard of it.
-fn lost(event: &notify::Event, folder: &Path) -> bool {
+/// The folder that was itself removed or moved away, if one was: nothing more
+/// will be heard of it.
+fn lost<'a>(event: &notify::Event, folders: &'a [PathBuf]) -> Option<&'a Path> {
     let moves = matches!(event.kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)));
-    moves && event.paths.iter().any(|path| path == folder)
+    let lost = folders.iter().find(|folder| moves && event.paths.contains(folder));
+    lost.map(PathBuf::as_path)
 }
 
 /// Reading the file is told of, too, and would never end.

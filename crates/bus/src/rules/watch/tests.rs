@@ -140,6 +140,30 @@ async fn links_may_be_turned_round() {
     assert_eq!(watch.rules().len(), 3);
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn the_folder_behind_a_link_may_be_made_anew() {
+    use std::os::unix::fs::symlink;
+
+    let _alone = ALONE.lock().await;
+    let place = Place::new();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let folder = elsewhere.path().join("rules");
+    let file = folder.join("rules.json");
+    fs::create_dir(&folder).unwrap();
+    fs::write(&file, ONE).unwrap();
+    symlink(&file, place.at("rules.json")).unwrap();
+    let watch = place.watch().await;
+
+    fs::remove_dir_all(&folder).unwrap();
+    fs::create_dir(&folder).unwrap();
+    fs::write(&file, TWO).unwrap();
+    until(&watch, |state| state.loaded == 2).await;
+    // That was seen by the way; this is told of by the new folder.
+    fs::write(&file, THREE).unwrap();
+    until(&watch, |state| state.loaded == 3).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_watcher_that_fails_is_restarted_thrice_and_comes_back() {
     let _alone = ALONE.lock().await;
@@ -222,4 +246,21 @@ async fn a_bus_that_takes_no_more_handlers_keeps_its_rules() {
     let state = until(&watch, |state| state.last_error.is_some()).await;
     assert!(matches!(&*state.last_error.unwrap(), WatchRulesError::Subscribe(_)));
     assert_eq!(watch.rules().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rules_that_found_no_room_are_put_to_work_when_there_is_some() {
+    let _alone = ALONE.lock().await;
+    let place = Place {
+        bus: Bus::builder().max_handlers(3).build().unwrap(),
+        dir: tempfile::tempdir().unwrap(),
+    };
+    let other = place.bus.subscribe("other").handle(|_: &swarmbus_core::Event| ()).unwrap();
+    place.write("rules.json", TWO);
+    let watch = place.watch().await;
+    place.write("rules.json", THREE);
+    until_in(PAUSED, &watch, |state| state.last_error.is_some()).await;
+    drop(other);
+    until_in(PAUSED, &watch, |state| state.loaded == 2 && state.last_error.is_none()).await;
+    assert_eq!(watch.rules().len(), 3);
 }

@@ -8,7 +8,7 @@ use swarmbus_store::{LetterFile, StoredLetter};
 
 use super::{Which, show::Shown};
 use crate::cmd::{
-    print, say,
+    print, print_on, say,
     store::{StoreArg, one_line},
     table,
 };
@@ -44,7 +44,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         after = page.next;
         if args.json {
             for letter in &page.letters {
-                print(serde_json::to_string(&Shown::of(letter))?)?;
+                if print_on(serde_json::to_string(&Shown::of(letter))?)?.is_break() {
+                    return Ok(ExitCode::SUCCESS);
+                }
             }
         } else {
             // Only what the table shows: events may be large.

@@ -68,6 +68,8 @@ pub(crate) enum Nonsense {
     OutageTooLong,
     #[error("--store keeps events, and --chaos cascade has none")]
     NoEvents,
+    #[error("--chaos cascade takes at least 5 --seconds")]
+    TooShort,
 }
 
 /// Runs the chaos and reports. The exit code is 1 when an event is not
@@ -76,22 +78,26 @@ pub(super) async fn run(args: Args) -> Result<ExitCode> {
     if args.chaos.chaos == Some(Scenario::Cascade) {
         return cascade::run(args).await;
     }
-    let plan = Plan::new(&args)?;
-    let services = Arc::new(Services::new(&args, &plan)?);
+    let report = measure(&args).await?;
+    report.print(args.json)?;
+    Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn measure(args: &Args) -> Result<Report> {
+    let plan = Plan::new(args)?;
+    let services = Arc::new(Services::new(args, &plan)?);
     let mut memory = Memory::start();
-    let mut store = store::open(&args)?;
+    let mut store = store::open(args)?;
     let witness = Witness(Arc::clone(&services.account));
-    let bus = setup::build(setup::builder(&args)?.event_middleware(witness), store.as_ref())?;
+    let bus = setup::build(setup::builder(args)?.event_middleware(witness), store.as_ref())?;
     if let Some(store) = &mut store {
         store.take_over(&bus).await?;
     }
     service::subscribe(&bus, &services)?;
     let started = Instant::now();
     let stop = Arc::new(AtomicBool::new(false));
-    let publishers = publisher::start(&bus, &args, &plan, &services.watch, started, &stop);
-    let happening =
-        Arc::clone(&services.outage).happen(bus.clone(), services.watch.clone(), started);
-    let outage = tokio::spawn(happening);
+    let publishers = publisher::start(&bus, args, &plan, &services.watch, started, &stop);
+    let outage = tokio::spawn(Arc::clone(&services.outage).happen(bus.clone(), started));
     let interrupted = progress::wait(plan.length, || services.delivered(), &mut memory).await;
     let (elapsed, appended) = (started.elapsed(), store.as_ref().map(Store::stats));
     if interrupted {
@@ -101,7 +107,7 @@ pub(super) async fn run(args: Args) -> Result<ExitCode> {
     let end = end(&bus, publishers, &stop, outage).await;
     memory.sample();
     let mut report = Report::new(&Measured {
-        args: &args,
+        args,
         plan: &plan,
         elapsed,
         interrupted,
@@ -117,8 +123,7 @@ pub(super) async fn run(args: Args) -> Result<ExitCode> {
         report.store = Some(store.close(&bus.ledger(), appended, elapsed, found).await?);
         report.ledger_balanced = found.is_empty();
     }
-    report.print(args.json)?;
-    Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(report)
 }
 
 /// What there was at the end.
@@ -168,5 +173,80 @@ impl End {
                 Err(_) => self.stuck += 1,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Program {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    async fn accounted_for(args: &str) -> Report {
+        let program = Program::parse_from(format!("load-test --chaos {args}").split_whitespace());
+        let report = measure(&program.args).await.unwrap();
+        assert!(report.ledger_balanced, "{report:?}");
+        assert_eq!(report.balance.unaccounted, 0, "{report:?}");
+        report
+    }
+
+    async fn chaos(args: &str) -> Report {
+        let report = accounted_for(args).await;
+        assert!(report.passed(), "{report:?}");
+        report
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_minute_of_chaos_is_survived_and_the_broken_service_served_again_in_time() {
+        let report = chaos("--seconds 60 --rate 500").await;
+        let Report { balance, calls, recovery, .. } = &report;
+        assert!(report.published >= 500 * 70, "{report:?}");
+        assert!(report.success_rate > 0.98, "{report:?}");
+        for n in [calls.failed, calls.panicked, calls.timed_out, calls.service_down, calls.retries]
+        {
+            assert!(n > 0, "{calls:?}");
+        }
+        assert!(balance.delivered_after_retries > 0 && balance.rejected_by_breaker > 0);
+        let recovery = recovery.as_ref().unwrap();
+        assert_eq!((recovery.opened, recovery.in_time), (true, Some(true)), "{recovery:?}");
+        assert!((9.99..10.01).contains(&recovery.down_for_s), "{recovery:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_is_not_served_again_in_time_is_told_of() {
+        let report = accounted_for("--seconds 12 --rate 500 --fail-rate 0.98 --slow-rate 0").await;
+        assert_eq!(report.recovery.as_ref().unwrap().in_time, Some(false), "{report:?}");
+        assert!(!report.passed());
+        // Half a second is left, and it would have more.
+        let report = accounted_for("--seconds 1 --rate 500 --fail-rate 0.98 --slow-rate 0").await;
+        assert_eq!(report.recovery.as_ref().unwrap().in_time, None, "{report:?}");
+        assert!(report.passed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn small_bulkheads_and_queues_are_overrun_and_accounted_for() {
+        let small = "--seconds 3 --capacity 32 --workers 2 --burst 50 --stuck-rate 0.1";
+        let report = chaos(small).await;
+        assert!(report.bulkhead_full > 0 && report.balance.rejected_by_bulkhead > 0, "{report:?}");
+        assert!(report.balance.by_fallback > 0 && report.balance.dead_timed_out > 0, "{report:?}");
+        let report = chaos(&format!("{small} --overflow drop-oldest")).await;
+        assert!(report.balance.dropped > 0, "{report:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_same_seed_breaks_the_same_calls() {
+        let quiet = "--rate 1000 --outage 0 --stuck-rate 0 --slow-rate 0";
+        let [first, again] =
+            [chaos(&format!("{quiet} --seed 7")).await, chaos(&format!("{quiet} --seed 7")).await];
+        assert!(first.recovery.is_none());
+        assert_eq!(first.published, again.published);
+        assert_eq!((&first.balance, first.calls), (&again.balance, again.calls));
+        assert_ne!(first.balance, chaos(&format!("{quiet} --seed 8")).await.balance);
     }
 }

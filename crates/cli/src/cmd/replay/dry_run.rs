@@ -5,7 +5,7 @@ use indicatif::HumanCount;
 use serde::Serialize;
 use swarmbus_store::{Replay, TypeCount};
 
-use crate::cmd::{print, table};
+use crate::cmd::{print, store::one_line, table};
 
 #[derive(Serialize)]
 struct Report {
@@ -57,7 +57,7 @@ fn text(report: &Report) -> String {
     let mut table = table(["type", "events", "first", "last"]);
     for line in &report.types {
         let events = HumanCount(line.events).to_string();
-        table.add_row([&line.event_type, &events, &line.first, &line.last]);
+        table.add_row([&one_line(&line.event_type), &events, &line.first, &line.last]);
     }
     format!("{table}\n{} events in all", HumanCount(report.events))
 }

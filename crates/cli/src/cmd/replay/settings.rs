@@ -10,6 +10,9 @@ use crate::cmd::when::duration;
 const KNOWN: &str = "failures=N, open-for=TIME, probes=N, successes=N, retries=N, \
                      first-delay=TIME, cap=TIME, scope=type|handler and breaker=on|off";
 
+/// Each is a step of the simulation for every event that fails.
+const MAX_RETRIES: u32 = 1_000;
+
 /// Reads `failures=10,open-for=5s,retries=0`. What is not named has the
 /// default of a bus.
 pub(super) fn parse(text: &str) -> Result<Settings, String> {
@@ -27,7 +30,12 @@ pub(super) fn parse(text: &str) -> Result<Settings, String> {
             "open-for" => breaker = breaker.open_for(duration(value)?),
             "probes" => breaker = breaker.probes(number(name, value)?),
             "successes" => breaker = breaker.successes_to_close(number(name, value)?),
-            "retries" => tries = number(name, value)?,
+            "retries" => {
+                tries = number(name, value)?;
+                if tries > MAX_RETRIES {
+                    return Err(format!("retries are at most {MAX_RETRIES}, not {tries}"));
+                }
+            }
             "first-delay" => first = duration(value)?,
             "cap" => cap = duration(value)?,
             "scope" => settings.scope = scope(value)?,

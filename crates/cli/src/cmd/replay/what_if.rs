@@ -10,7 +10,7 @@ use swarmbus_store::{
 };
 
 use super::Args;
-use crate::cmd::{print, say, table};
+use crate::cmd::{print, say, store::one_line, table};
 
 /// Services of which the table shows the difference; JSON has them all.
 const SHOWN: usize = 20;
@@ -72,7 +72,7 @@ fn by_service(moved: &[&ServiceWhatIf]) -> comfy_table::Table {
         let ServiceWhatIf { handler, event_type, baseline, changed, .. } = service;
         let dead = |tally: &Tally| tally.dead_lettered + tally.failed;
         table.add_row([
-            format!("{handler} ({})", event_type.as_deref().unwrap_or("other types")),
+            one_line(&format!("{handler} ({})", event_type.as_deref().unwrap_or("other types"))),
             pair(baseline.delivered, changed.delivered),
             pair(dead(baseline), dead(changed)),
             pair(baseline.rejected_by_breaker, changed.rejected_by_breaker),

@@ -48,7 +48,7 @@ pub(crate) enum Scenario {
     Faults,
     /// The last of five services that call each other: in the middle third it
     /// hangs, once with circuit breakers and once without. There is no bus in
-    /// this; of the settings, only --seconds, --rate [default: 200] and --seed
+    /// this; of the settings, only --seconds, --rate [default: 300] and --seed
     /// count.
     Cascade,
 }

@@ -3,8 +3,8 @@
 use std::{
     ops::Range,
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -14,7 +14,6 @@ use swarmbus::{Bus, breaker::StateKind};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{plan::Plan, service};
-use crate::cmd::load_test::message::Watch;
 
 /// How often to look whether the breaker has closed.
 const LOOK: Duration = Duration::from_millis(5);
@@ -30,9 +29,8 @@ pub(super) struct Outage {
     /// When the run ends.
     end: Duration,
     down: AtomicBool,
-    /// Nanoseconds of the watch; 0 for not yet.
-    back_at: AtomicU64,
-    delivered_at: AtomicU64,
+    back_at: OnceLock<Instant>,
+    delivered_at: OnceLock<Instant>,
 }
 
 /// How it went.
@@ -57,8 +55,8 @@ impl Outage {
             planned: plan.outage.clone(),
             end: plan.length,
             down: AtomicBool::new(false),
-            back_at: AtomicU64::new(0),
-            delivered_at: AtomicU64::new(0),
+            back_at: OnceLock::new(),
+            delivered_at: OnceLock::new(),
         }
     }
 
@@ -67,24 +65,19 @@ impl Outage {
     }
 
     /// A service has handled an event.
-    pub(super) fn delivered(&self, service: u64, now: u64) {
-        if self.back_at.load(Relaxed) > 0
+    pub(super) fn delivered(&self, service: u64) {
+        if self.back_at.get().is_some()
             && self.is_planned_for(service)
-            && self.delivered_at.load(Relaxed) == 0
+            && self.delivered_at.get().is_none()
         {
             // Of two at once, either will do.
-            self.delivered_at.store(now, Relaxed);
+            let _ = self.delivered_at.set(Instant::now());
         }
     }
 
     /// Takes the service down and up again, and sees how soon it is served.
     /// `None` if there is no outage.
-    pub(super) async fn happen(
-        self: Arc<Self>,
-        bus: Bus,
-        watch: Watch,
-        started: Instant,
-    ) -> Option<Recovery> {
+    pub(super) async fn happen(self: Arc<Self>, bus: Bus, started: Instant) -> Option<Recovery> {
         let (service, time) = self.planned.clone()?;
         let name = service::name(service);
         let opens = || of(&bus, &name).map_or(0, |stats| stats.opens);
@@ -94,21 +87,21 @@ impl Outage {
         sleep_until(started + time.end).await;
         let opened = opens() > before;
         self.down.store(false, Relaxed);
-        self.back_at.store(watch.now().max(1), Relaxed);
-        let (back, end) = (Instant::now(), started + self.end);
+        let back = *self.back_at.get_or_init(Instant::now);
+        let end = started + self.end;
         let (mut closed_after_s, mut delivered_after_s) = (None, None);
         while (closed_after_s.is_none() || delivered_after_s.is_none()) && Instant::now() < end {
             let now = back.elapsed().as_secs_f64();
             if closed_after_s.is_none() && is_closed(&bus, &name) {
                 closed_after_s = Some(now);
             }
-            delivered_after_s = self.delivered_after();
+            delivered_after_s = self.delivered_at.get().map(|at| (*at - back).as_secs_f64());
             sleep(LOOK).await;
         }
         let latest = closed_after_s.zip(delivered_after_s).map(|(a, b)| f64::max(a, b));
         let in_time = match latest {
             Some(latest) => Some(latest <= ASKED.as_secs_f64()),
-            None => (back.elapsed() > ASKED).then_some(false),
+            None => (self.end >= time.end + ASKED).then_some(false),
         };
         Some(Recovery {
             service: name,
@@ -123,13 +116,6 @@ impl Outage {
 
     fn is_planned_for(&self, service: u64) -> bool {
         self.planned.as_ref().is_some_and(|(planned, _)| *planned == service)
-    }
-
-    fn delivered_after(&self) -> Option<f64> {
-        match self.delivered_at.load(Relaxed) {
-            0 => None,
-            at => Some(at.saturating_sub(self.back_at.load(Relaxed)) as f64 / 1e9),
-        }
     }
 }
 

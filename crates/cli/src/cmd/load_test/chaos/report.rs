@@ -73,7 +73,7 @@ pub(super) struct Report {
 }
 
 /// Every published event, by its end.
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Balance {
     pub(super) delivered_at_once: u64,
     pub(super) delivered_after_retries: u64,

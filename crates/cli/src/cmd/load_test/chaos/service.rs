@@ -140,8 +140,8 @@ impl Services {
                 return std::future::pending().await;
             }
         }
+        self.outage.delivered(service);
         let now = self.watch.now();
-        self.outage.delivered(service, now);
         let recorder = if is_chaos { &self.chaos } else { &self.calm };
         recorder.with(|part| {
             part.delivered += 1;

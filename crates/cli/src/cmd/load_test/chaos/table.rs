@@ -101,7 +101,7 @@ fn ends(balance: &Balance, published: u64) -> impl Iterator<Item = (&'static str
 fn recovery(recovery: &Recovery) -> [(&'static str, String); 2] {
     let Recovery { service, down_for_s, asked_s, .. } = recovery;
     let opened = if recovery.opened { "its breaker opened" } else { "its breaker did not open" };
-    let after = |time: Option<f64>| time.map_or("not".to_owned(), |s| format!("after {s:.3} s"));
+    let after = |time: Option<f64>| time.map_or("never".to_owned(), |s| format!("after {s:.3} s"));
     let verdict = match recovery.in_time {
         Some(true) => format!("in time (asked: {asked_s} s)"),
         Some(false) => format!("TOO LATE (asked: {asked_s} s)"),
@@ -112,7 +112,7 @@ fn recovery(recovery: &Recovery) -> [(&'static str, String); 2] {
         (
             "recovery",
             format!(
-                "delivered again {}, breaker closed {}: {verdict}",
+                "delivered again: {}, breaker closed: {}; {verdict}",
                 after(recovery.delivered_after_s),
                 after(recovery.closed_after_s)
             ),

@@ -32,14 +32,17 @@ const LAST: usize = SERVICES.len() - 1;
 /// What a service does before it calls the next.
 const WORK: Duration = Duration::from_millis(5);
 
-/// How long a call of a service may take.
-const TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a call of the first service may take, and by how much less that of
+/// each next: it is the service that hangs that runs into its limit first, and
+/// not one that waits for it.
+const TIMEOUT: Duration = Duration::from_millis(500);
+const LESS: Duration = Duration::from_millis(50);
 
 /// A call that takes longer has been held up.
-const LATE: Duration = Duration::from_millis(500);
+const LATE: Duration = Duration::from_millis(250);
 
 const PLACES: Bulkhead = Bulkhead::new().concurrent(10).queue(50).wait(Duration::from_secs(1));
-const OPEN_FOR: Duration = Duration::from_secs(1);
+const OPEN_FOR: Duration = Duration::from_millis(500);
 
 /// When calls come, and when the last service hangs: in the middle third.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +62,8 @@ pub(super) struct Outcome {
     pub(super) failed: u64,
     /// Others that succeeded and were held up.
     pub(super) held_up: u64,
+    /// Calls that failed or were held up before anything hung, by themselves.
+    pub(super) hit_before: u64,
     pub(super) trips: u64,
 }
 
@@ -100,7 +105,7 @@ pub(super) async fn run(
         if stop.load(Relaxed) {
             break;
         }
-        let hangs = trouble.contains(&due);
+        let (hangs, before) = (trouble.contains(&due), due < trouble.start);
         chain.hangs.store(hangs, Relaxed);
         let last = (mix(load.seed ^ mix(number)) % SERVICES.len() as u64) as usize;
         let (chain, done) = (Arc::clone(&chain), Arc::clone(&done));
@@ -109,7 +114,8 @@ pub(super) async fn run(
             let fine = matches!(chain.call(0, last).await, Ok(Reply::Done));
             done.fetch_add(1, Relaxed);
             let hung = hangs || chain.hangs.load(Relaxed);
-            Call { in_need: hung && last == LAST, fine, late: began.elapsed() > LATE }
+            let (in_need, before) = (hung && last == LAST, !hung && before);
+            Call { in_need, before, fine, late: began.elapsed() > LATE }
         });
         while let Some(Ok(call)) = calls.try_join_next() {
             outcome.add(call);
@@ -125,6 +131,8 @@ pub(super) async fn run(
 /// One call at its end.
 struct Call {
     in_need: bool,
+    /// It was over before anything hung.
+    before: bool,
     fine: bool,
     late: bool,
 }
@@ -133,7 +141,9 @@ impl Outcome {
     fn add(&mut self, call: Call) {
         self.calls += 1;
         self.in_need += u64::from(call.in_need);
-        if !call.in_need {
+        if call.before {
+            self.hit_before += u64::from(!call.fine || call.late);
+        } else if !call.in_need {
             self.failed += u64::from(!call.fine);
             self.held_up += u64::from(call.fine && call.late);
         }
@@ -143,8 +153,8 @@ impl Outcome {
 impl Chain {
     fn new(breakers: bool) -> Result<Self> {
         let breaker = breaker::Config::builder().open_for(OPEN_FOR).build()?;
-        let guards = SERVICES.iter().map(|name| {
-            let mut guard = Guard::builder(name).bulkhead(PLACES).timeout(TIMEOUT);
+        let guards = SERVICES.iter().zip(0..).map(|(name, before)| {
+            let mut guard = Guard::builder(name).bulkhead(PLACES).timeout(TIMEOUT - LESS * before);
             if breakers {
                 guard = guard.breaker(breaker.clone());
             }
@@ -172,15 +182,23 @@ impl Chain {
 mod tests {
     use super::*;
 
+    /// Both chains under the same load, without breakers and with.
+    async fn both(seed: u64, seconds: u64) -> [Outcome; 2] {
+        let load = Load { seed, per_second: 300.0, length: Duration::from_secs(seconds) };
+        let run = async |breakers| run(load, breakers, Arc::default(), Arc::default()).await;
+        [run(false).await.unwrap(), run(true).await.unwrap()]
+    }
+
     #[tokio::test(start_paused = true)]
     async fn breakers_halve_what_a_hanging_service_does_to_others() {
-        let load = Load { seed: 1, per_second: 200.0, length: Duration::from_secs(60) };
-        let run = async |breakers| run(load, breakers, Arc::default(), Arc::default()).await;
-        let (without, with) = (run(false).await.unwrap(), run(true).await.unwrap());
-        println!("without breakers: {without:?}\nwith breakers: {with:?}");
-        assert_eq!((without.calls, with.calls), (12_000, 12_000));
-        assert!(without.cascaded() > 1_000, "{without:?}");
-        assert!(with.cascaded() * 2 <= without.cascaded(), "{with:?}, {without:?}");
-        assert!(with.trips > 0 && without.trips == 0);
+        for (seed, seconds) in [(1, 5), (2, 5), (3, 5), (4, 5), (1, 20)] {
+            let [without, with] = both(seed, seconds).await;
+            println!("{seconds} s, without breakers: {without:?}, with: {with:?}");
+            assert_eq!((without.calls, with.calls), (300 * seconds, 300 * seconds));
+            assert_eq!((without.hit_before, with.hit_before), (0, 0));
+            assert!(without.cascaded() > 50 * seconds, "{without:?}");
+            assert!(with.cascaded() * 4 <= without.cascaded(), "{with:?}, {without:?}");
+            assert!(with.trips > 0 && without.trips == 0);
+        }
     }
 }
