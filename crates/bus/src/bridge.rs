@@ -90,6 +90,7 @@
 //! | `bridge_gaps_total` | counter | gaps in what came in |
 //! | `bridge_missed_events_total` | counter | events missing in them, as far as known |
 
+mod error;
 mod incoming;
 mod queue;
 mod rules;
@@ -103,7 +104,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::{
-    incoming::Incoming,
+    incoming::{receive, told_of_gaps},
     queue::{Door, OutQueue, Owner},
     send::{Ends, Sender},
     stats::Counts,
@@ -111,54 +112,14 @@ use self::{
 use crate::{
     bus::Bus,
     error::SubscribeError,
-    messenger::{GapsTold, ListenError, Listening, Messenger},
+    messenger::{GapsTold, Listening, Messenger},
     pipeline::breaker::BreakerScope,
     subscription::Subscription,
-    transport::{Channel, Gap, TransportError},
 };
 
+pub use error::{BridgeError, BridgeSendError};
 pub use rules::BridgeRules;
 pub use stats::BridgeStats;
-
-/// Why there is no bridge.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BridgeError {
-    /// The bridge's name is a place in the path of events.
-    #[error("the name of a bridge is 1 to {MAX_HOP_LEN} bytes long, not {0}")]
-    Name(usize),
-    /// The bus did not take a rule.
-    #[error(transparent)]
-    Send(#[from] SubscribeError),
-    /// The messenger did not take a rule.
-    #[error(transparent)]
-    Receive(#[from] ListenError),
-}
-
-/// Why an event was not sent: the source of the
-/// [`HandlerError`](crate::HandlerError) of its dead letter.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BridgeSendError {
-    /// The transport did not take it.
-    #[error(transparent)]
-    Transport(#[from] TransportError),
-    /// The transport did not take it in time.
-    #[error("sending took too long")]
-    TimedOut,
-    /// As much waits as may.
-    #[error("the bridge's queue is full")]
-    Full,
-    /// It came in through this bridge.
-    #[error("the event came in through this bridge")]
-    Looped,
-    /// Its deadline passed while it waited.
-    #[error("the event's deadline has passed")]
-    Expired,
-    /// The bridge was closed.
-    #[error("the bridge is closed")]
-    Closed,
-}
 
 /// Joins a bus to others. Dropping it ends it at once: what waits to be sent
 /// then has failed.
@@ -303,42 +264,6 @@ impl Bridge {
 /// Looks soon whether the transport is back: all that waits depends on it.
 fn impatient() -> breaker::Config {
     breaker::Config::builder().open_for(Duration::from_secs(1)).build().unwrap_or_default()
-}
-
-fn told_of_gaps(messenger: &Messenger, counts: &Arc<Counts>, rules: &BridgeRules) -> GapsTold {
-    let (counts, on_gap) = (Arc::clone(counts), rules.on_gap.clone());
-    messenger.tell_gaps(Arc::new(move |channel: &Channel, gap: &Gap| {
-        counts.gaps.add(1);
-        counts.missed.add(gap.missed.unwrap_or(0));
-        if let Some(on_gap) = &on_gap {
-            on_gap(channel, gap);
-        }
-    }))
-}
-
-fn receive(
-    bus: &Bus,
-    messenger: &Messenger,
-    rules: &BridgeRules,
-    place: Arc<str>,
-    counts: Arc<Counts>,
-) -> Result<Option<Listening>, ListenError> {
-    if rules.receive.is_empty() {
-        return Ok(None);
-    }
-    let incoming = Arc::new(Incoming {
-        bus: bus.downgrade(),
-        seen: incoming::seen(rules.remember),
-        guard: rules.loop_guard,
-        place,
-        counts,
-    });
-    let patterns: Vec<&str> = rules.receive.iter().map(String::as_str).collect();
-    let listening = messenger.on_any(&patterns, move |message| {
-        let incoming = Arc::clone(&incoming);
-        async move { incoming.take(message).await }
-    })?;
-    Ok(Some(listening))
 }
 
 impl fmt::Debug for Bridge {

@@ -76,6 +76,7 @@ mod handlers;
 mod history;
 mod hub;
 mod identity;
+mod listen;
 mod message;
 mod receive;
 mod request;
@@ -84,31 +85,20 @@ mod stats;
 mod topic;
 mod work;
 
-use std::{fmt, future::Future, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-use compact_str::format_compact;
-use swarmbus_core::{Event, Payload};
+use swarmbus_core::Event;
 use tokio::sync::watch;
 
-use self::{
-    handlers::{Handle, Table},
-    hub::Hub,
-    message::{mark, marked},
-    request::Answer,
-    stats::count,
-    work::Work,
-};
-use crate::{
-    clock::BusClock,
-    handler::IntoHandlerResult,
-    transport::{ConnectionState, Transport, TransportError, TransportPublishError},
-};
+use self::hub::Hub;
+use crate::transport::{ConnectionState, Transport, TransportError, TransportPublishError};
 
 pub(crate) use self::{bridged::GapsTold, hub::OnGap};
 pub use builder::{MessengerBuilder, Positions};
 pub use handlers::{ListenError, Listening};
 pub use history::Passed;
 pub use identity::{Identity, MAX_NAME_LEN, NameError, To};
+pub use listen::Listen;
 pub use message::{Message, Scope};
 pub use request::{Refusal, RequestError};
 pub use stats::MessengerStats;
@@ -208,144 +198,6 @@ impl Messenger {
         self.send(&To::broadcast(), event).await
     }
 
-    /// Handles messages whose type a pattern matches (see
-    /// [`Bus::subscribe`](crate::Bus::subscribe)), which were sent to this
-    /// agent, its swarm, or everybody.
-    ///
-    /// A handler that holds a handle to its own messenger keeps that open, until
-    /// it is [closed](Self::close).
-    pub fn on(&self, pattern: &str) -> Listen<'_> {
-        Listen { table: &self.hub.handlers, pattern: pattern.to_owned(), scopes: DIRECT.to_vec() }
-    }
-
-    /// Answers requests whose type a pattern matches. Of several that match,
-    /// the first one answers. An error is told to the one who asks.
-    ///
-    /// Each answer is made in a task of its own and has until the request's
-    /// deadline, then it is dropped.
-    ///
-    /// # Errors
-    ///
-    /// See [`ListenError`].
-    pub fn respond<F, Fut, P, E>(&self, pattern: &str, f: F) -> Result<Listening, ListenError>
-    where
-        F: Fn(Message) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<P, E>> + Send + 'static,
-        P: Into<Payload>,
-        E: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
-        self.hub.responders.insert(pattern, &DIRECT, respond::respond(f))
-    }
-
-    /// Sends a request and waits for the answer, until the event's deadline or
-    /// else for [`request_timeout`](MessengerBuilder::request_timeout). Of a
-    /// swarm, the first answer counts.
-    ///
-    /// # Errors
-    ///
-    /// See [`RequestError`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropped while it waits, an answer that comes then counts as late.
-    pub async fn request(&self, to: &To, event: Event) -> Result<Event, RequestError> {
-        if to.is_tasks() {
-            return Err(RequestError::Tasks(Box::new(event)));
-        }
-        let now = BusClock::wall();
-        let limit = match event.deadline() {
-            Some(deadline) => deadline.saturating_since(now),
-            None => self.hub.request_timeout,
-        };
-        if limit.is_zero() {
-            return Err(RequestError::Expired(Box::new(event)));
-        }
-        let Some(mut ticket) = self.hub.pending.begin(to.is_agent()) else {
-            let (limit, event) = (self.hub.pending.limit(), Box::new(event));
-            return Err(RequestError::TooMany { limit, event });
-        };
-        let request = event.with_deadline(now.saturating_add(limit));
-        let request = marked(request, mark::REQUEST, format_compact!("{:x}", ticket.number));
-        count(&self.hub.counts.requests);
-        let counts = &self.hub.counts;
-        let asked = async {
-            self.send(to, request).await?;
-            ticket.answer().await.ok_or(RequestError::Closed)
-        };
-        match tokio::time::timeout(limit, asked).await {
-            Ok(Ok(Answer::Reply(reply))) => {
-                count(&counts.answered);
-                Ok(reply)
-            }
-            Ok(Ok(Answer::Refused(refusal))) => {
-                count(&counts.refused);
-                Err(RequestError::Refused(refusal))
-            }
-            Ok(Ok(Answer::Failed(error))) => {
-                count(&counts.answered);
-                Err(RequestError::Failed(error))
-            }
-            Ok(Err(error)) => Err(error),
-            Err(_) => {
-                count(&counts.unanswered);
-                Err(match ticket.refused() {
-                    Some(refusal) => RequestError::Refused(refusal),
-                    None => RequestError::NoAnswer { waited: limit },
-                })
-            }
-        }
-    }
-
-    /// Works on a queue of tasks: each goes to one worker of a group. One that
-    /// succeeds is acknowledged, one that fails or panics is put back, and comes
-    /// again here or elsewhere; after as many deliveries as may be, it is a dead
-    /// letter of the channel.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use swarmbus::{Event, messenger::{Message, Messenger, To, WorkOptions}};
-    /// # use swarmbus::transport::MemoryTransport;
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let transport = Arc::new(MemoryTransport::new());
-    /// # let boss = Messenger::join(transport.clone(), "office", "boss").await?;
-    /// # let clerk = Messenger::join(transport, "office", "clerk").await?;
-    /// let (done, mut results) = tokio::sync::mpsc::unbounded_channel();
-    /// let worker = clerk.work("images", WorkOptions::new(), move |task: Message| {
-    ///     let done = done.clone();
-    ///     async move { done.send(format!("resized {}", task.event.text().unwrap_or("?"))) }
-    /// }).await?;
-    ///
-    /// boss.send(&To::tasks("images")?, Event::of("image.resize", "17.png")).await?;
-    /// assert_eq!(results.recv().await.unwrap(), "resized 17.png");
-    /// worker.stop().await;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// See [`JoinError`].
-    pub async fn work<F, Fut>(
-        &self,
-        queue: &str,
-        options: WorkOptions,
-        f: F,
-    ) -> Result<Worker, JoinError>
-    where
-        F: Fn(Message) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output: IntoHandlerResult> + Send + 'static,
-    {
-        if self.hub.closing.is_cancelled() {
-            return Err(TransportError::Closed.into());
-        }
-        let channel = To::tasks(queue)?.channel(self.hub.mode);
-        let inbox = self.hub.transport.subscribe(&channel, options.subscribe()).await?;
-        let WorkOptions { concurrent, backoff, .. } = options;
-        let work = Work { handle: Handle::future(f), concurrent, backoff };
-        Ok(Worker::start(Arc::clone(&self.hub), channel, inbox, work))
-    }
-
     /// Follows a topic: a channel on which those who care coordinate, of
     /// whichever swarm.
     ///
@@ -380,11 +232,6 @@ impl Messenger {
         self.hub.counts.read()
     }
 
-    /// Requests that wait for their answers.
-    pub fn waiting(&self) -> usize {
-        self.hub.pending.len()
-    }
-
     /// Where this messenger is in its durable channels: after the last message
     /// whose handlers have returned. To be saved, and given to
     /// [`resume`](MessengerBuilder::resume) after a restart.
@@ -416,54 +263,6 @@ impl Messenger {
             self.hub.transport.flush().await
         };
         matches!(tokio::time::timeout(limit, end).await, Ok(Ok(())))
-    }
-}
-
-/// What handlers get unless they ask for less.
-const DIRECT: [Scope; 3] = [Scope::Swarm, Scope::Agent, Scope::Broadcast];
-
-/// A handler in the making.
-#[must_use = "nothing is handled until one of the handle methods is called"]
-pub struct Listen<'a> {
-    table: &'a Arc<Table<Handle>>,
-    pattern: String,
-    scopes: Vec<Scope>,
-}
-
-impl Listen<'_> {
-    /// Only messages that were sent to this. Default: to the agent, its swarm or
-    /// everybody.
-    pub fn only(mut self, scope: Scope) -> Self {
-        self.scopes = vec![scope];
-        self
-    }
-
-    /// Handles messages where they are: a plain function that returns nothing
-    /// or a `Result`. A failure or panic is [counted](MessengerStats::failed).
-    ///
-    /// # Errors
-    ///
-    /// See [`ListenError`].
-    pub fn handle<F, R>(self, f: F) -> Result<Listening, ListenError>
-    where
-        F: Fn(&Message) -> R + Send + Sync + 'static,
-        R: IntoHandlerResult,
-    {
-        self.table.insert(&self.pattern, &self.scopes, Handle::sync(f))
-    }
-
-    /// Handles messages with a future. The next message of the channel waits
-    /// for it.
-    ///
-    /// # Errors
-    ///
-    /// See [`ListenError`].
-    pub fn handle_async<F, Fut>(self, f: F) -> Result<Listening, ListenError>
-    where
-        F: Fn(Message) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output: IntoHandlerResult> + Send + 'static,
-    {
-        self.table.insert(&self.pattern, &self.scopes, Handle::future(f))
     }
 }
 

@@ -7,7 +7,10 @@
 //! | `swarmbus:{CHANNEL}:meta` | epoch and offset of that stream |
 //! | `swarmbus:{CHANNEL}:tasks` | stream of the group mode |
 //! | `swarmbus:{CHANNEL}:dead` | its dead letters |
-//! | `swarmbus:{CHANNEL}:idem:KEY` | an idempotency key |
+//! | `swarmbus:{CHANNEL}:delayed:GROUP` | tasks that wait until they are delivered again |
+//! | `swarmbus:{CHANNEL}:groups` | when each group was last at work |
+//! | `swarmbus:{CHANNEL}:sent:PUBLISHER` | the number of a publisher's last frame |
+//! | `swarmbus:{CHANNEL}:idem:log:KEY`, `…:idem:tasks:KEY` | a key of `publish_once` |
 //! | `swarmbus:{probe}:INSTANCE` | pub/sub channel of one transport's liveness probe |
 //!
 //! `swarmbus` is [`Settings::prefix`](crate::Settings::prefix). The braces are a

@@ -7,27 +7,73 @@ use lru::LruCache;
 use parking_lot::Mutex;
 use swarmbus_core::{Event, EventId, Str, codec::limits::MAX_HOPS, hops::LoopGuard};
 
-use super::stats::Counts;
-use crate::{bus::WeakBus, messenger::Message};
+use super::{BridgeRules, stats::Counts};
+use crate::{
+    bus::{Bus, WeakBus},
+    messenger::{GapsTold, ListenError, Listening, Message, Messenger},
+    transport::{Channel, Gap},
+};
 
-pub(super) struct Incoming {
-    pub(super) bus: WeakBus,
-    pub(super) seen: Seen,
-    pub(super) guard: LoopGuard,
-    pub(super) place: Arc<str>,
-    pub(super) counts: Arc<Counts>,
+/// Counts the gaps in what the messenger receives.
+pub(super) fn told_of_gaps(
+    messenger: &Messenger,
+    counts: &Arc<Counts>,
+    rules: &BridgeRules,
+) -> GapsTold {
+    let (counts, on_gap) = (Arc::clone(counts), rules.on_gap.clone());
+    messenger.tell_gaps(Arc::new(move |channel: &Channel, gap: &Gap| {
+        counts.gaps.add(1);
+        counts.missed.add(gap.missed.unwrap_or(0));
+        if let Some(on_gap) = &on_gap {
+            on_gap(channel, gap);
+        }
+    }))
+}
+
+/// Begins to publish what comes in, if anything is to.
+pub(super) fn receive(
+    bus: &Bus,
+    messenger: &Messenger,
+    rules: &BridgeRules,
+    place: Arc<str>,
+    counts: Arc<Counts>,
+) -> Result<Option<Listening>, ListenError> {
+    if rules.receive.is_empty() {
+        return Ok(None);
+    }
+    let incoming = Arc::new(Incoming {
+        bus: bus.downgrade(),
+        seen: seen(rules.remember),
+        guard: rules.loop_guard,
+        place,
+        counts,
+    });
+    let patterns: Vec<&str> = rules.receive.iter().map(String::as_str).collect();
+    let listening = messenger.on_any(&patterns, move |message| {
+        let incoming = Arc::clone(&incoming);
+        async move { incoming.take(message).await }
+    })?;
+    Ok(Some(listening))
+}
+
+struct Incoming {
+    bus: WeakBus,
+    seen: Seen,
+    guard: LoopGuard,
+    place: Arc<str>,
+    counts: Arc<Counts>,
 }
 
 /// The newest events that came in. An id is its source's: two strangers may
 /// choose the same.
-pub(super) type Seen = Mutex<LruCache<(Str, EventId), (), RandomState>>;
+type Seen = Mutex<LruCache<(Str, EventId), (), RandomState>>;
 
 impl Incoming {
     /// Publishes what is new. Waits while the bus is full, which holds up the
     /// channel.
     ///
     /// Cancelled while it waits, the event was not published.
-    pub(super) async fn take(&self, message: Message) {
+    async fn take(&self, message: Message) {
         let Some(bus) = self.bus.upgrade() else { return };
         let is_full = message.event.hops().len() >= MAX_HOPS;
         if is_full || self.guard.check(&message.event, &self.place).is_err() {
@@ -62,7 +108,7 @@ fn key(event: &Event) -> Option<(Str, EventId)> {
 }
 
 /// Room for this many.
-pub(super) fn seen(remember: NonZeroUsize) -> Seen {
+fn seen(remember: NonZeroUsize) -> Seen {
     // With a capacity, it would reserve all of that now.
     let mut seen = LruCache::unbounded_with_hasher(RandomState::default());
     seen.resize(remember);

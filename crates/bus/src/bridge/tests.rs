@@ -20,8 +20,8 @@ use crate::{
     DeadReason, HandlerError,
     messenger::To,
     transport::{
-        ConnectionState, DeadTask, Features, Inbox, MemoryTransport, Received, SubscribeOptions,
-        Transport, TransportPublishError,
+        Channel, ConnectionState, DeadTask, Features, Inbox, MemoryTransport, Received,
+        SubscribeOptions, Transport, TransportError, TransportPublishError,
     },
 };
 

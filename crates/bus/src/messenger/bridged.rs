@@ -11,9 +11,10 @@ use std::{
 use swarmbus_core::Event;
 
 use super::{
-    DIRECT, ListenError, Listening, Message, Messenger, To,
+    ListenError, Listening, Message, Messenger, To,
     handlers::Handle,
     hub::{Hub, OnGap},
+    listen::DIRECT,
 };
 use crate::{handler::IntoHandlerResult, transport::TransportError};
 

@@ -1,4 +1,4 @@
-//! Requests that wait for their answer.
+//! Asking, and requests that wait for their answer.
 
 use std::{
     collections::HashMap,
@@ -11,12 +11,17 @@ use std::{
 };
 
 use ahash::RandomState;
+use compact_str::format_compact;
 use parking_lot::Mutex;
 use swarmbus_core::Event;
 use tokio::sync::oneshot;
 
-use super::message::mark;
-use crate::transport::TransportPublishError;
+use super::{
+    Messenger, To,
+    message::{mark, marked},
+    stats::count,
+};
+use crate::{clock::BusClock, transport::TransportPublishError};
 
 /// Why a request has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -200,5 +205,71 @@ impl Drop for Ticket {
 impl fmt::Debug for Pending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Pending({} of {})", self.len(), self.limit)
+    }
+}
+
+impl Messenger {
+    /// Sends a request and waits for the answer, until the event's deadline or
+    /// else for [`request_timeout`](MessengerBuilder::request_timeout). Of a
+    /// swarm, the first answer counts.
+    ///
+    /// # Errors
+    ///
+    /// See [`RequestError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped while it waits, an answer that comes then counts as late.
+    pub async fn request(&self, to: &To, event: Event) -> Result<Event, RequestError> {
+        if to.is_tasks() {
+            return Err(RequestError::Tasks(Box::new(event)));
+        }
+        let now = BusClock::wall();
+        let limit = match event.deadline() {
+            Some(deadline) => deadline.saturating_since(now),
+            None => self.hub.request_timeout,
+        };
+        if limit.is_zero() {
+            return Err(RequestError::Expired(Box::new(event)));
+        }
+        let Some(mut ticket) = self.hub.pending.begin(to.is_agent()) else {
+            let (limit, event) = (self.hub.pending.limit(), Box::new(event));
+            return Err(RequestError::TooMany { limit, event });
+        };
+        let request = event.with_deadline(now.saturating_add(limit));
+        let request = marked(request, mark::REQUEST, format_compact!("{:x}", ticket.number));
+        count(&self.hub.counts.requests);
+        let counts = &self.hub.counts;
+        let asked = async {
+            self.send(to, request).await?;
+            ticket.answer().await.ok_or(RequestError::Closed)
+        };
+        match tokio::time::timeout(limit, asked).await {
+            Ok(Ok(Answer::Reply(reply))) => {
+                count(&counts.answered);
+                Ok(reply)
+            }
+            Ok(Ok(Answer::Refused(refusal))) => {
+                count(&counts.refused);
+                Err(RequestError::Refused(refusal))
+            }
+            Ok(Ok(Answer::Failed(error))) => {
+                count(&counts.answered);
+                Err(RequestError::Failed(error))
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_) => {
+                count(&counts.unanswered);
+                Err(match ticket.refused() {
+                    Some(refusal) => RequestError::Refused(refusal),
+                    None => RequestError::NoAnswer { waited: limit },
+                })
+            }
+        }
+    }
+
+    /// Requests that wait for their answers.
+    pub fn waiting(&self) -> usize {
+        self.hub.pending.len()
     }
 }

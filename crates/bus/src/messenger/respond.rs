@@ -5,9 +5,11 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use swarmbus_core::{Event, EventType, Payload, Str};
 
 use super::{
+    ListenError, Listening, Messenger,
     handlers::caught,
     hub::Hub,
     identity::channel,
+    listen::DIRECT,
     message::{Message, Scope, mark, marked, sender},
     request::{FAILED, Refusal},
     stats::count,
@@ -19,7 +21,7 @@ type Reply = Pin<Box<dyn Future<Output = Result<Payload, String>> + Send>>;
 /// Makes the answer to a request.
 pub(super) type Respond = Box<dyn Fn(Message) -> Reply + Send + Sync>;
 
-pub(super) fn respond<F, Fut, P, E>(f: F) -> Respond
+fn respond<F, Fut, P, E>(f: F) -> Respond
 where
     F: Fn(Message) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<P, E>> + Send + 'static,
@@ -32,6 +34,27 @@ where
             async move { answer.await.map(Into::into).map_err(|error| error.into().to_string()) },
         )
     })
+}
+
+impl Messenger {
+    /// Answers requests whose type a pattern matches. Of several that match,
+    /// the first one answers. An error is told to the one who asks.
+    ///
+    /// Each answer is made in a task of its own and has until the request's
+    /// deadline, then it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// See [`ListenError`].
+    pub fn respond<F, Fut, P, E>(&self, pattern: &str, f: F) -> Result<Listening, ListenError>
+    where
+        F: Fn(Message) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<P, E>> + Send + 'static,
+        P: Into<Payload>,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.hub.responders.insert(pattern, &DIRECT, respond(f))
+    }
 }
 
 /// A request that came in, and how to answer it.

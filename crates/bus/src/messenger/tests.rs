@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use swarmbus_core::{Event, Timestamp, backoff::Backoff};
+use swarmbus_core::{Event, Payload, Timestamp, backoff::Backoff};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;

@@ -1,18 +1,22 @@
 //! Working on a queue of tasks.
 
-use std::{num::NonZeroUsize, sync::Arc};
+use std::{future::Future, num::NonZeroUsize, sync::Arc};
 
 use swarmbus_core::backoff::Backoff;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    JoinError, Messenger, To,
     handlers::Handle,
     hub::Hub,
     message::{Message, Scope},
     stats::count,
 };
-use crate::transport::{Channel, Inbox, Incoming, Mode, Received, SubscribeOptions};
+use crate::{
+    handler::IntoHandlerResult,
+    transport::{Channel, Inbox, Incoming, Mode, Received, SubscribeOptions, TransportError},
+};
 
 /// How to work on a queue of tasks.
 ///
@@ -181,5 +185,57 @@ impl Desk {
                 }
             }
         });
+    }
+}
+
+impl Messenger {
+    /// Works on a queue of tasks: each goes to one worker of a group. One that
+    /// succeeds is acknowledged, one that fails or panics is put back, and comes
+    /// again here or elsewhere; after as many deliveries as may be, it is a dead
+    /// letter of the channel.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use swarmbus::{Event, messenger::{Message, Messenger, To, WorkOptions}};
+    /// # use swarmbus::transport::MemoryTransport;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let transport = Arc::new(MemoryTransport::new());
+    /// # let boss = Messenger::join(transport.clone(), "office", "boss").await?;
+    /// # let clerk = Messenger::join(transport, "office", "clerk").await?;
+    /// let (done, mut results) = tokio::sync::mpsc::unbounded_channel();
+    /// let worker = clerk.work("images", WorkOptions::new(), move |task: Message| {
+    ///     let done = done.clone();
+    ///     async move { done.send(format!("resized {}", task.event.text().unwrap_or("?"))) }
+    /// }).await?;
+    ///
+    /// boss.send(&To::tasks("images")?, Event::of("image.resize", "17.png")).await?;
+    /// assert_eq!(results.recv().await.unwrap(), "resized 17.png");
+    /// worker.stop().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// See [`JoinError`].
+    pub async fn work<F, Fut>(
+        &self,
+        queue: &str,
+        options: WorkOptions,
+        f: F,
+    ) -> Result<Worker, JoinError>
+    where
+        F: Fn(Message) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output: IntoHandlerResult> + Send + 'static,
+    {
+        if self.hub.closing.is_cancelled() {
+            return Err(TransportError::Closed.into());
+        }
+        let channel = To::tasks(queue)?.channel(self.hub.mode);
+        let inbox = self.hub.transport.subscribe(&channel, options.subscribe()).await?;
+        let WorkOptions { concurrent, backoff, .. } = options;
+        let work = Work { handle: Handle::future(f), concurrent, backoff };
+        Ok(Worker::start(Arc::clone(&self.hub), channel, inbox, work))
     }
 }

@@ -149,7 +149,7 @@ impl Reader {
         if frame.epoch != self.position.epoch {
             return if self.stale == Some(frame.epoch) { Step::Skip } else { Step::Recover };
         }
-        let next = self.position.offset + 1;
+        let next = self.next();
         if frame.last() < next {
             // After a newer one an older one makes sense only if it is known.
             let known = !moved || self.recent.has(frame.mark);
@@ -195,7 +195,7 @@ impl Reader {
             self.logged(index, frame, acts);
         }
         if page.full {
-            return Next::Read { from: self.reached() + 1 };
+            return Next::Read { from: self.reached().saturating_add(1) };
         }
         self.finish(page.end.offset, acts);
         Next::Live
@@ -243,7 +243,7 @@ impl Reader {
             Phase::Reread { .. } | Phase::Live { .. } | Phase::Verify | Phase::Follow => {}
         }
         self.phase = Phase::Follow;
-        let next = self.position.offset + 1;
+        let next = self.next();
         if frame.last() < next {
             return;
         }
@@ -264,17 +264,22 @@ impl Reader {
         if self.phase == Phase::Oldest {
             self.position.offset = end;
         }
-        self.hole(end + 1, acts);
+        self.hole(end.saturating_add(1), acts);
         (self.phase, self.wary) = (Phase::Live { moved: false }, false);
     }
 
     /// Reports what is missing between the position and an offset.
     fn hole(&mut self, until: u64, acts: &mut Vec<Act>) {
-        let next = self.position.offset + 1;
+        let next = self.next();
         if until > next {
             self.position.offset = until - 1;
             acts.push(self.gap(Some(until - next), GapReason::Trimmed));
         }
+    }
+
+    /// The offset of the next event. What strangers write must not overflow.
+    fn next(&self) -> u64 {
+        self.position.offset.saturating_add(1)
     }
 
     fn gap(&self, missed: Option<u64>, reason: GapReason) -> Act {

@@ -1,5 +1,7 @@
 //! Durable channels on real servers that fail.
 
+mod rewind;
+
 use std::{num::NonZeroUsize, time::Duration};
 
 use swarmbus::transport::{Gap, GapReason, Incoming};
@@ -44,19 +46,15 @@ impl World {
             retention,
             check_every,
         );
-        let many = |n| NonZeroUsize::new(n).unwrap();
-        let batching = Batching {
-            events: many(64),
-            bytes: many(64 << 10),
-            delay: Duration::ZERO,
-            buffer_events: many(1_000),
-            buffer_bytes: many(1 << 20),
-            overflow: swarmbus_core::overflow::Overflow::Reject,
-            patience: LONG,
-        };
-        let publisher = Publisher::start(link("publisher").await, durable.carrier(), batching);
+        let publisher = Publisher::start(link("publisher").await, durable.carrier(), batching());
         let (publisher, channel) = (Arc::new(publisher), Channel::durable("c").unwrap());
         Self { server, durable, publisher, channel }
+    }
+
+    async fn another_publisher(&self) -> Publisher {
+        let dialer = Dialer::new(Settings::new(&self.server.url()).unwrap()).unwrap();
+        let link = Link::connect(Arc::new(dialer), Arc::new(Commands("other"))).await.unwrap();
+        Publisher::start(link, self.durable.carrier(), batching())
     }
 
     async fn publish(&self, range: std::ops::Range<u32>) {
@@ -71,6 +69,19 @@ impl World {
 
     async fn inbox(&self, options: SubscribeOptions) -> Inbox {
         self.durable.subscribe(&self.channel, &options).await.unwrap()
+    }
+}
+
+fn batching() -> Batching {
+    let many = |n| NonZeroUsize::new(n).unwrap();
+    Batching {
+        events: many(64),
+        bytes: many(64 << 10),
+        delay: Duration::ZERO,
+        buffer_events: many(1_000),
+        buffer_bytes: many(1 << 20),
+        overflow: swarmbus_core::overflow::Overflow::Reject,
+        patience: LONG,
     }
 }
 

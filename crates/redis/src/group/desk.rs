@@ -40,6 +40,8 @@ struct State {
     answers: Vec<Answer>,
     /// Answers to be sent since the beginning.
     answers_given: u64,
+    /// Nobody sends answers any more.
+    ended: bool,
 }
 
 #[derive(Debug)]
@@ -146,6 +148,18 @@ impl Desk {
         self.sent.send_modify(|sent| *sent += count as u64);
     }
 
+    /// Nobody sends answers any more: those tasks come again elsewhere.
+    pub(super) fn end(&self) {
+        let mut state = self.state.lock();
+        state.ended = true;
+        let backlog = std::mem::take(&mut state.backlog);
+        state.answers.clear();
+        let target = state.answers_given;
+        drop(state);
+        drop(backlog);
+        self.sent.send_replace(target);
+    }
+
     /// Waits until the server has every answer that was given before.
     pub(super) async fn flushed(&self) {
         let target = self.state.lock().answers_given;
@@ -156,6 +170,9 @@ impl Desk {
 
 impl State {
     fn answer(&mut self, answer: Answer) {
+        if self.ended {
+            return;
+        }
         self.answers.push(answer);
         self.answers_given += 1;
     }

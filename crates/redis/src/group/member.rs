@@ -70,31 +70,29 @@ impl Member {
             Err(failed) = self.claim(&feed) => error = Some(failed),
             Err(failed) = self.send_answers(&feed) => error = Some(failed),
             Err(failed) = self.tidy() => error = Some(failed),
-            () = feed.gone() => {}
-            () = end.cancelled() => {}
-        }
-        match error {
-            Some(ConnectionError::Closed) | None => {}
-            Some(error) => return feed.fail(refused(error)),
-        }
-        if end.is_cancelled() {
-            return;
-        }
-        // What the program took along may still be answered in time.
-        self.waiting.close();
-        let last_answers = async {
-            while self.desk.holds_some() || !self.desk.answers().is_empty() {
-                if self.send_some().await.is_err() {
-                    return;
-                }
-                if self.desk.holds_some() {
-                    self.desk.answered.notified().await;
+            () = feed.gone() => {
+                self.waiting.close();
+                tokio::select! {
+                    _ = timeout(self.place.idle, self.last_answers()) => {}
+                    () = end.cancelled() => {}
                 }
             }
-        };
-        tokio::select! {
-            _ = timeout(self.place.idle, last_answers) => {}
             () = end.cancelled() => {}
+        }
+        self.desk.end();
+        match error {
+            Some(ConnectionError::Closed) | None => {}
+            Some(error) => feed.fail(refused(error)),
+        }
+    }
+
+    /// What the program took along may still be answered in time.
+    async fn last_answers(&self) {
+        loop {
+            if self.send_some().await.is_err() || !self.desk.holds_some() {
+                return;
+            }
+            self.desk.answered.notified().await;
         }
     }
 

@@ -48,14 +48,27 @@ elseif ARGV[5] == epoch then
   offset = math.max(offset, tonumber(ARGV[6]))
 end
 
-local first = offset + 1
-offset = offset + count
-local id = string.format('%.0f-0', offset)
-local oldest = string.format('%.0f', math.max(offset - tonumber(ARGV[8]), 0) + 1)
-local entry = ARGV[12] .. epoch .. struct.pack('<I8I4I4', first, count, 0)
-  .. ARGV[7] .. ARGV[3] .. struct.pack('<I8', number) .. ARGV[1]
+local entry
+local function append()
+  local first = offset + 1
+  offset = offset + count
+  local id = string.format('%.0f-0', offset)
+  local oldest = string.format('%.0f', math.max(offset - tonumber(ARGV[8]), 0) + 1)
+  entry = ARGV[12] .. epoch .. struct.pack('<I8I4I4', first, count, 0)
+    .. ARGV[7] .. ARGV[3] .. struct.pack('<I8', number) .. ARGV[1]
+  return redis.pcall('XADD', KEYS[1], 'MINID', '~', oldest, id, 'f', entry)
+end
 -- The first write: refused when memory is short, and then nothing has changed.
-redis.call('XADD', KEYS[1], 'MINID', '~', oldest, id, 'f', entry)
+local added = append()
+if type(added) == 'table' and string.find(added.err, 'equal or smaller') then
+  -- Somebody put back an older meta: as bad as none.
+  epoch, offset = ARGV[7], 0
+  redis.call('DEL', KEYS[1])
+  added = append()
+end
+if type(added) == 'table' then
+  return added
+end
 redis.call('PEXPIRE', KEYS[1], ARGV[9])
 redis.call('HSET', KEYS[2], 'epoch', epoch, 'offset', string.format('%.0f', offset))
 redis.call('PEXPIRE', KEYS[2], ARGV[10])

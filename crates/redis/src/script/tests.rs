@@ -1,3 +1,5 @@
+//! Scripts on a real server.
+
 use std::sync::Arc;
 
 use super::*;

@@ -131,6 +131,16 @@ async fn a_lost_meta_begins_a_new_epoch_with_an_empty_log() {
 }
 
 #[tokio::test]
+async fn a_meta_that_is_too_old_begins_a_new_epoch() {
+    let mut log = Log::new().await;
+    let Appended::Done(old) = log.append(|_| ()).await else { panic!("appended") };
+    log.desk.ask("HSET test:{c}:meta offset 0").await;
+    let Appended::Done(new) = log.append(|a| a.number = 2).await else { panic!("appended") };
+    assert_eq!((new.epoch == old.epoch, new.offset), (false, 3));
+    assert_eq!(log.entries(Part::From(0)).await, [(1, 3)]);
+}
+
+#[tokio::test]
 async fn confirmed_writes_that_are_lost_leave_a_hole() {
     let mut log = Log::new().await;
     let Appended::Done(end) = log.append(|_| ()).await else { panic!("appended") };

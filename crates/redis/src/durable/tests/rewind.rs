@@ -1,0 +1,64 @@
+//! A server that comes back without what it had confirmed, as a replica does
+//! that becomes master too early.
+
+use super::*;
+
+/// A world with a second publisher, and a server that will forget all that
+/// happens from here on.
+async fn about_to_forget() -> (World, Publisher) {
+    let world = World::new(Server::start().unwrap()).await;
+    let other = world.another_publisher().await;
+    world.flushed(0..100).await;
+    world.server.run(["SAVE"]).unwrap();
+    (world, other)
+}
+
+fn forget(world: &World) {
+    world.server.kill9();
+    world.server.restart().unwrap();
+}
+
+#[tokio::test]
+async fn a_publisher_goes_on_behind_what_was_lost() {
+    let (world, _other) = about_to_forget().await;
+    let mut inbox = world.inbox(SubscribeOptions::new().from_beginning()).await;
+    world.flushed(100..200).await;
+    expect(&mut inbox, 0..200).await;
+    forget(&world);
+    world.flushed(200..210).await;
+    let mut late = world.inbox(SubscribeOptions::new().from_beginning()).await;
+    expect(&mut late, 0..100).await;
+    let gap = gap(&mut late).await;
+    assert_eq!((gap.missed, gap.reason), (Some(100), GapReason::Trimmed));
+    expect(&mut late, 200..210).await;
+    // The one that had seen all misses nothing. It may be told that the log has
+    // changed behind it.
+    let mut expected = 200;
+    while expected < 210 {
+        match next(&mut inbox).await {
+            Incoming::Gap(gap) => assert_eq!(gap.reason, GapReason::Lost),
+            Incoming::Event(event) => {
+                assert_eq!(event.event.text(), Some(&*expected.to_string()));
+                expected += 1;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn offsets_that_are_given_twice_hide_nothing() {
+    let (world, other) = about_to_forget().await;
+    let mut inbox = world.inbox(SubscribeOptions::new()).await;
+    world.flushed(100..200).await;
+    expect(&mut inbox, 100..200).await;
+    forget(&world);
+    // It had nothing confirmed and takes up where the server is: offset 101.
+    let mut events: Vec<_> = (1_000..1_050).map(|n: u32| Event::of("n", n.to_string())).collect();
+    other.publish_batch(&world.channel, &mut events).await.unwrap();
+    other.flush().await.unwrap();
+    let gap = gap(&mut inbox).await;
+    assert_eq!((gap.missed, gap.reason), (None, GapReason::Lost));
+    assert_eq!(gap.position.unwrap().offset, 100);
+    expect(&mut inbox, 1_000..1_050).await;
+}
