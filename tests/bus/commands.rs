@@ -65,6 +65,31 @@ async fn commands_panic_expire_and_trip_their_breaker() {
     assert!(matches!(error, CommandError::Expired), "{error}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_command_that_panics_when_it_is_cut_off_has_expired() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("on the way out");
+        }
+    }
+    let bus = Bus::builder().build().unwrap();
+    let _slow = bus
+        .on_command("slow", |_| async {
+            let _bomb = Bomb;
+            std::future::pending::<Result<(), String>>().await
+        })
+        .unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let soon = Timestamp::from_unix(now + Duration::from_secs(3_600));
+    for _ in 0..5 {
+        let error = bus.execute(Event::of("slow", ()).with_deadline(soon)).await.unwrap_err();
+        assert!(matches!(error, CommandError::Expired), "{error}");
+    }
+    let error = bus.execute(Event::of("slow", ())).await.unwrap_err();
+    assert!(matches!(error, CommandError::Rejected { .. }), "{error}");
+}
+
 #[tokio::test]
 async fn a_session_answers_first_and_takes_everything_with_it() {
     let bus = Bus::builder().build().unwrap();

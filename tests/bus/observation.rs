@@ -2,14 +2,29 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use metrics_util::debugging::{DebugValue, DebuggingRecorder};
-use swarmbus::{Bulkhead, Bus, Event, EventMiddleware, HandlerError, METRICS, Outcome};
+use metrics_util::{
+    CompositeKey,
+    debugging::{DebugValue, DebuggingRecorder, Snapshotter},
+};
+use swarmbus::{
+    Bulkhead, Bus, Event, EventMiddleware, HandlerError, METRICS, Outcome, breaker::StateKind,
+};
 use swarmbus_tests::{Seen, settle};
+
+/// What was recorded, by name and labels.
+fn values(snapshotter: &Snapshotter) -> HashMap<(String, String), DebugValue> {
+    let value = |(key, _, _, value): (CompositeKey, _, _, _)| {
+        let labels: Vec<_> = key.key().labels().map(|l| l.value().to_owned()).collect();
+        ((key.key().name().to_owned(), labels.join(" ")), value)
+    };
+    snapshotter.snapshot().into_vec().into_iter().map(value).collect()
+}
 
 #[test]
 fn metrics_carry_the_ledgers_totals() {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
+    let mut found = HashMap::new();
     metrics::with_local_recorder(&recorder, || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -21,17 +36,9 @@ fn metrics_carry_the_ledgers_totals() {
                 bus.publish(Event::of("no", ())).await.unwrap();
             }
             settle(&bus).await;
+            found = values(&snapshotter);
         });
     });
-    let found: HashMap<_, _> = snapshotter
-        .snapshot()
-        .into_vec()
-        .into_iter()
-        .map(|(key, _, _, value)| {
-            let labels: Vec<_> = key.key().labels().map(|l| l.value().to_owned()).collect();
-            ((key.key().name().to_owned(), labels.join(" ")), value)
-        })
-        .collect();
     let value = |name: &str, labels: &str| match &found[&(name.to_owned(), labels.to_owned())] {
         DebugValue::Counter(n) => *n as f64,
         DebugValue::Gauge(n) => n.0,
@@ -48,6 +55,30 @@ fn metrics_carry_the_ledgers_totals() {
     for metric in METRICS {
         assert!(found.keys().any(|(name, _)| name == metric.name), "{} is missing", metric.name);
     }
+}
+
+#[test]
+fn no_breaker_of_a_handler_that_has_ended_is_shown_open() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    metrics::with_local_recorder(&recorder, || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let bus = Bus::builder().build().unwrap();
+            let fails = bus.subscribe("x").handle(|_: &Event| Err("no")).unwrap();
+            for _ in 0..5 {
+                bus.publish(Event::of("x", ())).await.unwrap();
+            }
+            settle(&bus).await;
+            assert_eq!(bus.breakers()[0].stats.state, StateKind::Open);
+            drop(fails);
+            while !bus.breakers().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        });
+    });
+    let state = values(&snapshotter).remove(&("circuit_breaker_state".into(), "bus x x".into()));
+    assert_eq!(state, Some(DebugValue::Gauge(0.0.into())));
 }
 
 #[tokio::test]

@@ -40,18 +40,20 @@ impl CommandFn {
         Self(Careful(Some(function)))
     }
 
-    /// Calls the handler; a panic is a failure.
+    /// Calls the handler. A panic is a failure; one of its destructors, when it
+    /// is cut off, is logged.
     pub(crate) async fn call(&self, command: Event, bus: BusId) -> Reply {
-        let mut future = None;
+        let mut future = Careful(None);
         in_handler(bus, || {
-            future = self.0.0.as_ref().map(|function| function(command));
+            future.0 = self.0.0.as_ref().map(|function| function(command));
             Ok(())
         })?;
-        let Some(mut future) = future else { return Ok(().into()) };
         std::future::poll_fn(move |cx| {
             let mut polled = std::task::Poll::Pending;
             let caught = in_handler(bus, || {
-                polled = future.as_mut().poll(cx);
+                if let Some(future) = &mut future.0 {
+                    polled = future.as_mut().poll(cx);
+                }
                 Ok(())
             });
             match caught {

@@ -29,8 +29,9 @@ pub trait EventMiddleware: Send + Sync + 'static {
         Ok(())
     }
 
-    /// A handler is done with an event. `error` is `None` for a success. Use
-    /// it to log and time. A panic in here is ignored.
+    /// A handler is done with an event, or was dropped at its time-out. `error`
+    /// is `None` for a success. Use it to log and time. A panic in here is
+    /// ignored.
     fn handled(&self, event: &Event, handler: &str, error: Option<&HandlerError>, took: Duration) {
         let _ = (event, handler, error, took);
     }

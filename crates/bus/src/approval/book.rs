@@ -60,8 +60,8 @@ struct Pending {
 impl Pending {
     /// What the wall clock shows, or would had it not been set back since the
     /// request: nobody gets more time by that.
-    fn now(&self, wall: Timestamp) -> Timestamp {
-        wall.max(self.approval.requested_at().saturating_add(self.since.elapsed()))
+    fn now(&self, wall: Timestamp, steady: Instant) -> Timestamp {
+        wall.max(self.approval.requested_at().saturating_add(steady - self.since))
     }
 }
 
@@ -148,7 +148,7 @@ impl Book {
                 None => Err(AnswerError::Unknown(id.clone())),
             };
         };
-        let now = pending.now(now);
+        let now = pending.now(now, Instant::now());
         let answered = answer(&mut pending.approval, now);
         let done = pages.settle_decided(id, self.capacity);
         drop(pages);
@@ -159,16 +159,16 @@ impl Book {
     /// Notices deadlines; returns how long until the next one is to be looked
     /// at.
     pub(super) fn expire(&self) -> Option<Duration> {
-        let wall = self.wall.now();
+        let (wall, steady) = (self.wall.now(), Instant::now());
         let mut pages = self.pages.lock();
         let expire = |(id, pending): (&ApprovalId, &mut Pending)| {
-            let now = pending.now(wall);
+            let now = pending.now(wall, steady);
             pending.approval.expire(now).then(|| id.clone())
         };
         let expired: Vec<ApprovalId> = pages.pending.iter_mut().filter_map(expire).collect();
         let done: Vec<_> =
             expired.iter().filter_map(|id| pages.settle_decided(id, self.capacity)).collect();
-        let left = |pending: &Pending| pending.approval.remaining(pending.now(wall));
+        let left = |pending: &Pending| pending.approval.remaining(pending.now(wall, steady));
         let wait = pages.pending.values().filter_map(left).min().map(|left| left.min(WALL_RECHECK));
         drop(pages);
         self.announce(done);

@@ -98,6 +98,15 @@ impl NamedBreaker {
     }
 }
 
+impl Drop for NamedBreaker {
+    /// It turns nobody away any more.
+    fn drop(&mut self) {
+        if let Some(gauge) = self.gauge.get() {
+            gauge.set(0.0);
+        }
+    }
+}
+
 /// On the way in: a permit, if there is a breaker; priorities 8 and 9 always
 /// get one.
 #[inline(always)]
