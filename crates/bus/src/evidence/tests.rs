@@ -6,7 +6,7 @@ use swarmbus_core::{
     Event,
     breaker::{Config, StateKind},
 };
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout}; // sleep: all of this is on the paused clock
 
 use super::*;
 use crate::{
