@@ -44,6 +44,7 @@
 //!   [`Bus::shutdown`] say what was not done.
 //! - [`health`] asks the program's checks how it is; [`lifecycle`] makes one
 //!   state of that and keeps it over a restart.
+//! - [`evidence`] has buses judge their services together.
 //! - [`state`] keeps what agents remember outside of themselves; [`lease`] lets
 //!   one of many do something, with a token that proves when.
 //! - [`transport`] is how buses will be joined across processes.
@@ -62,6 +63,7 @@ mod clock;
 mod command;
 mod dispatcher;
 mod error;
+pub mod evidence;
 mod guard;
 mod handler;
 pub mod health;

@@ -7,6 +7,7 @@ use std::{
         Arc, OnceLock, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use ahash::RandomState;
@@ -81,6 +82,13 @@ impl NamedBreaker {
     /// Closes it, whatever its state, and forgets what it has seen.
     pub(crate) fn reset(&self, clock: &BusClock) {
         if let Some(transition) = self.breaker.reset(clock) {
+            self.changed(transition);
+        }
+    }
+
+    /// Open for at least so long from now.
+    pub(crate) fn keep_open(&self, time: Duration, clock: &BusClock) {
+        if let Some(transition) = self.breaker.keep_open(time, clock) {
             self.changed(transition);
         }
     }
@@ -269,6 +277,15 @@ impl Breakers {
         let breaker = self.registry.make(&Arc::from(service.as_str()), None, config);
         services.insert(service, Arc::downgrade(&breaker));
         Ok(breaker)
+    }
+
+    /// The services that handlers share a breaker for, with it.
+    pub(crate) fn services(&self) -> Vec<(Str, Arc<NamedBreaker>)> {
+        let services = self.services.lock();
+        let living = services
+            .iter()
+            .filter_map(|(name, breaker)| breaker.upgrade().map(|breaker| (name.clone(), breaker)));
+        living.collect()
     }
 
     /// Opens the breaker of a service early, if handlers share one and it is not
