@@ -49,6 +49,7 @@
 //!   task and how often it was delivered.
 //! - [`RedisState`] keeps state that all processes share, [`RedisLeases`] lets
 //!   one of them do something.
+//! - [`doctor::examine`] says whether a server is fit for all that.
 //! - [`METRICS`] lists what is measured.
 
 mod builder;
@@ -56,6 +57,7 @@ mod carrier;
 mod channel;
 mod connection;
 mod dialer;
+pub mod doctor;
 mod durable;
 mod duties;
 mod envelope;
