@@ -1,9 +1,13 @@
 //! The commands, one file each.
 
 pub(crate) mod dlq;
+pub(crate) mod doctor;
 pub(crate) mod load_test;
+pub(crate) mod publish;
 pub(crate) mod replay;
+mod server;
 mod store;
+pub(crate) mod subscribe;
 mod when;
 
 use std::{

@@ -23,16 +23,22 @@ struct Cli {
 enum Command {
     // Their help is on `Args`: a doc here would take its place.
     Dlq(cmd::dlq::Args),
-    LoadTest(cmd::load_test::Args),
+    Doctor(cmd::doctor::Args),
+    LoadTest(Box<cmd::load_test::Args>),
+    Publish(cmd::publish::Args),
     Replay(Box<cmd::replay::Args>),
+    Subscribe(Box<cmd::subscribe::Args>),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Dlq(args) => cmd::dlq::run(args).await,
+        Command::Doctor(args) => cmd::doctor::run(args).await,
+        Command::Publish(args) => cmd::publish::run(args).await,
         Command::Replay(args) => cmd::replay::run(*args).await,
-        Command::LoadTest(args) => cmd::load_test::run(args).await,
+        Command::Subscribe(args) => cmd::subscribe::run(*args).await,
+        Command::LoadTest(args) => cmd::load_test::run(*args).await,
     };
     done.unwrap_or_else(|error| {
         cmd::say(format_args!("error: {error:#}"));

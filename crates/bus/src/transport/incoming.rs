@@ -139,6 +139,11 @@ impl Received {
         }
     }
 
+    /// Whether it is a task, which comes again until it is acknowledged.
+    pub fn is_task(&self) -> bool {
+        matches!(self.came, Came::Task { .. })
+    }
+
     /// How often a group has been given this event, this time included; 1 in
     /// the other modes.
     pub fn deliveries(&self) -> u32 {

@@ -15,6 +15,7 @@ mod outlet;
 mod pace;
 mod progress;
 mod recorder;
+mod remote;
 mod report;
 mod setup;
 mod store;
@@ -52,6 +53,10 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     if !args.chaos.is_off() {
         return chaos::run(args).await;
     }
+    if args.remote.is_on() {
+        return remote::run(args).await;
+    }
+    args.remote.check_off()?;
     let replay = args.events.as_deref().map(workload::read).transpose()?;
     if replay.as_ref().is_some_and(|replay| replay.cut) {
         say("note: --events has more than 10,000 lines or 64 MiB; the rest is not used");
@@ -62,7 +67,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     if let Some(store) = &mut store {
         store.take_over(&bus).await?;
     }
-    let mut crew = setup::crew(&bus, &args, replay.as_ref())?;
+    let mut crew = setup::crew(&bus, &args, replay.as_ref(), None)?;
     let ticker = Ticker::start(crew.coordinators_inboxes(), args.rate.is_some())
         .context("cannot start a thread")?;
     let started = Instant::now();

@@ -4,10 +4,13 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{ValueEnum, builder::ArgPredicate};
 use serde::{Serialize, Serializer};
-use swarmbus::{Overflow, core::overflow::AdaptiveRateConfig};
+use swarmbus::{Overflow, core::overflow::AdaptiveRateConfig, transport};
 use swarmbus_store::Durability;
 
-use super::{chaos::ChaosArgs, message::HEADER_LEN, swarm::MIN_AGENTS};
+use super::{
+    chaos::ChaosArgs, message::HEADER_LEN, outlet::Mode as BusMode, remote::RemoteArgs,
+    swarm::MIN_AGENTS,
+};
 
 const MAX_AGENTS: usize = 10_000;
 const MAX_PAYLOAD: usize = 1 << 20;
@@ -22,9 +25,15 @@ const MAX_PAYLOAD: usize = 1 << 20;
 /// With --chaos it is services that are called, behind retries, time-outs,
 /// bulkheads, circuit breakers and fallbacks, and they fail on purpose.
 ///
+/// With --transport the agents are spread over processes, and every event goes
+/// over a server from the agent that publishes it to the process of the one
+/// that handles it.
+///
 /// The exit code is 1 when an event is not accounted for, when the log of
 /// --store says something else than the bus, or when a service that came back
-/// was not served again in time.
+/// was not served again in time. With --transport: when an event was lost and
+/// not reported as a gap (live), or lost or delivered twice at all (durable,
+/// group; what is marked as redelivered does not count).
 #[derive(Clone, Debug, clap::Args, Serialize)]
 pub(crate) struct Args {
     /// Agents: a fifth coordinators, a fifth validators, the others workers.
@@ -44,9 +53,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N")]
     pub(super) workers: Option<usize>,
 
-    /// How agents hand events to the bus.
-    #[arg(long, value_enum, default_value_t = Mode::Queued)]
-    pub(super) mode: Mode,
+    /// How events get to those that handle them: how agents hand them to the
+    /// bus (queued, inline or batch; default queued) or, with --transport, how
+    /// its channels deliver (live, durable or group; default live).
+    #[arg(long, value_enum)]
+    #[serde(serialize_with = "as_mode")]
+    pub(super) mode: Option<Mode>,
 
     /// What happens to an event that finds the queue full.
     #[arg(long, value_enum, default_value_t = Policy::Reject)]
@@ -100,6 +112,10 @@ pub(crate) struct Args {
     #[serde(skip_serializing_if = "ChaosArgs::is_off")]
     pub(super) chaos: ChaosArgs,
 
+    #[command(flatten)]
+    #[serde(skip)]
+    pub(super) remote: RemoteArgs,
+
     /// Print one JSON object in place of the table.
     #[arg(long)]
     #[serde(skip)]
@@ -111,7 +127,8 @@ pub(crate) struct Args {
     pub(super) seed: u64,
 }
 
-/// How agents hand events to the bus.
+/// How events get to those that handle them. One word for both, as for the
+/// agents it is one thing: what becomes of an event that they hand over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Mode {
@@ -121,6 +138,54 @@ pub(crate) enum Mode {
     Inline,
     /// `Bus::publish_batch`: through the queue, up to 64 at once.
     Batch,
+    /// Over a transport, at most once.
+    Live,
+    /// Over a transport, once and in order.
+    Durable,
+    /// Over a transport, until it is acknowledged.
+    Group,
+}
+
+/// `--mode` does not go with `--transport` as it is.
+#[derive(Debug, thiserror::Error)]
+#[error("--mode {mode} {needs}")]
+pub(crate) struct WrongMode {
+    mode: String,
+    needs: &'static str,
+}
+
+impl WrongMode {
+    fn new(mode: Mode, needs: &'static str) -> Self {
+        let value = mode.to_possible_value();
+        Self { mode: value.map_or_else(String::new, |v| v.get_name().to_owned()), needs }
+    }
+}
+
+impl Args {
+    /// How agents hand events to a bus.
+    pub(super) fn bus_mode(&self) -> Result<BusMode, WrongMode> {
+        match self.mode.unwrap_or(Mode::Queued) {
+            Mode::Queued => Ok(BusMode::Queued),
+            Mode::Inline => Ok(BusMode::Inline),
+            Mode::Batch => Ok(BusMode::Batch),
+            mode @ (Mode::Live | Mode::Durable | Mode::Group) => {
+                Err(WrongMode::new(mode, "needs --transport redis"))
+            }
+        }
+    }
+
+    /// How the channels of a transport deliver.
+    pub(super) fn channel_mode(&self) -> Result<transport::Mode, WrongMode> {
+        match self.mode.unwrap_or(Mode::Live) {
+            Mode::Live => Ok(transport::Mode::Live),
+            Mode::Durable => Ok(transport::Mode::Durable),
+            Mode::Group => Ok(transport::Mode::Group),
+            mode @ (Mode::Queued | Mode::Inline | Mode::Batch) => {
+                let needs = "is for a bus: with --transport, it is live, durable or group";
+                Err(WrongMode::new(mode, needs))
+            }
+        }
+    }
 }
 
 /// [`Durability`], as the user writes it.
@@ -230,4 +295,8 @@ pub(super) fn at_most<T: PartialOrd + std::fmt::Display>(n: T, limit: T) -> Resu
 
 fn as_seconds<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_f64(time.as_secs_f64())
+}
+
+fn as_mode<S: Serializer>(mode: &Option<Mode>, to: S) -> Result<S::Ok, S::Error> {
+    mode.unwrap_or(Mode::Queued).serialize(to)
 }

@@ -2,7 +2,7 @@
 
 use std::ops::AddAssign;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::message::{Note, What};
 
@@ -13,7 +13,7 @@ const PATIENCE_MIN: u64 = 100_000_000;
 const PATIENCE_MAX: u64 = 5_000_000_000;
 
 /// What became of tasks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Tasks {
     /// More validators voted yes than no.
     pub(super) accepted: u64,

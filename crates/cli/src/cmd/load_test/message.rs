@@ -12,6 +12,8 @@
 //!
 //! Numbers are little-endian, times are nanoseconds of a [`Watch`].
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use bytes::Bytes;
 
 /// Bytes before the body.
@@ -120,23 +122,31 @@ fn checksum(bytes: &[u8]) -> u64 {
     sum ^ sums.rotate_left(32)
 }
 
-/// Nanoseconds since the test began, for all agents.
+/// Nanoseconds, for all agents.
 #[derive(Clone, Debug)]
-pub(super) struct Watch {
-    clock: quanta::Clock,
-    origin: u64,
+pub(super) enum Watch {
+    /// Since the test began, in one process.
+    Cycles { clock: quanta::Clock, origin: u64 },
+    /// Since 1970, for all processes of a machine.
+    Wall,
 }
 
 impl Watch {
     pub(super) fn start() -> Self {
         let clock = quanta::Clock::new();
         let origin = clock.raw();
-        Self { clock, origin }
+        Self::Cycles { clock, origin }
     }
 
     #[inline]
     pub(super) fn now(&self) -> u64 {
-        self.clock.delta_as_nanos(self.origin, self.clock.raw())
+        match self {
+            Self::Cycles { clock, origin } => clock.delta_as_nanos(*origin, clock.raw()),
+            Self::Wall => {
+                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                since.as_nanos() as u64
+            }
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::{ops::AddAssign, time::Duration};
 
 use swarmbus::{Bus, DispatchError, Event, PublishCause};
 
-use super::args::Mode;
+use super::remote::Wire;
 
 /// How many events make a batch.
 const BATCH: usize = 64;
@@ -34,6 +34,17 @@ impl AddAssign for Sent {
     }
 }
 
+/// How agents hand events to the bus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// `Bus::publish`.
+    Queued,
+    /// `Bus::dispatch`.
+    Inline,
+    /// `Bus::publish_batch`.
+    Batch,
+}
+
 /// The bus takes no more events.
 #[derive(Debug)]
 pub(super) struct Closed;
@@ -42,17 +53,27 @@ pub(super) struct Outlet {
     bus: Bus,
     mode: Mode,
     batch: Vec<Event>,
+    /// In place of the bus.
+    wire: Option<Box<Wire>>,
     pub(super) sent: Sent,
 }
 
 impl Outlet {
     pub(super) fn new(bus: Bus, mode: Mode) -> Self {
-        Self { bus, mode, batch: Vec::new(), sent: Sent::default() }
+        Self { bus, mode, batch: Vec::new(), wire: None, sent: Sent::default() }
+    }
+
+    /// One that leads over a transport.
+    pub(super) fn over(self, wire: Wire) -> Self {
+        Self { wire: Some(Box::new(wire)), ..self }
     }
 
     /// Publishes an event, or keeps it for a batch.
     #[inline]
     pub(super) async fn send(&mut self, event: Event) -> Result<(), Closed> {
+        if let Some(wire) = &mut self.wire {
+            return wire.send(&event, &mut self.sent).await;
+        }
         match self.mode {
             Mode::Queued => self.publish(event).await,
             Mode::Inline => self.dispatch(event).await,
@@ -65,6 +86,9 @@ impl Outlet {
 
     /// Publishes what is kept.
     pub(super) async fn flush(&mut self) -> Result<(), Closed> {
+        if let Some(wire) = &mut self.wire {
+            return wire.flush(&mut self.sent).await;
+        }
         let mut tries = 0;
         while !self.batch.is_empty() {
             let before = self.batch.len();

@@ -46,15 +46,20 @@ pub(super) async fn wait(
         }
     };
     bar.finish_and_clear();
+    leave_at_second();
+    if interrupted {
+        say("stopping: what is in flight is delivered first; Ctrl-C again ends at once");
+    }
+    interrupted
+}
+
+/// From now on, Ctrl-C ends the program.
+pub(super) fn leave_at_second() {
     tokio::spawn(async {
         if signal::ctrl_c().await.is_ok() {
             std::process::exit(130);
         }
     });
-    if interrupted {
-        say("stopping: what is in flight is delivered first; Ctrl-C again ends at once");
-    }
-    interrupted
 }
 
 fn style() -> ProgressStyle {

@@ -19,9 +19,10 @@ use super::{
     faults::Faults,
     inbox::Inbox,
     message::{Body, HEADER_LEN, Note, Watch},
-    outlet::Outlet,
+    outlet::{Mode, Outlet},
     pace::Pace,
     recorder::Recorder,
+    remote::{Home, TRAILER_LEN},
     store::Store,
     swarm::{Swarm, result_pattern, result_type, task_pattern, task_type, vote_type},
     workload::Replay,
@@ -39,12 +40,14 @@ pub(super) struct Crew {
     pub(super) others: Vec<JoinHandle<Done>>,
     /// Those of the coordinators come first.
     inboxes: Vec<Arc<Inbox>>,
+    /// How many coordinators are of this process.
+    leading: usize,
     stopping: Arc<AtomicBool>,
 }
 
 impl Crew {
     pub(super) fn coordinators_inboxes(&self) -> Vec<Arc<Inbox>> {
-        self.inboxes[..self.swarm.coordinators].to_vec()
+        self.inboxes[..self.leading].to_vec()
     }
 
     /// No more tasks begin.
@@ -79,13 +82,21 @@ pub(super) fn build(mut builder: BusBuilder, store: Option<&Store>) -> Result<Bu
     builder.build().context("the bus does not accept --workers or --capacity")
 }
 
-pub(super) fn crew(bus: &Bus, args: &Args, replay: Option<&Replay>) -> Result<Crew> {
+/// `home`: where agents are that are spread over processes.
+pub(super) fn crew(
+    bus: &Bus,
+    args: &Args,
+    replay: Option<&Replay>,
+    home: Option<&Home>,
+) -> Result<Crew> {
     let mut maker = Maker {
         bus,
         args,
         replay,
+        home,
+        mode: if home.is_some() { Mode::Inline } else { args.bus_mode()? },
         swarm: Swarm::of(args.agents),
-        watch: Watch::start(),
+        watch: if home.is_some() { Watch::Wall } else { Watch::start() },
         faults: Faults::new(args.seed, args.fail_rate, args.slow_rate),
         random: fastrand::Rng::with_seed(args.seed),
         recorder: Arc::default(),
@@ -93,14 +104,21 @@ pub(super) fn crew(bus: &Bus, args: &Args, replay: Option<&Replay>) -> Result<Cr
         inboxes: Vec::new(),
     };
     let swarm = maker.swarm;
-    let coordinators =
-        (0..swarm.coordinators).map(|n| maker.coordinator(n)).collect::<Result<_>>()?;
-    let workers = (0..swarm.workers).map(|n| maker.worker(n)).collect::<Result<Vec<_>>>()?;
-    let validators =
-        (0..swarm.validators).map(|n| maker.validator(n)).collect::<Result<Vec<_>>>()?;
+    let here = |number: &usize| home.is_none_or(|home| home.has(*number));
+    let coordinators = (0..swarm.coordinators)
+        .filter(here)
+        .map(|n| maker.coordinator(n))
+        .collect::<Result<Vec<_>>>()?;
+    let workers =
+        (0..swarm.workers).filter(here).map(|n| maker.worker(n)).collect::<Result<Vec<_>>>()?;
+    let validators = (0..swarm.validators)
+        .filter(here)
+        .map(|n| maker.validator(n))
+        .collect::<Result<Vec<_>>>()?;
     let Maker { recorder, stopping, inboxes, .. } = maker;
+    let leading = coordinators.len();
     let others = workers.into_iter().chain(validators).collect();
-    Ok(Crew { swarm, recorder, coordinators, others, inboxes, stopping })
+    Ok(Crew { swarm, recorder, coordinators, others, inboxes, leading, stopping })
 }
 
 /// What the making of each agent needs.
@@ -108,6 +126,8 @@ struct Maker<'a> {
     bus: &'a Bus,
     args: &'a Args,
     replay: Option<&'a Replay>,
+    home: Option<&'a Home>,
+    mode: Mode,
     swarm: Swarm,
     watch: Watch,
     faults: Faults,
@@ -121,7 +141,7 @@ impl Maker<'_> {
     fn coordinator(&mut self, number: usize) -> Result<JoinHandle<Done>> {
         let swarm = self.swarm;
         let ty = vote_type(number)?;
-        let (agent, _) = self.agent(format!("coordinator-{number}"), ty.as_str())?;
+        let (agent, _) = self.agent(number, format!("coordinator-{number}"), ty.as_str())?;
         let team = swarm.team_of(number);
         let workers: Vec<_> = swarm.members(team, swarm.workers).collect();
         let validators = swarm.members(team, swarm.validators).count() as u32;
@@ -152,14 +172,16 @@ impl Maker<'_> {
     fn worker(&mut self, number: usize) -> Result<JoinHandle<Done>> {
         let ty = result_type(self.swarm.team_of(number), number)?;
         let pattern = task_pattern(number, self.replay.is_some());
-        let (agent, _) = self.agent(format!("worker-{number}"), &pattern)?;
+        let (agent, _) =
+            self.agent(self.swarm.coordinators + number, format!("worker-{number}"), &pattern)?;
         Ok(tokio::spawn(agent.answer(move |task| result_of(&ty, task))))
     }
 
     fn validator(&mut self, number: usize) -> Result<JoinHandle<Done>> {
         let swarm = self.swarm;
         let team = swarm.team_of(number);
-        let (agent, who) = self.agent(format!("validator-{number}"), &result_pattern(team))?;
+        let who = swarm.coordinators + swarm.workers + number;
+        let (agent, who) = self.agent(who, format!("validator-{number}"), &result_pattern(team))?;
         let types: Result<Vec<EventType>, _> = (0..swarm.coordinators).map(vote_type).collect();
         let (types, faults) = (types?, self.faults);
         Ok(tokio::spawn(agent.answer(move |result| {
@@ -168,10 +190,10 @@ impl Maker<'_> {
         })))
     }
 
-    /// An agent whose handler listens to a pattern, and its number.
-    fn agent(&mut self, name: String, pattern: &str) -> Result<(Agent, u64)> {
+    /// An agent whose handler listens to a pattern, and its number among all.
+    fn agent(&mut self, who: usize, name: String, pattern: &str) -> Result<(Agent, u64)> {
         let inbox = Arc::new(Inbox::default());
-        let who = self.inboxes.len() as u64;
+        let (number, who) = (who as u32, who as u64);
         self.inboxes.push(Arc::clone(&inbox));
         let desk = Desk {
             who,
@@ -187,12 +209,17 @@ impl Maker<'_> {
             subscribe.handle(move |event| desk.receive(event))
         };
         subscription.context("cannot subscribe")?.detach();
-        let mut body = vec![0; self.args.payload - HEADER_LEN];
+        let trailer = if self.home.is_some() { TRAILER_LEN } else { 0 };
+        let mut body = vec![0; self.args.payload.saturating_sub(HEADER_LEN + trailer)];
         self.random.fill(&mut body);
+        let mut outlet = Outlet::new(self.bus.clone(), self.mode);
+        if let Some(home) = self.home {
+            outlet = outlet.over(home.wire(number));
+        }
         let agent = Agent {
             name: Str::from(name),
             inbox,
-            outlet: Outlet::new(self.bus.clone(), self.args.mode),
+            outlet,
             watch: self.watch.clone(),
             body: Body::new(body),
         };

@@ -16,10 +16,10 @@ use tokio::{
 
 use super::{plan::Plan, service};
 use crate::cmd::load_test::{
-    args::{Args, Mode},
+    args::Args,
     faults::mix,
     message::{Body, HEADER_LEN, Note, Watch, What},
-    outlet::{Outlet, Sent},
+    outlet::{Mode, Outlet, Sent},
 };
 
 /// The most tasks that publish: while one waits for room in the queue, or for a
