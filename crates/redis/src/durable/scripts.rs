@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use redis::{Cmd, Value};
-use swarmbus::transport::{Channel, Position};
+use swarmbus::transport::{Channel, EntryId, Position};
 
 use super::header;
 use crate::{
@@ -151,7 +151,7 @@ impl LogPage {
         let mut entries = Vec::new();
         while !list.is_empty() {
             let mut entry = list.array()?;
-            let id = entry.id()?;
+            let EntryId(id, _) = entry.id()?;
             let mut fields = entry.array()?;
             fields.bytes()?;
             entries.push((id, fields.bytes()?.into()));
