@@ -101,7 +101,30 @@ impl Outbox {
 
     /// Takes an event in, at the cost of others if the policy says so. One that
     /// is larger than the whole outbox is taken when nothing else waits.
+    #[inline]
     pub(crate) fn offer(&mut self, entry: Entry, now: impl Clock + Copy) -> Offered {
+        let mut decision = None;
+        if self.fits(entry.len) {
+            let waiting = Waiting { queue: &self.queue, full: None };
+            match self.gate.decide(entry.event.priority(), &waiting, now) {
+                Decision::Accept => {
+                    self.queue.push(entry);
+                    return Offered::Taken { dropped: Vec::new() };
+                }
+                other => decision = Some(other),
+            }
+        }
+        self.offer_at_a_cost(entry, decision, now)
+    }
+
+    /// `decision`: what the gate has said already.
+    #[cold]
+    fn offer_at_a_cost(
+        &mut self,
+        entry: Entry,
+        mut decision: Option<Decision>,
+        now: impl Clock + Copy,
+    ) -> Offered {
         let priority = entry.event.priority();
         if !self.fits(entry.len) {
             let stays = self.queue.bytes - self.queue.bytes_that_yield_to(priority);
@@ -113,7 +136,9 @@ impl Outbox {
         let mut dropped = Vec::new();
         loop {
             let full = (!self.fits(entry.len)).then_some(self.gate.capacity());
-            match self.gate.decide(priority, &Waiting { queue: &self.queue, full }, now) {
+            let waiting = Waiting { queue: &self.queue, full };
+            let decision = decision.take();
+            match decision.unwrap_or_else(|| self.gate.decide(priority, &waiting, now)) {
                 Decision::Accept => break,
                 Decision::Evict { lane } => match self.queue.evict(lane) {
                     Some(evicted) => dropped.push(evicted),
@@ -147,6 +172,7 @@ impl Outbox {
 }
 
 impl Queue {
+    #[inline]
     fn push(&mut self, mut entry: Entry) {
         let ticket = self.next_ticket;
         entry.ticket = ticket;
