@@ -135,7 +135,7 @@ impl Answer {
 
 /// Says what kind of answer came, not what is in it: that may be long and
 /// somebody's own.
-fn unexpected(value: &Value) -> ConnectionError {
+pub(crate) fn unexpected(value: &Value) -> ConnectionError {
     let kind = match value {
         Value::Nil => "nothing",
         Value::Int(_) => "a number",
