@@ -3,9 +3,11 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     num::NonZeroUsize,
+    pin::pin,
     sync::Arc,
 };
 
+use async_trait::async_trait;
 use parking_lot::Mutex;
 use swarmbus_core::{
     Clock, Event, Priority,
@@ -100,6 +102,9 @@ pub(super) struct OutQueue {
     state: Mutex<State>,
     /// Wakes the sender.
     pub(super) arrived: Notify,
+    /// Wakes workers that wait for room.
+    room: Notify,
+    capacity: usize,
     overflow: Overflow,
     clock: BusClock,
     /// Where the bridge is in the paths of events.
@@ -113,6 +118,12 @@ struct State {
     gate: Gate,
     last: u64,
     closed: bool,
+}
+
+impl State {
+    fn has_room(&self, capacity: usize) -> bool {
+        self.closed || self.lanes.depth() + self.delayed.len() < capacity
+    }
 }
 
 /// The lanes, with what is delayed counted in.
@@ -143,14 +154,17 @@ impl OutQueue {
                 closed: false,
             }),
             arrived: Notify::new(),
+            room: Notify::new(),
+            capacity: capacity.get(),
             overflow,
             clock: BusClock::new(),
             place,
         }
     }
 
-    /// Queues it, or ends it, or another in its stead.
-    pub(super) fn push(&self, rule: usize, owner: Owner) {
+    /// Queues it, or ends it, or another in its stead. `waited` says that the
+    /// worker has waited for room: each may then be one too many.
+    pub(super) fn push(&self, rule: usize, owner: Owner, waited: bool) {
         let mut parcel = Parcel::new(rule, owner);
         // What came in here does not go out again by itself.
         if parcel.event().hops().last().is_some_and(|last| last.as_str() == &*self.place) {
@@ -164,7 +178,12 @@ impl OutQueue {
         }
         let State { lanes, delayed, gate, last, .. } = &mut *state;
         let now = (&self.clock).now();
-        let evicted = match gate.decide(priority, &All(lanes, delayed.len()), now) {
+        let decision = if waited {
+            Decision::Accept
+        } else {
+            gate.decide(priority, &All(lanes, delayed.len()), now)
+        };
+        let evicted = match decision {
             Decision::Accept => None,
             Decision::Evict { lane } => lanes.evict(lane),
             Decision::Reject(reason) => {
@@ -227,7 +246,24 @@ impl OutQueue {
         } else {
             state.lanes.take(into, max);
         }
-        state.delayed.keys().next().map(|(at, _)| *at)
+        let next = state.delayed.keys().next().map(|(at, _)| *at);
+        drop(state);
+        self.room.notify_waiters();
+        next
+    }
+
+    /// Waits until there is room, or nothing is taken any more. Somebody else may
+    /// be faster.
+    async fn room(&self) {
+        loop {
+            let mut room = pin!(self.room.notified());
+            // Listen before looking, or a wake-up between the two is missed.
+            room.as_mut().enable();
+            if self.state.lock().has_room(self.capacity) {
+                return;
+            }
+            room.await;
+        }
     }
 
     /// Puts back what the breaker did not let pass, where it was.
@@ -251,6 +287,8 @@ impl OutQueue {
         let depth = state.lanes.depth();
         state.lanes.take(&mut all, depth);
         all.extend(std::mem::take(&mut state.delayed).into_values());
+        drop(state);
+        self.room.notify_waiters();
         all
     }
 }
@@ -259,11 +297,20 @@ impl OutQueue {
 pub(super) struct Door {
     pub(super) queue: Arc<OutQueue>,
     pub(super) rule: usize,
+    /// Whether a worker waits for room.
+    pub(super) hold_back: bool,
 }
 
+#[async_trait]
 impl Outlet for Door {
+    async fn ready(&self) {
+        if self.hold_back {
+            self.queue.room().await;
+        }
+    }
+
     fn take(&self, call: Detached) {
         call.begun();
-        self.queue.push(self.rule, Owner::Match(call, None));
+        self.queue.push(self.rule, Owner::Match(call, None), self.hold_back);
     }
 }

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use swarmbus_core::Event;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::DropGuard;
 
 use super::{
     JoinError, Listen, Messenger,
@@ -50,7 +50,8 @@ impl Topic {
         let hub = &messenger.hub;
         let channel = identity::channel("topic", name)?.with_mode(hub.mode);
         let table = Arc::<Table<Handle>>::default();
-        let ending = CancellationToken::new();
+        // Ends with the messenger, or before.
+        let ending = hub.closing.child_token();
         let receiver = Receiver {
             hub: Arc::clone(hub),
             channel: channel.clone(),
