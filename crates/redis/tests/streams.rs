@@ -6,11 +6,11 @@ use std::{collections::BTreeSet, time::Duration};
 use swarmbus::{
     Event,
     core::backoff::Backoff,
-    transport::{Channel, Inbox, Incoming, SubscribeOptions, Transport},
+    transport::{Channel, Inbox, Incoming, Position, Received, SubscribeOptions, Transport},
 };
 use swarmbus_redis::{
     RedisTransport, Settings,
-    local::{Proxy, Server, Way},
+    local::{Proxy, Replicated, Server, Way},
 };
 use tokio::time::timeout;
 
@@ -23,8 +23,11 @@ const EVENTS: u64 = 10_000;
 const HARMS: u64 = 4;
 
 async fn connect(url: &str) -> RedisTransport {
-    let settings = Settings::new(url)
-        .unwrap()
+    connect_with(Settings::new(url).unwrap()).await
+}
+
+async fn connect_with(settings: Settings) -> RedisTransport {
+    let settings = settings
         .backoff(Backoff::fixed(Duration::from_millis(20)))
         .response_timeout(Duration::from_millis(500))
         .probe_every(Duration::from_millis(100));
@@ -108,4 +111,60 @@ async fn a_group_channel_loses_nothing_and_says_what_comes_twice() {
     };
     tokio::join!(publish(&transport, &channel), work);
     transport.flush().await.unwrap();
+}
+
+/// Reads up to the last event, and returns the position of the first. Whatever does not come must be reported; nothing
+/// comes twice, or before what was published before it.
+async fn read_all(who: &str, inbox: &mut Inbox) -> Position {
+    let (mut expected, mut gaps, mut position) = (0, 0, None);
+    while expected < EVENTS {
+        match next(inbox).await {
+            Incoming::Gap(_) => gaps += 1,
+            Incoming::Event(event) => {
+                let n: u64 = event.event.text().unwrap().parse().unwrap();
+                assert!(n >= expected, "{who}: {n} came twice or late");
+                let reported = n == expected || gaps > 0;
+                assert!(reported, "{who}: {expected} to {n} are missing without a gap");
+                position = position.or(event.position());
+                (expected, gaps) = (n + 1, 0);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    position.expect("durable events have one")
+}
+
+fn position(history: &[Received]) -> u64 {
+    history.last().and_then(Received::position).map_or(0, |position| position.offset)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failover_hides_no_loss_of_a_durable_channel() {
+    let set = Replicated::start(1, 3).unwrap();
+    let sentinels = set.sentinels().iter().map(Server::url);
+    let name = format!("redis://{}", Replicated::NAME);
+    let settings = Settings::new(&name).unwrap().sentinels(sentinels).unwrap();
+    let transport = connect_with(settings).await;
+    let channel = Channel::durable("c").unwrap();
+    let mut inbox = transport.subscribe(&channel, SubscribeOptions::new()).await.unwrap();
+    let before = set.master().unwrap().address();
+    let publishing = async {
+        publish(&transport, &channel).await;
+        transport.flush().await.unwrap();
+    };
+    let harm = async {
+        // In the middle of it all: the replica has what it has.
+        let published = async {
+            while transport.history(&channel, 1).await.map_or(0, |last| position(&last)) < 2_000 {}
+        };
+        timeout(LONG, published).await.unwrap();
+        tokio::task::block_in_place(|| {
+            set.servers().iter().find(|server| server.address() == before).unwrap().kill9();
+            set.wait_for_another_than(before).unwrap();
+        });
+    };
+    let ((), first, ()) = tokio::join!(publishing, read_all("live", &mut inbox), harm);
+    // From before everything, in the life that it had then.
+    let all = SubscribeOptions::new().after(Position { offset: 0, ..first });
+    read_all("late", &mut transport.subscribe(&channel, all).await.unwrap()).await;
 }
