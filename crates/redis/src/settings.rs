@@ -16,7 +16,7 @@ use swarmbus_core::backoff::{Backoff, Jitter};
 /// | [`connect_timeout`](Self::connect_timeout) | 5 s |
 /// | [`response_timeout`](Self::response_timeout) | 5 s |
 /// | [`probe_every`](Self::probe_every) | 5 s |
-/// | [`backoff`](Self::backoff) | 0.1 s, doubling up to 10 s, full jitter |
+/// | [`backoff`](Self::backoff) | 0.1 s, doubling up to 2 s, full jitter |
 /// | [`root_certificates`](Self::root_certificates) | those of the system |
 /// | [`client_certificate`](Self::client_certificate) | none |
 ///
@@ -44,6 +44,10 @@ pub struct Settings {
     pub(crate) probe_every: Duration,
     pub(crate) backoff: Backoff,
 }
+
+/// The longest delay between tries. With full jitter, half of all connections
+/// are back within 0.6 s of the end of an outage, however long that was.
+const MAX_DELAY: Duration = Duration::from_secs(2);
 
 /// Why settings make no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -99,7 +103,7 @@ impl Settings {
             response_timeout: Duration::from_secs(5),
             probe_every: Duration::from_secs(5),
             backoff: Backoff::exponential(Duration::from_millis(100))
-                .cap(Duration::from_secs(10))
+                .cap(MAX_DELAY)
                 .jitter(Jitter::Full),
         })
     }
