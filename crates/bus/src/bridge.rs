@@ -93,6 +93,7 @@
 
 mod error;
 mod incoming;
+mod parcel;
 mod queue;
 mod rules;
 mod send;
@@ -106,7 +107,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::{
     incoming::{receive, told_of_gaps},
-    queue::{Door, OutQueue, Owner},
+    parcel::Owner,
+    queue::{Door, OutQueue},
     send::{Ends, Sender},
     stats::Counts,
 };

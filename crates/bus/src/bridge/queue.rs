@@ -10,92 +10,21 @@ use std::{
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use swarmbus_core::{
-    Clock, Event, Priority,
+    Clock, Priority,
     overflow::{Decision, Gate, Lanes, Overflow, Reason},
 };
-use tokio::{
-    sync::{Notify, oneshot},
-    time::Instant,
-};
+use tokio::{sync::Notify, time::Instant};
 
-use super::BridgeSendError;
+use super::{
+    BridgeSendError,
+    parcel::{Owner, Parcel},
+};
 use crate::{
     clock::BusClock,
-    handler::HandlerError,
     ledger::Outcome,
-    pipeline::{
-        detached::{Detached, Outlet},
-        layered::Failure,
-    },
-    queue::lanes::{PriorityLanes, Waits},
+    pipeline::detached::{Detached, Outlet},
+    queue::lanes::PriorityLanes,
 };
-
-/// One event on its way out, for one rule.
-pub(super) struct Parcel {
-    /// The number of the rule.
-    pub(super) rule: usize,
-    pub(super) owner: Owner,
-    since: u64,
-}
-
-/// Who learns what became of it.
-pub(super) enum Owner {
-    /// A match of the bus, and how it went before.
-    Match(Detached, Option<Failure>),
-    /// A caller that waits.
-    Caller(Event, oneshot::Sender<Result<(), BridgeSendError>>),
-}
-
-impl Parcel {
-    pub(super) fn new(rule: usize, owner: Owner) -> Self {
-        Self { rule, owner, since: 0 }
-    }
-
-    pub(super) fn event(&self) -> &Event {
-        match &self.owner {
-            Owner::Match(call, _) => call.event(),
-            Owner::Caller(event, _) => event,
-        }
-    }
-
-    fn priority(&self) -> Priority {
-        self.event().priority()
-    }
-
-    /// Ends it unsent, for good.
-    pub(super) fn refuse(self, error: BridgeSendError) {
-        match self.owner {
-            Owner::Match(call, before) => {
-                let tries = before.map_or(0, |before| before.tries());
-                call.give_up(Box::new(HandlerError::Failed(Box::new(error))), tries);
-            }
-            // A caller that is gone does not mind.
-            Owner::Caller(_, told) => drop(told.send(Err(error))),
-        }
-    }
-
-    /// Ends it as something that no handler did.
-    pub(super) fn end_as(self, outcome: Outcome, otherwise: BridgeSendError) {
-        match self.owner {
-            Owner::Match(call, before) => call.end_as(outcome, before),
-            Owner::Caller(_, told) => drop(told.send(Err(otherwise))),
-        }
-    }
-
-    /// Ends it with the bus.
-    pub(super) fn cut_off(self) {
-        match self.owner {
-            Owner::Match(call, _) => call.cut_off(),
-            Owner::Caller(_, told) => drop(told.send(Err(BridgeSendError::Closed))),
-        }
-    }
-}
-
-impl Waits for Parcel {
-    fn since(&self) -> u64 {
-        self.since
-    }
-}
 
 /// What waits to be sent over one bridge.
 pub(super) struct OutQueue {

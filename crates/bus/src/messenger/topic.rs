@@ -12,7 +12,7 @@ use super::{
     message::Scope,
     receive::Receiver,
 };
-use crate::transport::{Channel, SubscribeOptions, TransportError, TransportPublishError};
+use crate::transport::{Channel, TransportError, TransportPublishError};
 
 /// A topic that a messenger follows, to elect, to vote, to agree. Dropping it
 /// ends that.
@@ -57,7 +57,7 @@ impl Topic {
             channel: channel.clone(),
             scope: Scope::Topic,
             table: Arc::clone(&table),
-            options: SubscribeOptions::new(),
+            options: hub.options(&channel),
         };
         receiver.start(ending.clone()).await?;
         let messenger = messenger.clone();
