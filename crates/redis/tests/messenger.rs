@@ -5,14 +5,14 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use swarmbus::{
     Bus, Event,
-    bridge::BridgeRules,
+    bridge::{Bridge, BridgeRules},
     core::backoff::Backoff,
     messenger::{Identity, Message, Messenger, Refusal, RequestError, To, WorkOptions},
     transport::Transport,
 };
 use swarmbus_redis::{
     RedisTransport, Settings,
-    local::{Proxy, Server},
+    local::{Fsync, Proxy, Server},
 };
 use tokio::{
     sync::mpsc::{UnboundedReceiver, unbounded_channel},
@@ -102,6 +102,70 @@ async fn durable(transport: &Arc<RedisTransport>, swarm: &str) -> Messenger {
     Messenger::builder(transport.clone(), identity).durable().join().await.unwrap()
 }
 
+/// Two buses and a bridge between them, over durable channels.
+struct Crossing {
+    from: Bus,
+    to: Bus,
+    going: Bridge,
+    coming: Bridge,
+    heard: UnboundedReceiver<String>,
+    seen: HashSet<String>,
+}
+
+impl Crossing {
+    async fn over(url: &str) -> Self {
+        let (here, there) = (connect(url).await, connect(url).await);
+        let (a, b) = (durable(&here, "a").await, durable(&there, "b").await);
+        let (from, to) = (Bus::builder().build().unwrap(), Bus::builder().build().unwrap());
+        let (told, heard) = unbounded_channel();
+        let ear = move |event: &Event| told.send(event.text().unwrap_or_default().to_owned());
+        to.subscribe("said").handle(ear).unwrap().detach();
+        let coming = to.bridge(&b, BridgeRules::new().receive("said")).unwrap();
+        let stubborn = Backoff::fixed(Duration::from_millis(50)).max_tries(10_000);
+        let rules = BridgeRules::new()
+            .send("said", To::swarm("b").unwrap())
+            .hold_back()
+            .timeout(Duration::from_secs(2))
+            .retry(stubborn);
+        let going = from.bridge(&a, rules).unwrap();
+        Self { from, to, going, coming, heard, seen: HashSet::new() }
+    }
+
+    /// Publishes events, with something in the middle.
+    async fn publish(&self, round: usize, count: usize, middle: impl AsyncFnOnce()) {
+        let publish = async |n| {
+            let event = Event::of("said", format!("{round} {n}"));
+            self.from.publish(event).await.unwrap();
+        };
+        for n in 0..count / 2 {
+            publish(n).await;
+        }
+        middle().await;
+        for n in count / 2..count {
+            publish(n).await;
+        }
+    }
+
+    async fn hear(&mut self, count: usize) {
+        for _ in 0..count {
+            assert!(self.seen.insert(next(&mut self.heard).await), "twice");
+        }
+    }
+
+    async fn settle(mut self, events: usize) {
+        self.hear(events - self.seen.len()).await;
+        assert_eq!(self.going.shutdown(LONG).await, 0);
+        assert!(self.from.shutdown(LONG).await.is_clean());
+        let ledger = self.from.ledger();
+        assert!(ledger.balances(), "{ledger}");
+        assert_eq!(ledger.outcomes.delivered, events as u64);
+        let stats = self.coming.stats();
+        assert_eq!((stats.received, stats.gaps), (events as u64, 0));
+        assert_eq!(self.to.drain(LONG).await, 0);
+        assert!(self.heard.try_recv().is_err(), "too many");
+    }
+}
+
 /// Both ends are cut off again and again, while half of the events are on their
 /// way.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -110,41 +174,24 @@ async fn a_bridge_over_a_bad_line_loses_nothing_and_doubles_nothing() {
     const EACH: usize = 500;
     let server = Server::start().unwrap();
     let proxy = Proxy::start(server.address()).await.unwrap();
-    let url = server.url_at(proxy.address());
-    let (here, there) = (connect(&url).await, connect(&url).await);
-    let (a, b) = (durable(&here, "a").await, durable(&there, "b").await);
-    let (from, to) = (Bus::builder().build().unwrap(), Bus::builder().build().unwrap());
-    let (told, mut heard) = unbounded_channel();
-    let ear = move |event: &Event| told.send(event.text().unwrap_or_default().to_owned());
-    to.subscribe("said").handle(ear).unwrap().detach();
-    let coming = to.bridge(&b, BridgeRules::new().receive("said")).unwrap();
-    let stubborn = Backoff::fixed(Duration::from_millis(50)).max_tries(10_000);
-    let rules = BridgeRules::new()
-        .send("said", To::swarm("b").unwrap())
-        .hold_back()
-        .timeout(Duration::from_secs(2))
-        .retry(stubborn);
-    let going = from.bridge(&a, rules).unwrap();
-
-    let mut seen = HashSet::new();
+    let mut crossing = Crossing::over(&server.url_at(proxy.address())).await;
     for round in 0..ROUNDS {
-        for n in 0..EACH {
-            from.publish(Event::of("said", format!("{round} {n}"))).await.unwrap();
-            if n == EACH / 2 {
-                proxy.cut();
-            }
-        }
-        assert!(seen.insert(next(&mut heard).await), "twice");
+        crossing.publish(round, EACH, async || proxy.cut()).await;
+        crossing.hear(1).await;
     }
-    while seen.len() < ROUNDS * EACH {
-        assert!(seen.insert(next(&mut heard).await), "twice");
+    crossing.settle(ROUNDS * EACH).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bridge_loses_nothing_when_the_server_dies_and_comes_back() {
+    const ROUNDS: usize = 3;
+    const EACH: usize = 500;
+    let server = Server::builder().append_only(Fsync::Always).start().unwrap();
+    let mut crossing = Crossing::over(&server.url()).await;
+    for round in 0..ROUNDS {
+        crossing.publish(round, EACH, async || server.kill9()).await;
+        server.restart().unwrap();
+        crossing.hear(EACH / 2).await;
     }
-    assert_eq!(going.shutdown(LONG).await, 0);
-    assert!(from.shutdown(LONG).await.is_clean());
-    let ledger = from.ledger();
-    assert!(ledger.balances(), "{ledger}");
-    assert_eq!(ledger.outcomes.delivered, (ROUNDS * EACH) as u64);
-    assert_eq!(coming.stats().received, (ROUNDS * EACH) as u64);
-    assert_eq!(coming.stats().gaps, 0);
-    assert!(heard.try_recv().is_err(), "too many");
+    crossing.settle(ROUNDS * EACH).await;
 }
