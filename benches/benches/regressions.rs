@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use swarmbus_benches::{
-    compare::{breaker, bus, codec, router},
+    compare::{breaker, bus, codec, router, state},
     harness::Case,
 };
 
@@ -28,6 +28,7 @@ fn all(criterion: &mut Criterion) {
     group(criterion, "breaker", breaker::cases());
     group(criterion, "router", router::cases());
     group(criterion, "codec", codec::cases());
+    group(criterion, "state", state::cases());
 }
 
 criterion_group!(benches, all);

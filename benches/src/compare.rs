@@ -5,6 +5,7 @@ pub mod bus;
 pub mod codec;
 pub mod pipeline;
 pub mod router;
+pub mod state;
 pub mod store;
 
 /// Numbers below `below` in an order that no predictor learns, and the same
@@ -33,6 +34,7 @@ mod tests {
             router::cases(),
             codec::cases(),
             pipeline::cases(),
+            state::cases(),
             store::cases(),
         ];
         for mut case in cases.into_iter().flatten() {

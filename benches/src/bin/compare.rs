@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use swarmbus_benches::{
-    compare::{breaker, bus, codec, pipeline, router, store},
+    compare::{breaker, bus, codec, pipeline, router, state, store},
     harness::{Case, Effort, Row, table},
 };
 
@@ -31,6 +31,7 @@ enum Group {
     Codec,
     Pipeline,
     Router,
+    State,
     Store,
     All,
 }
@@ -60,6 +61,10 @@ fn main() -> anyhow::Result<()> {
     }
     if wants(Group::Pipeline) {
         rows.extend(measure(pipeline::cases()));
+    }
+    if wants(Group::State) {
+        rows.extend(measure(state::cases()));
+        rows.extend(state::limits(effort));
     }
     if wants(Group::Store) {
         rows.extend(measure(store::cases()));

@@ -48,7 +48,8 @@
 //! - **The breaker.** After failures, events wait in the queue while the breaker
 //!   is open, instead of being tried. Priorities 8 and 9 are tried all the same.
 //! - **A full queue.** The [overflow policy](BridgeRules::overflow) decides. What
-//!   it drops counts as dropped, what it refuses has failed at once.
+//!   it drops counts as dropped, what it refuses has failed at once. Or the bus
+//!   [waits](BridgeRules::hold_back).
 //!
 //! # The way in
 //!
@@ -92,6 +93,7 @@
 
 mod error;
 mod incoming;
+mod parcel;
 mod queue;
 mod rules;
 mod send;
@@ -105,7 +107,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::{
     incoming::{receive, told_of_gaps},
-    queue::{Door, OutQueue, Owner},
+    parcel::Owner,
+    queue::{Door, OutQueue},
     send::{Ends, Sender},
     stats::Counts,
 };
@@ -207,7 +210,8 @@ impl Bridge {
         rule: usize,
         rules: &BridgeRules,
     ) -> Result<Subscription, SubscribeError> {
-        let door = Door { queue: Arc::clone(&self.queue), rule };
+        let queue = Arc::clone(&self.queue);
+        let door = Door { queue, rule, hold_back: rules.hold_back };
         let config = rules.breaker.clone().unwrap_or_else(impatient);
         let mut subscribe = bus
             .subscribe(&rules.send[rule].0)
@@ -225,7 +229,7 @@ impl Bridge {
         let queue = Arc::clone(&self.queue);
         subscribe.handle_async(move |event| {
             let (told, outcome) = oneshot::channel();
-            queue.push(rule, Owner::Caller(event, told));
+            queue.push(rule, Owner::Caller(event, told), false);
             async move { outcome.await.unwrap_or(Err(BridgeSendError::Closed)) }
         })
     }

@@ -47,7 +47,8 @@
 //! - [`evidence`] has buses judge their services together.
 //! - [`state`] keeps what agents remember outside of themselves; [`lease`] lets
 //!   one of many do something, with a token that proves when.
-//! - [`transport`] is how buses will be joined across processes.
+//! - [`messenger`] lets agents of several processes talk, [`Bus::bridge`] joins
+//!   their buses, both over any [`transport`].
 //!
 //! # What it does not do
 //!

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use crate::{
     error::{ConnectionError, NEEDED},
+    sentinel::Sentinels,
     settings::{Settings, SettingsError},
 };
 
@@ -19,16 +20,29 @@ pub(crate) type OnPush = Arc<dyn Fn(PushInfo) + Send + Sync>;
 /// One server, and how to make connections to it.
 pub(crate) struct Dialer {
     pub(crate) settings: Settings,
-    client: Client,
+    route: Route,
     /// Who we are, in the names of connections and of the probe's channel.
     pub(crate) instance: String,
+}
+
+/// How the server is found.
+enum Route {
+    Direct(Client),
+    Sentinels(Sentinels),
 }
 
 impl Dialer {
     pub(crate) fn new(settings: Settings) -> Result<Self, SettingsError> {
         let client = settings.client()?;
+        let route = match settings.master() {
+            None => Route::Direct(client),
+            Some(name) => {
+                let sentinels = settings.sentinel_clients()?;
+                Route::Sentinels(Sentinels::new(name.to_owned(), sentinels))
+            }
+        };
         let instance = format!("{:016x}", fastrand::u64(..));
-        Ok(Self { settings, client, instance })
+        Ok(Self { settings, route, instance })
     }
 
     /// A connection to a master that is new enough and lets us in. `purpose`
@@ -50,8 +64,8 @@ impl Dialer {
                 Ok::<(), ()>(())
             });
         let dial = async {
-            let mut connection = self
-                .client
+            let client = self.client().await?;
+            let mut connection = client
                 .get_multiplexed_async_connection_with_config(&config)
                 .await
                 .map_err(|error| self.refused(&error))?;
@@ -65,6 +79,18 @@ impl Dialer {
             Ok(connection)
         };
         timeout(limit, dial).await.unwrap_or(Err(ConnectionError::TimedOut(limit)))
+    }
+
+    /// The client for the server, wherever that is now.
+    async fn client(&self) -> Result<Client, ConnectionError> {
+        match &self.route {
+            Route::Direct(client) => Ok(client.clone()),
+            Route::Sentinels(sentinels) => {
+                let (host, port) = sentinels.master(self.settings.connect_timeout).await?;
+                let client = self.settings.client_at(host, port);
+                client.map_err(|error| ConnectionError::Protocol(error.to_string()))
+            }
+        }
     }
 
     /// Asks the server for its role, in the middle of things.
@@ -128,13 +154,13 @@ fn name_of(command: &Cmd) -> String {
 
 /// Reads the answer to HELLO: version and role.
 fn check(hello: &Value) -> Result<(), ConnectionError> {
+    // A sentinel names no role.
+    if let Some(mode) = field(hello, "mode").filter(|mode| mode == "sentinel") {
+        return Err(ConnectionError::WrongRole { role: mode });
+    }
     let (Some(version), Some(role)) = (field(hello, "version"), field(hello, "role")) else {
         return Err(ConnectionError::Protocol("HELLO names no version and role".to_owned()));
     };
-    let mode = field(hello, "mode").unwrap_or_default();
-    if mode == "sentinel" {
-        return Err(ConnectionError::WrongRole { role: mode });
-    }
     let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
     if major.is_some_and(|major| major < 7) {
         return Err(ConnectionError::TooOld { found: version, needed: NEEDED });
@@ -177,7 +203,8 @@ mod tests {
         let replica = ConnectionError::WrongRole { role: "replica".into() };
         assert_eq!(server("7.0.15", "standalone", "replica"), Err(replica));
         let sentinel = ConnectionError::WrongRole { role: "sentinel".into() };
-        assert_eq!(server("7.0.15", "sentinel", "sentinel"), Err(sentinel));
+        let hello = hello(&[("version", "7.0.15"), ("mode", "sentinel")]);
+        assert_eq!(check(&hello), Err(sentinel));
         assert!(matches!(check(&Value::Nil), Err(ConnectionError::Protocol(_))));
     }
 }

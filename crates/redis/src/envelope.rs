@@ -14,8 +14,8 @@
 //! | 24 | `u32` | count: events in the frame; 0 of a position, which has none |
 //! | 28 | `u32` | age: of live messages and positions, milliseconds since the publisher began to number this channel, at most 2³² - 1; else 0 |
 //!
-//! In durable messages the frame begins 24 bytes later: see
-//! `durable/header.rs`.
+//! A durable message has no frame but 24 bytes more, and the frame is the next
+//! message: see `durable/header.rs`.
 //!
 //! A publisher numbers the events of each live channel. So a subscriber sees
 //! how many it missed, and a position tells it when nothing else comes. By the

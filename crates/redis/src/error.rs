@@ -40,6 +40,9 @@ pub enum ConnectionError {
         /// What the server says.
         detail: String,
     },
+    /// No sentinel that answers knows a master of this name.
+    #[error("no sentinel knows a master called {0:?}; is that the name in `sentinel monitor`?")]
+    UnknownMaster(String),
     /// The server is no master: a replica, or a sentinel.
     #[error(
         "the server is a {role}, not a master; connect to the master, or through its sentinels"
@@ -147,6 +150,7 @@ impl ConnectionError {
             Self::Unreachable { .. }
             | Self::Lost(_)
             | Self::WrongPassword
+            | Self::UnknownMaster(_)
             | Self::WrongRole { .. }
             | Self::OutOfMemory
             | Self::TooManyTasks { .. }
@@ -164,6 +168,7 @@ impl ConnectionError {
         match self {
             Self::Unreachable { .. }
             | Self::Lost(_)
+            | Self::UnknownMaster(_)
             | Self::WrongRole { .. }
             | Self::ReadOnly(_)
             | Self::TimedOut(_)
@@ -209,6 +214,7 @@ pub(crate) fn failed(error: ConnectionError) -> TransportError {
         ConnectionError::Unreachable { .. }
         | ConnectionError::Lost(_)
         | ConnectionError::WrongPassword
+        | ConnectionError::UnknownMaster(_)
         | ConnectionError::WrongRole { .. }
         | ConnectionError::TimedOut(_)
         | ConnectionError::Tls(_)

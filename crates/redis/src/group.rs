@@ -3,7 +3,7 @@
 //!
 //! A channel is a stream, of which an entry is one event, so that each is
 //! acknowledged alone; its ids are numbers without holes, so that it shows when
-//! something was trimmed. Groups, who has what and how often it was delivered
+//! something was trimmed, and a random number of the stream's life. Groups, who has what and how often it was delivered
 //! are Redis's own consumer groups. See ADR 0024.
 
 mod carrier;
@@ -97,6 +97,8 @@ impl Groups {
             place,
             desk,
             meter: self.meter.clone(),
+            giving: tokio::sync::Mutex::default(),
+            doubt: AtomicBool::new(false),
             due: Notify::new(),
             starved: AtomicBool::new(false),
         };
@@ -215,7 +217,7 @@ fn dead_tasks(value: Value) -> Result<Vec<DeadTask>, ConnectionError> {
     while !entries.is_empty() {
         let mut entry = entries.array()?;
         // The id that the server gives has its clock's milliseconds.
-        let at = Timestamp::from_micros(entry.id()?.saturating_mul(1_000));
+        let at = Timestamp::from_micros(entry.id()?.0.saturating_mul(1_000));
         let mut fields = entry.array()?;
         let (mut event, mut group, mut deliveries) = (None, String::new(), 0);
         while !fields.is_empty() {

@@ -15,7 +15,7 @@ use crate::{
     dialer::Dialer,
     duties::Commands,
     error::ConnectionError,
-    script::{Answer, Script},
+    script::{Answer, Script, millis, unexpected},
     server::{Call, Server},
     settings::Settings,
     state::OpenError,
@@ -138,9 +138,7 @@ fn granted(answer: Value) -> Result<Grant, ConnectionError> {
 fn decided(answer: Result<Value, ConnectionError>) -> Result<bool, LeaseError> {
     match answer.map_err(lease_error)? {
         Value::Int(answer) => Ok(answer == 1),
-        _ => {
-            Err(lease_error(ConnectionError::Protocol("a script did not answer yes or no".into())))
-        }
+        other => Err(lease_error(unexpected(&other))),
     }
 }
 
@@ -149,11 +147,6 @@ fn lease_error(error: ConnectionError) -> LeaseError {
         ConnectionError::OutOfMemory => LeaseError::Full,
         other => LeaseError::unavailable(other),
     }
-}
-
-/// At most a day of them.
-fn millis(time: Duration) -> u64 {
-    time.as_millis() as u64
 }
 
 #[cfg(test)]

@@ -28,7 +28,8 @@
 //!
 //! - [`RedisTransport`] is a [`Transport`](swarmbus::transport::Transport).
 //! - [`Settings`] say where the server is and who asks: Redis or Valkey, 7.0 or
-//!   newer, over TCP, TLS or a Unix socket. [`RedisBuilder`] has the rest.
+//!   newer, over TCP, TLS or a Unix socket, by its address or by its sentinels.
+//!   [`RedisBuilder`] has the rest.
 //! - Events that are published while others are on their way travel together:
 //!   a lone event leaves at once, a busy connection carries hundreds in one
 //!   message.
@@ -72,6 +73,7 @@ mod outbox;
 mod probe;
 mod publisher;
 mod script;
+mod sentinel;
 mod server;
 mod settings;
 mod state;

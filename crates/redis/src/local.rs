@@ -20,12 +20,15 @@
 //! Programs: `redis-server` and `redis-cli`, or Valkey's of the same kind.
 //! `SWARMBUS_REDIS_SERVER` names another server program.
 //!
+//! Several that belong together are a [`Replicated`] set or a [`Cluster`].
+//!
 //! To cut, delay or swallow what goes between a client and the server, put a
 //! [`Proxy`] between them.
 
 mod builder;
 mod process;
 mod proxy;
+mod sets;
 
 use std::{
     ffi::OsStr,
@@ -41,6 +44,7 @@ use tempfile::TempDir;
 
 pub use builder::{Fsync, ServerBuilder};
 pub use proxy::{Proxy, Way};
+pub use sets::{Cluster, Replicated};
 
 use self::{
     builder::Spec,
@@ -121,14 +125,10 @@ impl Server {
         for _ in 0..10 {
             let folder = tempfile::Builder::new().prefix("swarmbus-redis-").tempdir()?;
             let port = free_port()?;
+            let spec = spec.clone().with_ports()?;
             spec.write(folder.path(), port)?;
-            let server = Self {
-                spec: spec.clone(),
-                programs: programs.clone(),
-                folder,
-                port,
-                process: Mutex::new(None),
-            };
+            let server =
+                Self { spec, programs: programs.clone(), folder, port, process: Mutex::new(None) };
             match server.restart() {
                 Err(StartError::Ended { log }) if log.contains("Address already in use") => {}
                 Err(error) => return Err(error),
@@ -220,7 +220,7 @@ impl Server {
         let mut process = self.process.lock();
         drop(process.take());
         let file = self.folder.path().join(builder::FILE);
-        let started = Process::start(&self.programs.server, &file)?;
+        let started = Process::start(&self.programs.server, &file, self.spec.sentinel)?;
         started.wait_until_ready(self.address(), START_LIMIT)?;
         *process = Some(started);
         Ok(())

@@ -101,7 +101,30 @@ impl Outbox {
 
     /// Takes an event in, at the cost of others if the policy says so. One that
     /// is larger than the whole outbox is taken when nothing else waits.
+    #[inline]
     pub(crate) fn offer(&mut self, entry: Entry, now: impl Clock + Copy) -> Offered {
+        let mut decision = None;
+        if self.fits(entry.len) {
+            let waiting = Waiting { queue: &self.queue, full: None };
+            match self.gate.decide(entry.event.priority(), &waiting, now) {
+                Decision::Accept => {
+                    self.queue.push(entry);
+                    return Offered::Taken { dropped: Vec::new() };
+                }
+                other => decision = Some(other),
+            }
+        }
+        self.offer_at_a_cost(entry, decision, now)
+    }
+
+    /// `decision`: what the gate has said already.
+    #[cold]
+    fn offer_at_a_cost(
+        &mut self,
+        entry: Entry,
+        mut decision: Option<Decision>,
+        now: impl Clock + Copy,
+    ) -> Offered {
         let priority = entry.event.priority();
         if !self.fits(entry.len) {
             let stays = self.queue.bytes - self.queue.bytes_that_yield_to(priority);
@@ -113,7 +136,9 @@ impl Outbox {
         let mut dropped = Vec::new();
         loop {
             let full = (!self.fits(entry.len)).then_some(self.gate.capacity());
-            match self.gate.decide(priority, &Waiting { queue: &self.queue, full }, now) {
+            let waiting = Waiting { queue: &self.queue, full };
+            let decision = decision.take();
+            match decision.unwrap_or_else(|| self.gate.decide(priority, &waiting, now)) {
                 Decision::Accept => break,
                 Decision::Evict { lane } => match self.queue.evict(lane) {
                     Some(evicted) => dropped.push(evicted),
@@ -129,16 +154,21 @@ impl Outbox {
         Offered::Taken { dropped }
     }
 
-    /// Moves events out, oldest first: so many, and only one beyond so many
-    /// bytes.
+    /// Moves events out, oldest first: at most so many, and so many bytes unless
+    /// the first alone has more.
     pub(crate) fn take(&mut self, max_events: usize, max_bytes: usize, into: &mut Vec<Entry>) {
-        let (mut events, mut bytes) = (0, 0);
-        while events < max_events && bytes < max_bytes {
-            let Some(entry) = self.queue.pop() else { break };
-            events += 1;
-            bytes += entry.len;
-            into.push(entry);
+        let (mut places, mut events, mut bytes) = (0, 0, 0_usize);
+        for (_, entry) in &self.queue.entries {
+            if let Some(entry) = entry {
+                bytes = bytes.saturating_add(entry.len);
+                if events >= max_events || (events > 0 && bytes > max_bytes) {
+                    break;
+                }
+                events += 1;
+            }
+            places += 1;
         }
+        self.queue.take(places, into);
     }
 
     fn fits(&self, len: usize) -> bool {
@@ -147,6 +177,7 @@ impl Outbox {
 }
 
 impl Queue {
+    #[inline]
     fn push(&mut self, mut entry: Entry) {
         let ticket = self.next_ticket;
         entry.ticket = ticket;
@@ -159,6 +190,18 @@ impl Queue {
             *bytes += entry.len;
         }
         self.entries.push_back((ticket, Some(entry)));
+    }
+
+    /// Moves the first so many places out, holes included.
+    fn take(&mut self, places: usize, into: &mut Vec<Entry>) {
+        let (before, lowest) = (into.len(), self.lowest.is_some());
+        into.extend(self.entries.drain(..places).filter_map(|(_, entry)| entry));
+        let taken = into.get(before..).unwrap_or_default();
+        self.len -= taken.len();
+        self.bytes -= taken.iter().map(|entry| entry.len).sum::<usize>();
+        if lowest {
+            taken.iter().for_each(|entry| self.leave_lowest(entry));
+        }
     }
 
     fn pop(&mut self) -> Option<Entry> {
@@ -187,6 +230,10 @@ impl Queue {
     fn removed(&mut self, entry: &Entry) {
         self.len -= 1;
         self.bytes -= entry.len;
+        self.leave_lowest(entry);
+    }
+
+    fn leave_lowest(&mut self, entry: &Entry) {
         if let Some(lowest) = &mut self.lowest {
             let (tickets, bytes) = &mut lowest[entry.event.priority().index()];
             // It is the oldest of all, or of its priority: the first either way.
@@ -296,9 +343,16 @@ mod tests {
             let mut model: Vec<(u64, u8, usize)> = Vec::new();
             for (number, (take, priority, len)) in (0..).zip(steps) {
                 if take && len % 3 == 0 {
-                    let (mut taken, count) = (Vec::new(), len % 5);
-                    outbox.take(count, usize::MAX, &mut taken);
-                    let expected: Vec<_> = model.drain(..count.min(model.len())).collect();
+                    let (mut taken, count, most) = (Vec::new(), len % 5, 5 * usize::from(priority));
+                    outbox.take(count, most, &mut taken);
+                    let mut expected: Vec<(u64, u8, usize)> = Vec::new();
+                    while let Some(first) = model.first()
+                        && expected.len() < count
+                        && (expected.is_empty()
+                            || expected.iter().map(|e| e.2).sum::<usize>() + first.2 <= most)
+                    {
+                        expected.push(model.remove(0));
+                    }
                     let taken: Vec<_> = taken.iter().map(|entry| entry.number).collect();
                     prop_assert_eq!(taken, expected.iter().map(|e| e.0).collect::<Vec<_>>());
                 } else {

@@ -16,7 +16,11 @@ use parking_lot::Mutex;
 use redis::Cmd;
 use swarmbus::transport::{Channel, TransportError, TransportPublishError};
 use swarmbus_core::{
-    Event, Moment, codec,
+    Event, Moment,
+    codec::{
+        self,
+        limits::{MAX_EVENTS, MAX_FRAME_LEN},
+    },
     overflow::{Overflow, Reason},
 };
 use tokio::{
@@ -107,7 +111,12 @@ struct Numbering {
 const POSITIONS: u8 = 3;
 
 impl Publisher {
-    pub(crate) fn start(link: Link, carrier: Arc<dyn Carrier>, batching: Batching) -> Self {
+    pub(crate) fn start(link: Link, carrier: Arc<dyn Carrier>, mut batching: Batching) -> Self {
+        // A parcel is one frame, whatever was asked for.
+        batching.events =
+            batching.events.min(const { NonZeroUsize::new(MAX_EVENTS).expect("not 0") });
+        batching.bytes =
+            batching.bytes.min(const { NonZeroUsize::new(MAX_FRAME_LEN).expect("not 0") });
         let Batching { overflow, buffer_events, buffer_bytes, .. } = batching;
         let end = CancellationToken::new();
         let shared = Arc::new(Shared {

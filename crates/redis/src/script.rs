@@ -6,6 +6,7 @@
 use std::{sync::OnceLock, time::Duration};
 
 use redis::{Cmd, Value, aio::MultiplexedConnection};
+use swarmbus::transport::EntryId;
 
 use crate::{dialer::Dialer, error::ConnectionError};
 
@@ -109,11 +110,12 @@ impl Answer {
         String::from_utf8(self.bytes()?).map_err(|_| unexpected(&Value::Nil))
     }
 
-    /// The first number of a stream's id.
-    pub(crate) fn id(&mut self) -> Result<u64, ConnectionError> {
+    /// The two numbers of a stream's id.
+    pub(crate) fn id(&mut self) -> Result<EntryId, ConnectionError> {
         let text = self.text()?;
-        let number = text.split_once('-').and_then(|(number, _)| number.parse().ok());
-        number.ok_or_else(|| unexpected(&Value::Nil))
+        let numbers = text.split_once('-');
+        let id = numbers.and_then(|(a, b)| Some(EntryId(a.parse().ok()?, b.parse().ok()?)));
+        id.ok_or_else(|| unexpected(&Value::Nil))
     }
 
     pub(crate) fn array(&mut self) -> Result<Self, ConnectionError> {
@@ -133,7 +135,7 @@ impl Answer {
 
 /// Says what kind of answer came, not what is in it: that may be long and
 /// somebody's own.
-fn unexpected(value: &Value) -> ConnectionError {
+pub(crate) fn unexpected(value: &Value) -> ConnectionError {
     let kind = match value {
         Value::Nil => "nothing",
         Value::Int(_) => "a number",

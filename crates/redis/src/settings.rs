@@ -16,7 +16,7 @@ use swarmbus_core::backoff::{Backoff, Jitter};
 /// | [`connect_timeout`](Self::connect_timeout) | 5 s |
 /// | [`response_timeout`](Self::response_timeout) | 5 s |
 /// | [`probe_every`](Self::probe_every) | 5 s |
-/// | [`backoff`](Self::backoff) | 0.1 s, doubling up to 10 s, full jitter |
+/// | [`backoff`](Self::backoff) | 0.1 s, doubling up to 2 s, full jitter |
 /// | [`root_certificates`](Self::root_certificates) | those of the system |
 /// | [`client_certificate`](Self::client_certificate) | none |
 ///
@@ -36,6 +36,7 @@ use swarmbus_core::backoff::{Backoff, Jitter};
 #[derive(Clone)]
 pub struct Settings {
     info: ConnectionInfo,
+    sentinels: Vec<ConnectionInfo>,
     certificates: TlsCertificates,
     pub(crate) prefix: String,
     pub(crate) connect_timeout: Duration,
@@ -43,6 +44,10 @@ pub struct Settings {
     pub(crate) probe_every: Duration,
     pub(crate) backoff: Backoff,
 }
+
+/// The longest delay between tries. With full jitter, half of all connections
+/// are back within 0.6 s of the end of an outage, however long that was.
+const MAX_DELAY: Duration = Duration::from_secs(2);
 
 /// Why settings make no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,6 +66,9 @@ pub enum SettingsError {
     /// PEM.
     #[error("the certificates cannot be used ({0})")]
     Certificates(String),
+    /// A list of sentinels is empty.
+    #[error("at least one sentinel must be named")]
+    NoSentinel,
     /// A duration is zero.
     #[error("{0} must be more than zero")]
     Zero(&'static str),
@@ -88,15 +96,47 @@ impl Settings {
         let tcp = TcpSettings::default().set_nodelay(true);
         Ok(Self {
             info: info.set_redis_settings(login).set_tcp_settings(tcp),
+            sentinels: Vec::new(),
             certificates: TlsCertificates { client_tls: None, root_cert: None },
             prefix: "swarmbus".to_owned(),
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(5),
             probe_every: Duration::from_secs(5),
             backoff: Backoff::exponential(Duration::from_millis(100))
-                .cap(Duration::from_secs(10))
+                .cap(MAX_DELAY)
                 .jitter(Jitter::Full),
         })
+    }
+
+    /// The URLs of sentinels, which are asked where the master is, each time
+    /// that a connection is made. The host in the URL of [`new`](Self::new) is
+    /// then the name under which they know it, and its port has no meaning.
+    ///
+    /// With TLS the master's certificate must be for the address that sentinels
+    /// give.
+    ///
+    /// ```
+    /// use swarmbus_redis::Settings;
+    ///
+    /// let settings = Settings::new("redis://worker:secret@mymaster/2")?
+    ///     .sentinels(["redis://10.0.0.1:26379", "redis://10.0.0.2:26379"])?;
+    /// assert_eq!(settings.address(), "mymaster of 10.0.0.1:26379, 10.0.0.2:26379");
+    /// # Ok::<(), swarmbus_redis::SettingsError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new), and [`SettingsError::NoSentinel`].
+    pub fn sentinels<U: AsRef<str>>(
+        mut self,
+        urls: impl IntoIterator<Item = U>,
+    ) -> Result<Self, SettingsError> {
+        if matches!(self.info.addr(), ConnectionAddr::Unix(_)) {
+            return Err(SettingsError::Url("sentinels name hosts"));
+        }
+        let read = |url: U| Self::new(url.as_ref()).map(|settings| settings.info);
+        self.sentinels = urls.into_iter().map(read).collect::<Result<_, _>>()?;
+        if self.sentinels.is_empty() { Err(SettingsError::NoSentinel) } else { Ok(self) }
     }
 
     /// What all names on the server begin with, so that systems that share a
@@ -155,9 +195,43 @@ impl Settings {
         self
     }
 
-    /// Host and port, or the path of the socket.
+    /// Host and port, the path of the socket, or the master's name and its
+    /// sentinels.
     pub fn address(&self) -> String {
-        self.info.addr().to_string()
+        match self.master() {
+            None => self.info.addr().to_string(),
+            Some(name) => {
+                let sentinels: Vec<_> =
+                    self.sentinels.iter().map(|info| info.addr().to_string()).collect();
+                format!("{name} of {}", sentinels.join(", "))
+            }
+        }
+    }
+
+    /// The name of the master, if sentinels are to be asked for it.
+    pub(crate) fn master(&self) -> Option<&str> {
+        match self.info.addr() {
+            ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => {
+                (!self.sentinels.is_empty()).then_some(host)
+            }
+            _ => None,
+        }
+    }
+
+    /// Clients for the sentinels.
+    pub(crate) fn sentinel_clients(&self) -> Result<Vec<Client>, SettingsError> {
+        self.sentinels.iter().map(|info| self.client_of(info.clone())).collect()
+    }
+
+    /// A client for the master that sentinels have named.
+    pub(crate) fn client_at(&self, host: String, port: u16) -> Result<Client, SettingsError> {
+        let addr = match self.info.addr() {
+            ConnectionAddr::TcpTls { .. } => {
+                ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
+            }
+            _ => ConnectionAddr::Tcp(host, port),
+        };
+        self.client_of(self.info.clone().set_addr(addr))
     }
 
     /// Checks everything that later code trusts, and makes the client.
@@ -174,16 +248,20 @@ impl Settings {
         if !(1..=64).contains(&self.prefix.len()) || self.prefix.contains(bad) {
             return Err(SettingsError::Prefix(self.prefix.clone()));
         }
-        let with_tls = matches!(self.info.addr(), ConnectionAddr::TcpTls { .. });
-        let (info, certificates) = (self.info.clone(), self.certificates.clone());
-        if with_tls {
-            install_crypto();
-            return Client::build_with_tls(info, certificates)
-                .map_err(|error| SettingsError::Certificates(error.to_string()));
-        }
-        if certificates.root_cert.is_some() || certificates.client_tls.is_some() {
-            let why = "the URL does not begin with rediss://".to_owned();
+        let tls = |info: &ConnectionInfo| matches!(info.addr(), ConnectionAddr::TcpTls { .. });
+        let given = self.certificates.root_cert.is_some() || self.certificates.client_tls.is_some();
+        if given && !std::iter::once(&self.info).chain(&self.sentinels).any(tls) {
+            let why = "no URL begins with rediss://".to_owned();
             return Err(SettingsError::Certificates(why));
+        }
+        self.client_of(self.info.clone())
+    }
+
+    fn client_of(&self, info: ConnectionInfo) -> Result<Client, SettingsError> {
+        if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
+            install_crypto();
+            return Client::build_with_tls(info, self.certificates.clone())
+                .map_err(|error| SettingsError::Certificates(error.to_string()));
         }
         Client::open(info).map_err(|_| SettingsError::Url("see its form"))
     }
@@ -229,6 +307,9 @@ mod tests {
         for bad in ["", "localhost:6379", "http://localhost", "redis://h:99999", "redis://h/x"] {
             assert!(matches!(Settings::new(bad), Err(SettingsError::Url(_))), "{bad}");
         }
+        let named = Settings::new("redis://mymaster").unwrap();
+        assert_eq!(named.clone().sentinels([""; 0]).unwrap_err(), SettingsError::NoSentinel);
+        assert!(matches!(named.sentinels(["nonsense"]), Err(SettingsError::Url(_))));
         let insecure = Settings::new("rediss://localhost/#insecure");
         assert_eq!(insecure.unwrap_err(), SettingsError::Insecure);
     }

@@ -20,7 +20,7 @@ use crate::{
     duties::Commands,
     error::ConnectionError,
     lease::RedisLeases,
-    script::Script,
+    script::{self, Script, millis},
     server::{Call, Server},
     settings::{Settings, SettingsError},
 };
@@ -273,16 +273,7 @@ fn state_error(error: ConnectionError) -> StateError {
 }
 
 fn unexpected(value: &Value) -> StateError {
-    // What is in it may be long, and somebody's own.
-    let kind = match value {
-        Value::Nil => "nothing",
-        Value::Int(_) => "a number",
-        Value::BulkString(_) | Value::SimpleString(_) => "a text",
-        Value::Array(_) => "a list",
-        _ => "something else",
-    };
-    let text = format!("the server answered {kind} where it should not");
-    StateError::unavailable(ConnectionError::Protocol(text))
+    StateError::unavailable(script::unexpected(value))
 }
 
 fn maybe_bytes(value: Value) -> Result<Option<Bytes>, StateError> {
@@ -338,11 +329,6 @@ fn literally(text: &str) -> String {
         pattern.push(c);
     }
     pattern
-}
-
-/// At most ten years of them.
-fn millis(time: Duration) -> u64 {
-    time.as_millis() as u64
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use swarmbus_redis::{RedisLeases, RedisTransport, Settings, local::Server};
 /// Longer than anything here takes.
 const LONG: Duration = Duration::from_secs(30);
 const OPEN: Duration = Duration::from_secs(1);
+const WORKS: &str = "nothing stands in the way";
 
 struct Node {
     bus: Bus,
@@ -27,24 +28,25 @@ struct Node {
 
 impl Node {
     async fn new(server: &Server, works: &Arc<AtomicBool>) -> Self {
-        let bus = Bus::builder().build().unwrap();
+        let bus = Bus::builder().build().expect(WORKS);
         let works = Arc::clone(works);
         let config = Config::builder().count_successes(true).probes(1).open_for(OPEN);
         let handler = bus
             .subscribe("call")
             .breaker(BreakerScope::Service("db".into()))
-            .breaker_config(config.build().unwrap())
+            .breaker_config(config.build().expect(WORKS))
             .handle(move |_: &Event| if works.load(SeqCst) { Ok(()) } else { Err("down") })
-            .unwrap();
+            .expect(WORKS);
         let url = server.url();
-        let transport = RedisTransport::connect(&url).await.unwrap();
-        let leases = RedisLeases::connect(Settings::new(&url).unwrap(), "evidence").await.unwrap();
+        let transport = RedisTransport::connect(&url).await.expect(WORKS);
+        let leases =
+            RedisLeases::connect(Settings::new(&url).expect(WORKS), "evidence").await.expect(WORKS);
         let shared = SharedEvidence::builder(transport, leases)
             .interval(Duration::from_millis(100))
             .config(EvidenceConfig { fresh_for: OPEN, open_for: OPEN, ..EvidenceConfig::default() })
             .start(&bus)
             .await
-            .unwrap();
+            .expect(WORKS);
         Self { bus, _shared: shared, _handler: handler }
     }
 
@@ -58,7 +60,7 @@ async fn until(fleet: &[Node], callers: &[Node], kind: StateKind) {
     let calls = async {
         while fleet.iter().any(|node| node.kind() != kind) {
             for node in callers {
-                node.bus.dispatch(&Event::of("call", ())).await.unwrap();
+                node.bus.dispatch(&Event::of("call", ())).await.expect(WORKS);
             }
             tokio::task::yield_now().await;
         }

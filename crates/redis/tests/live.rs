@@ -13,7 +13,7 @@ use swarmbus::{
 };
 use swarmbus_redis::{
     ConnectError, ConnectionError, RedisBuilder, RedisTransport, Settings,
-    local::{Proxy, Server},
+    local::{Proxy, Server, Way},
 };
 use tokio::time::timeout;
 
@@ -379,4 +379,37 @@ async fn what_is_too_large_is_handed_back() {
     assert_eq!(*refused.event, too_large);
     let Incoming::Event(received) = next(&mut inbox).await else { panic!("an event was expected") };
     assert_eq!(received.event, large);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_too_slow_for_the_server_is_cut_off_and_told() {
+    const EVENTS: u64 = 20_000;
+    let server = Server::builder().pubsub_buffer(256 << 10).start().unwrap();
+    let proxy = Proxy::start(server.address()).await.unwrap();
+    let here = connect(&server.url()).await;
+    // It notices nothing by itself for as long as this takes.
+    let settings = Settings::new(&server.url_at(proxy.address())).unwrap();
+    let settings = settings.backoff(Backoff::fixed(Duration::from_millis(20)));
+    let there = RedisTransport::builder(settings).connect().await.unwrap();
+    let channel = live("news");
+    let capacity = NonZeroUsize::new(2 * EVENTS as usize).unwrap();
+    let options = SubscribeOptions::new().capacity(capacity);
+    let mut inbox = there.subscribe(&channel, options).await.unwrap();
+    here.publish(&channel, event(1)).await.unwrap();
+    let mut expected = 1;
+    assert_eq!(read_to(&mut inbox, &mut expected, 1).await, (1, 0));
+    proxy.set(Way::Held);
+    let text = " ".repeat(1_000);
+    for n in 2..=EVENTS {
+        let large = event(n).with_attribute("padding", &*text).unwrap();
+        here.publish(&channel, large).await.unwrap();
+    }
+    here.flush().await.unwrap();
+    proxy.pass();
+    until(&there, is_down).await;
+    until(&there, ConnectionState::is_connected).await;
+    here.publish(&channel, event(EVENTS + 1)).await.unwrap();
+    let (delivered, missed) = read_to(&mut inbox, &mut expected, EVENTS + 1).await;
+    assert_eq!(delivered + missed, EVENTS);
+    assert!(missed > 0, "the server cut nobody off");
 }

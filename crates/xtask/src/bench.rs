@@ -30,6 +30,7 @@ enum Group {
     Codec,
     Pipeline,
     Router,
+    State,
     Store,
     All,
 }

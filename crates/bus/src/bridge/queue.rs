@@ -3,103 +3,37 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     num::NonZeroUsize,
+    pin::pin,
     sync::Arc,
 };
 
+use async_trait::async_trait;
 use parking_lot::Mutex;
 use swarmbus_core::{
-    Clock, Event, Priority,
+    Clock, Priority,
     overflow::{Decision, Gate, Lanes, Overflow, Reason},
 };
-use tokio::{
-    sync::{Notify, oneshot},
-    time::Instant,
-};
+use tokio::{sync::Notify, time::Instant};
 
-use super::BridgeSendError;
+use super::{
+    BridgeSendError,
+    parcel::{Owner, Parcel},
+};
 use crate::{
     clock::BusClock,
-    handler::HandlerError,
     ledger::Outcome,
-    pipeline::{
-        detached::{Detached, Outlet},
-        layered::Failure,
-    },
-    queue::lanes::{PriorityLanes, Waits},
+    pipeline::detached::{Detached, Outlet},
+    queue::lanes::PriorityLanes,
 };
-
-/// One event on its way out, for one rule.
-pub(super) struct Parcel {
-    /// The number of the rule.
-    pub(super) rule: usize,
-    pub(super) owner: Owner,
-    since: u64,
-}
-
-/// Who learns what became of it.
-pub(super) enum Owner {
-    /// A match of the bus, and how it went before.
-    Match(Detached, Option<Failure>),
-    /// A caller that waits.
-    Caller(Event, oneshot::Sender<Result<(), BridgeSendError>>),
-}
-
-impl Parcel {
-    pub(super) fn new(rule: usize, owner: Owner) -> Self {
-        Self { rule, owner, since: 0 }
-    }
-
-    pub(super) fn event(&self) -> &Event {
-        match &self.owner {
-            Owner::Match(call, _) => call.event(),
-            Owner::Caller(event, _) => event,
-        }
-    }
-
-    fn priority(&self) -> Priority {
-        self.event().priority()
-    }
-
-    /// Ends it unsent, for good.
-    pub(super) fn refuse(self, error: BridgeSendError) {
-        match self.owner {
-            Owner::Match(call, before) => {
-                let tries = before.map_or(0, |before| before.tries());
-                call.give_up(Box::new(HandlerError::Failed(Box::new(error))), tries);
-            }
-            // A caller that is gone does not mind.
-            Owner::Caller(_, told) => drop(told.send(Err(error))),
-        }
-    }
-
-    /// Ends it as something that no handler did.
-    pub(super) fn end_as(self, outcome: Outcome, otherwise: BridgeSendError) {
-        match self.owner {
-            Owner::Match(call, before) => call.end_as(outcome, before),
-            Owner::Caller(_, told) => drop(told.send(Err(otherwise))),
-        }
-    }
-
-    /// Ends it with the bus.
-    pub(super) fn cut_off(self) {
-        match self.owner {
-            Owner::Match(call, _) => call.cut_off(),
-            Owner::Caller(_, told) => drop(told.send(Err(BridgeSendError::Closed))),
-        }
-    }
-}
-
-impl Waits for Parcel {
-    fn since(&self) -> u64 {
-        self.since
-    }
-}
 
 /// What waits to be sent over one bridge.
 pub(super) struct OutQueue {
     state: Mutex<State>,
     /// Wakes the sender.
     pub(super) arrived: Notify,
+    /// Wakes workers that wait for room.
+    room: Notify,
+    capacity: usize,
     overflow: Overflow,
     clock: BusClock,
     /// Where the bridge is in the paths of events.
@@ -113,6 +47,12 @@ struct State {
     gate: Gate,
     last: u64,
     closed: bool,
+}
+
+impl State {
+    fn has_room(&self, capacity: usize) -> bool {
+        self.closed || self.lanes.depth() + self.delayed.len() < capacity
+    }
 }
 
 /// The lanes, with what is delayed counted in.
@@ -143,14 +83,17 @@ impl OutQueue {
                 closed: false,
             }),
             arrived: Notify::new(),
+            room: Notify::new(),
+            capacity: capacity.get(),
             overflow,
             clock: BusClock::new(),
             place,
         }
     }
 
-    /// Queues it, or ends it, or another in its stead.
-    pub(super) fn push(&self, rule: usize, owner: Owner) {
+    /// Queues it, or ends it, or another in its stead. `waited` says that the
+    /// worker has waited for room: each may then be one too many.
+    pub(super) fn push(&self, rule: usize, owner: Owner, waited: bool) {
         let mut parcel = Parcel::new(rule, owner);
         // What came in here does not go out again by itself.
         if parcel.event().hops().last().is_some_and(|last| last.as_str() == &*self.place) {
@@ -164,7 +107,12 @@ impl OutQueue {
         }
         let State { lanes, delayed, gate, last, .. } = &mut *state;
         let now = (&self.clock).now();
-        let evicted = match gate.decide(priority, &All(lanes, delayed.len()), now) {
+        let decision = if waited {
+            Decision::Accept
+        } else {
+            gate.decide(priority, &All(lanes, delayed.len()), now)
+        };
+        let evicted = match decision {
             Decision::Accept => None,
             Decision::Evict { lane } => lanes.evict(lane),
             Decision::Reject(reason) => {
@@ -227,7 +175,24 @@ impl OutQueue {
         } else {
             state.lanes.take(into, max);
         }
-        state.delayed.keys().next().map(|(at, _)| *at)
+        let next = state.delayed.keys().next().map(|(at, _)| *at);
+        drop(state);
+        self.room.notify_waiters();
+        next
+    }
+
+    /// Waits until there is room, or nothing is taken any more. Somebody else may
+    /// be faster.
+    async fn room(&self) {
+        loop {
+            let mut room = pin!(self.room.notified());
+            // Listen before looking, or a wake-up between the two is missed.
+            room.as_mut().enable();
+            if self.state.lock().has_room(self.capacity) {
+                return;
+            }
+            room.await;
+        }
     }
 
     /// Puts back what the breaker did not let pass, where it was.
@@ -251,6 +216,8 @@ impl OutQueue {
         let depth = state.lanes.depth();
         state.lanes.take(&mut all, depth);
         all.extend(std::mem::take(&mut state.delayed).into_values());
+        drop(state);
+        self.room.notify_waiters();
         all
     }
 }
@@ -259,11 +226,20 @@ impl OutQueue {
 pub(super) struct Door {
     pub(super) queue: Arc<OutQueue>,
     pub(super) rule: usize,
+    /// Whether a worker waits for room.
+    pub(super) hold_back: bool,
 }
 
+#[async_trait]
 impl Outlet for Door {
+    async fn ready(&self) {
+        if self.hold_back {
+            self.queue.room().await;
+        }
+    }
+
     fn take(&self, call: Detached) {
         call.begun();
-        self.queue.push(self.rule, Owner::Match(call, None));
+        self.queue.push(self.rule, Owner::Match(call, None), self.hold_back);
     }
 }

@@ -17,6 +17,7 @@ use crate::{
 /// | [`name`](Self::name) | `bridge SWARM/AGENT`, as the messenger's |
 /// | [`capacity`](Self::capacity) | 4,096 events |
 /// | [`overflow`](Self::overflow) | [`Overflow::Reject`]: what finds the queue full fails |
+/// | [`hold_back`](Self::hold_back) | no |
 /// | [`timeout`](Self::timeout) | 5 s |
 /// | [`retry`](Self::retry) | [`Backoff::RETRY`]: 3 times |
 /// | [`breaker`](Self::breaker) | as the bus's |
@@ -32,6 +33,7 @@ pub struct BridgeRules {
     pub(super) name: Option<Str>,
     pub(super) capacity: NonZeroUsize,
     pub(super) overflow: Overflow,
+    pub(super) hold_back: bool,
     pub(super) timeout: Duration,
     pub(super) retry: Option<Backoff>,
     pub(super) breaker: Option<breaker::Config>,
@@ -49,6 +51,7 @@ impl Default for BridgeRules {
             name: None,
             capacity: Self::CAPACITY,
             overflow: Overflow::Reject,
+            hold_back: false,
             timeout: Duration::from_secs(5),
             retry: Some(Backoff::RETRY),
             breaker: None,
@@ -103,6 +106,15 @@ impl BridgeRules {
     /// counts as such; what it rejects has failed.
     pub fn overflow(mut self, policy: Overflow) -> Self {
         self.overflow = policy;
+        self
+    }
+
+    /// Lets the bus's worker wait while the queue is full, before the overflow
+    /// policy is asked: then nothing is lost, and publishers wait once the bus is
+    /// full, too. But every source that shares the worker waits while the
+    /// transport is away, and so do its other handlers.
+    pub fn hold_back(mut self) -> Self {
+        self.hold_back = true;
         self
     }
 

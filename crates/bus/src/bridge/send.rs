@@ -8,7 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     BridgeSendError,
-    queue::{OutQueue, Owner, Parcel},
+    parcel::{Owner, Parcel},
+    queue::OutQueue,
     stats::Counts,
 };
 use crate::{

@@ -371,6 +371,28 @@ async fn a_full_queue_does_what_its_policy_says() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_bus_that_is_held_back_loses_nothing() {
+    let (line, a, b) = pair().await;
+    let _in = b.bridge(BridgeRules::new().receive("said"));
+    let mut heard = b.hear("said");
+    let _out = a.bridge(sending().capacity(NonZeroUsize::MIN).hold_back());
+    line.set(Fault::Hang);
+    a.say("stuck").await;
+    line.tried.notified().await;
+    for n in 0..1_000 {
+        a.say(n).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(a.bus.ledger().pending() > 900, "they wait in the bus");
+    line.set(Fault::None);
+    for _ in 0..=1_000 {
+        next(&mut heard).await;
+    }
+    a.settle().await;
+    assert_eq!(a.outcomes().delivered, 1_001);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_bridge_that_ends_sends_what_waits_or_says_that_it_did_not() {
     let (line, a, b) = pair().await;
     let _in = b.bridge(BridgeRules::new().receive("said"));

@@ -35,7 +35,7 @@ use crate::transport::{
 pub struct Positions(pub(super) BTreeMap<String, Position>);
 
 impl Positions {
-    fn of(&self, channel: &Channel) -> Option<Position> {
+    pub(super) fn of(&self, channel: &Channel) -> Option<Position> {
         self.0.get(&channel.to_string()).copied()
     }
 }
@@ -96,8 +96,8 @@ impl MessengerBuilder {
         self
     }
 
-    /// Goes on in the durable channels where an earlier messenger was:
-    /// [`Messenger::positions`].
+    /// Goes on in the durable channels where an earlier messenger was
+    /// ([`Messenger::positions`]), topics included.
     pub fn resume(mut self, positions: Positions) -> Self {
         self.resume = positions;
         self
@@ -210,13 +210,14 @@ impl MessengerBuilder {
             (To::agent(self.identity.agent())?, Scope::Agent),
             (To::broadcast(), Scope::Broadcast),
         ];
-        let options = SubscribeOptions::new().capacity(self.capacity);
         let hub = Arc::new(Hub {
             sender: format_compact!("{}/{node}", self.identity),
             transport: self.transport,
             identity: self.identity,
             node,
             mode: self.mode,
+            resume: self.resume,
+            capacity: self.capacity,
             request_timeout: self.request_timeout,
             handlers: Arc::default(),
             responders: Arc::default(),
@@ -236,10 +237,7 @@ impl MessengerBuilder {
         receive::start_answers(&hub, &answers).await?;
         for (to, scope) in channels {
             let channel = to.channel(hub.mode);
-            let options = match self.resume.of(&channel) {
-                Some(position) => options.clone().after(position),
-                None => options.clone(),
-            };
+            let options = hub.options(&channel);
             let (hub, table) = (Arc::clone(&hub), Arc::clone(&hub.handlers));
             let closing = hub.closing.clone();
             Receiver { hub, channel, scope, table, options }.start(closing).await?;

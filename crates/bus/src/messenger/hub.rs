@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     future::Future,
+    num::NonZeroUsize,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -28,7 +29,10 @@ use super::{
 };
 use crate::{
     clock::BusClock,
-    transport::{Channel, Gap, Mode, Position, Transport, TransportError, TransportPublishError},
+    transport::{
+        Channel, Gap, Mode, Position, SubscribeOptions, Transport, TransportError,
+        TransportPublishError,
+    },
 };
 
 /// Told of each gap.
@@ -43,6 +47,10 @@ pub(super) struct Hub {
     pub(super) sender: Str,
     /// How messages are delivered; tasks and answers have a mode of their own.
     pub(super) mode: Mode,
+    /// Where an earlier messenger was.
+    pub(super) resume: Positions,
+    /// Of each inbox.
+    pub(super) capacity: NonZeroUsize,
     pub(super) request_timeout: Duration,
     pub(super) handlers: Arc<Table<Handle>>,
     pub(super) responders: Arc<Table<Respond>>,
@@ -67,6 +75,15 @@ pub(super) struct Hub {
 impl Hub {
     /// Refusals that are being sent at once; those beyond are not sent.
     pub(super) const REFUSALS: usize = 256;
+
+    /// How to subscribe to a channel.
+    pub(super) fn options(&self, channel: &Channel) -> SubscribeOptions {
+        let options = SubscribeOptions::new().capacity(self.capacity);
+        match self.resume.of(channel) {
+            Some(position) => options.after(position),
+            None => options,
+        }
+    }
 
     /// Does something in a task that the messenger waits for when it is closed.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {

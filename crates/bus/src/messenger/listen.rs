@@ -28,7 +28,7 @@ impl Listen<'_> {
     }
 
     /// Handles messages where they are: a plain function that returns nothing
-    /// or a `Result`. A failure or panic is [counted](MessengerStats::failed).
+    /// or a `Result`. A failure or panic is [counted](super::MessengerStats::failed).
     ///
     /// # Errors
     ///

@@ -62,10 +62,15 @@ impl Receiver {
 
     async fn run(self, mut inbox: Inbox, ending: CancellationToken) {
         let mut known = RouteCache::new(TYPES);
-        let mut last = None;
+        let (mut batch, mut last) = (Vec::new(), None);
         loop {
-            while let Some(Some(incoming)) = ending.run_until_cancelled(inbox.next()).await {
-                last = self.take(incoming, &mut known).await.or(last);
+            while let Some(1..) = ending.run_until_cancelled(inbox.next_batch(&mut batch)).await {
+                for incoming in batch.drain(..) {
+                    if ending.is_cancelled() {
+                        return;
+                    }
+                    last = self.take(incoming, &mut known).await.or(last);
+                }
             }
             match self.open_again(&inbox, last, &ending).await {
                 Some(opened) => inbox = opened,

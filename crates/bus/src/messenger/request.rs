@@ -210,7 +210,7 @@ impl fmt::Debug for Pending {
 
 impl Messenger {
     /// Sends a request and waits for the answer, until the event's deadline or
-    /// else for [`request_timeout`](MessengerBuilder::request_timeout). Of a
+    /// else for [`request_timeout`](super::MessengerBuilder::request_timeout). Of a
     /// swarm, the first answer counts.
     ///
     /// # Errors

@@ -319,8 +319,10 @@ async fn closing_ends_requests_and_lets_handlers_finish() {
     while b.stats().received == 0 {
         tokio::task::yield_now().await;
     }
+    let topic = b.topic("t").await.unwrap();
     assert!(b.close(LONG).await);
     assert_eq!(done.try_recv().unwrap(), "done");
+    assert!(topic.send(said("x")).await.is_err());
 
     let asking = {
         let a = a.clone();

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use swarmbus_core::Event;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::DropGuard;
 
 use super::{
     JoinError, Listen, Messenger,
@@ -12,7 +12,7 @@ use super::{
     message::Scope,
     receive::Receiver,
 };
-use crate::transport::{Channel, SubscribeOptions, TransportError, TransportPublishError};
+use crate::transport::{Channel, TransportError, TransportPublishError};
 
 /// A topic that a messenger follows, to elect, to vote, to agree. Dropping it
 /// ends that.
@@ -50,13 +50,14 @@ impl Topic {
         let hub = &messenger.hub;
         let channel = identity::channel("topic", name)?.with_mode(hub.mode);
         let table = Arc::<Table<Handle>>::default();
-        let ending = CancellationToken::new();
+        // Ends with the messenger, or before.
+        let ending = hub.closing.child_token();
         let receiver = Receiver {
             hub: Arc::clone(hub),
             channel: channel.clone(),
             scope: Scope::Topic,
             table: Arc::clone(&table),
-            options: SubscribeOptions::new(),
+            options: hub.options(&channel),
         };
         receiver.start(ending.clone()).await?;
         let messenger = messenger.clone();

@@ -12,6 +12,7 @@ use std::{
     },
 };
 
+use async_trait::async_trait;
 use parking_lot::Mutex;
 use swarmbus_core::Event;
 use tokio_util::sync::CancellationToken;
@@ -87,7 +88,11 @@ pub(crate) struct Detached {
 }
 
 /// Takes calls over in place of a handler that is called, and ends each.
+#[async_trait]
 pub(crate) trait Outlet: Send + Sync {
+    /// Waits as long as the events behind should wait, too.
+    async fn ready(&self);
+
     /// Never waits, and is called in the order of the events.
     fn take(&self, call: Detached);
 }

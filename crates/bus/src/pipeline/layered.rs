@@ -117,7 +117,12 @@ impl<'a> Call<'a> {
     ) -> Pin<Box<dyn Future<Output = Step> + Send + 'a>> {
         if layers.in_order {
             Box::pin(async move { Step::Done(self.run_layers(layers, Rest::Everything).await) })
-        } else if layers.bulkhead.is_some() || layers.outlet.is_some() {
+        } else if let Some(outlet) = &layers.outlet {
+            Box::pin(async move {
+                outlet.ready().await;
+                Step::Left(Rest::Everything)
+            })
+        } else if layers.bulkhead.is_some() {
             Box::pin(ready(Step::Left(Rest::Everything)))
         } else {
             Box::pin(self.first_try(layers))

@@ -126,10 +126,10 @@ impl SubscribeOptions {
     }
 
     /// A task that its member has not answered for this long is given to
-    /// another: longer than a task takes.
+    /// another: longer than a task takes. At least 1 ms.
     #[must_use]
     pub fn redeliver_after(mut self, time: Duration) -> Self {
-        self.redeliver_after = time;
+        self.redeliver_after = time.max(Duration::from_millis(1));
         self
     }
 

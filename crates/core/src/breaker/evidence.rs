@@ -230,7 +230,10 @@ impl Evidence {
         if std::mem::take(&mut self.must_close) {
             // Its breaker may still be open from before.
             self.own.opinion = None;
-            return Advice::Close;
+            // What a person set by hand stays.
+            if matches!(own.state, StateKind::Open | StateKind::HalfOpen) {
+                return Advice::Close;
+            }
         }
         if let Fleet::Probing { token, until, opens } = self.fleet {
             if own.state == StateKind::Closed {

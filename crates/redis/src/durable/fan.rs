@@ -11,7 +11,10 @@ use ahash::RandomState;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::tap::Tap;
+use super::{
+    header::{Entry, is_header},
+    tap::Tap,
+};
 use crate::{
     error::ConnectionError,
     subscriber::{Listener, Subscriber},
@@ -31,6 +34,8 @@ struct Shared {
 #[derive(Default)]
 struct Fan {
     taps: Mutex<Vec<Arc<Tap>>>,
+    /// Its frame comes next.
+    header: Mutex<Option<Bytes>>,
 }
 
 /// Stops listening when it is dropped.
@@ -88,12 +93,21 @@ impl Drop for Tapped {
 
 impl Listener for Fan {
     fn message(&self, message: Bytes) {
+        let before = self.header.lock().take();
+        if is_header(&message) {
+            *self.header.lock() = Some(message);
+            return;
+        }
+        // What comes without a header is a stranger's.
+        let Some(header) = before else { return };
+        let entry = Entry { header, frame: message };
         for tap in &*self.taps.lock() {
-            tap.push(message.clone());
+            tap.push(entry.clone());
         }
     }
 
     fn resumed(&self) {
+        *self.header.lock() = None;
         self.taps.lock().iter().for_each(|tap| tap.missed());
     }
 }

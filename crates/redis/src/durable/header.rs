@@ -1,14 +1,14 @@
-//! [`Header`]: what comes before the frame in an entry of a log, and in the
-//! message that is published with it. Both are the same bytes: the
-//! [`Envelope`] of pub/sub messages, and after it
+//! [`Header`]: what is said about a frame, in an entry of a log and in the
+//! message that is published before the frame: the [`Envelope`] of pub/sub
+//! messages, and after it
 //!
 //! | offset | type | holds |
 //! | --- | --- | --- |
 //! | 32 | `u64` | append: a random number of this appending |
 //! | 40 | `u64` | publisher |
 //! | 48 | `u64` | number: of the frame, counted by its publisher; 0 if it was published with a key |
-//! | 56 | | a swarmbus frame |
 //!
+//! An entry has the header in its field `h` and the frame in its field `f`.
 //! All but the first eight bytes are put together on the server, by
 //! `lua/log_append.lua`.
 
@@ -20,8 +20,26 @@ use xxhash_rust::xxh64::xxh64;
 use super::reader::Stamp;
 use crate::envelope::{self, Envelope, EnvelopeError, Kind};
 
-/// Bytes in front of the frame.
+/// Bytes of a header.
 const LEN: usize = envelope::LEN + 24;
+
+/// An entry of a log, or two messages, as they came.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) header: Bytes,
+    pub(super) frame: Bytes,
+}
+
+impl Entry {
+    pub(super) fn len(&self) -> usize {
+        self.header.len() + self.frame.len()
+    }
+}
+
+/// Whether a message is a header, so that the next is its frame.
+pub(super) fn is_header(message: &[u8]) -> bool {
+    message.len() == LEN && message.starts_with(&prefix())
+}
 
 /// An entry, taken apart. The frame is not looked into.
 #[derive(Clone, Debug)]
@@ -31,9 +49,9 @@ pub(super) struct Header {
 }
 
 impl Header {
-    pub(super) fn parse(entry: &Bytes) -> Result<Self, EnvelopeError> {
-        let envelope = Envelope::read(entry)?;
-        let more = entry.get(envelope::LEN..LEN);
+    pub(super) fn parse(entry: &Entry) -> Result<Self, EnvelopeError> {
+        let envelope = Envelope::read(&entry.header)?;
+        let more = entry.header.get(envelope::LEN..LEN);
         let (Kind::Durable, Some(more)) = (envelope.kind, more) else {
             return Err(EnvelopeError::Foreign);
         };
@@ -46,7 +64,7 @@ impl Header {
             // Publisher and number, as one number.
             mark: xxh64(publication, 0),
         };
-        Ok(Self { stamp, frame: entry.slice(LEN..) })
+        Ok(Self { stamp, frame: entry.frame.clone() })
     }
 
     /// The events but the first `skip`, each with its position, and gaps for

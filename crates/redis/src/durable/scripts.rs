@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use redis::{Cmd, Value};
-use swarmbus::transport::{Channel, Position};
+use swarmbus::transport::{Channel, EntryId, Position};
 
-use super::header;
+use super::header::{self, Entry};
 use crate::{
     channel::key,
     error::ConnectionError,
@@ -139,7 +139,7 @@ pub(super) fn read(keys: &Keys, part: Part, frames: usize, retention: &Retention
 pub(super) struct LogPage {
     pub(super) end: Position,
     /// Each with the offset of its last event, which is its id.
-    pub(super) entries: Vec<(u64, Bytes)>,
+    pub(super) entries: Vec<(u64, Entry)>,
 }
 
 impl LogPage {
@@ -151,10 +151,17 @@ impl LogPage {
         let mut entries = Vec::new();
         while !list.is_empty() {
             let mut entry = list.array()?;
-            let id = entry.id()?;
+            let EntryId(id, _) = entry.id()?;
             let mut fields = entry.array()?;
-            fields.bytes()?;
-            entries.push((id, fields.bytes()?.into()));
+            let (mut header, mut frame) = (Bytes::new(), Bytes::new());
+            while !fields.is_empty() {
+                match &*fields.bytes()? {
+                    b"h" => header = fields.bytes()?.into(),
+                    b"f" => frame = fields.bytes()?.into(),
+                    _ => drop(fields.value()?),
+                }
+            }
+            entries.push((id, Entry { header, frame }));
         }
         Ok(Self { end, entries })
     }

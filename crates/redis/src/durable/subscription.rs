@@ -7,14 +7,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use swarmbus::transport::{Feed, Incoming, Position, TransportError};
 use swarmbus_core::backoff::Backoff;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    header::{self, Header},
+    header::{self, Entry, Header},
     reader::{Act, Next, Page, Reader, Stamp, Step},
     scripts::{self, Keys, LogPage, Part, READ, Retention},
     tap::{Taken, Tap},
@@ -125,7 +124,7 @@ impl Subscription {
         }
     }
 
-    async fn live(&mut self, feed: &Feed, entries: &[Bytes]) -> Result<(), TransportError> {
+    async fn live(&mut self, feed: &Feed, entries: &[Entry]) -> Result<(), TransportError> {
         for entry in entries {
             // What a stranger published is nobody's loss; if it was one of ours,
             // the next jumps.
@@ -178,7 +177,7 @@ impl Subscription {
 
     /// Takes entries apart. One that cannot be read still has its offsets, by
     /// its id.
-    fn headers(&self, end: Position, entries: &[(u64, Bytes)]) -> Vec<(Stamp, Option<Header>)> {
+    fn headers(&self, end: Position, entries: &[(u64, Entry)]) -> Vec<(Stamp, Option<Header>)> {
         let mut before = self.reader.position().offset;
         let mut headers = Vec::with_capacity(entries.len());
         for (id, entry) in entries {

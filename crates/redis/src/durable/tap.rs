@@ -1,8 +1,9 @@
 //! [`Tap`]: what the live feed brought, until the reader takes it.
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+
+use super::header::Entry;
 
 /// Between the connection, which must never wait, and a reader that may be
 /// slow. Bounded: what does not fit is dropped, all of it, because the reader
@@ -15,7 +16,7 @@ pub(super) struct Tap {
 
 #[derive(Debug, Default)]
 struct State {
-    entries: Vec<Bytes>,
+    entries: Vec<Entry>,
     bytes: usize,
     missed: bool,
 }
@@ -24,7 +25,7 @@ struct State {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Taken {
     /// Entries, in order.
-    Entries(Vec<Bytes>),
+    Entries(Vec<Entry>),
     /// Something may have been missed: the log must be read.
     Missed,
 }
@@ -34,7 +35,7 @@ impl Tap {
     const BYTES: usize = 8 << 20;
 
     /// An entry came. Never waits.
-    pub(super) fn push(&self, entry: Bytes) {
+    pub(super) fn push(&self, entry: Entry) {
         let mut state = self.state.lock();
         if state.missed {
             return;
@@ -85,25 +86,29 @@ impl Tap {
 mod tests {
     use super::*;
 
+    fn entry(frame: impl Into<bytes::Bytes>) -> Entry {
+        Entry { frame: frame.into(), ..Entry::default() }
+    }
+
     #[tokio::test]
     async fn entries_come_in_order() {
         let tap = Tap::default();
-        tap.push("a".into());
-        tap.push("b".into());
-        assert_eq!(tap.next().await, Taken::Entries(vec!["a".into(), "b".into()]));
+        tap.push(entry("a"));
+        tap.push(entry("b"));
+        assert_eq!(tap.next().await, Taken::Entries(vec![entry("a"), entry("b")]));
     }
 
     #[tokio::test]
     async fn too_much_is_dropped_and_said() {
         let tap = Tap::default();
         for _ in 0..=Tap::ENTRIES {
-            tap.push("a".into());
+            tap.push(entry("a"));
         }
-        tap.push("after".into());
+        tap.push(entry("after"));
         assert_eq!(tap.next().await, Taken::Missed);
-        tap.push("b".into());
-        assert_eq!(tap.next().await, Taken::Entries(vec!["b".into()]));
-        tap.push(vec![0; Tap::BYTES + 1].into());
+        tap.push(entry("b"));
+        assert_eq!(tap.next().await, Taken::Entries(vec![entry("b")]));
+        tap.push(entry(vec![0; Tap::BYTES + 1]));
         assert_eq!(tap.next().await, Taken::Missed);
     }
 
@@ -112,7 +117,7 @@ mod tests {
         let tap = Tap::default();
         tap.missed();
         tap.clear();
-        tap.push("b".into());
-        assert_eq!(tap.next().await, Taken::Entries(vec!["b".into()]));
+        tap.push(entry("b"));
+        assert_eq!(tap.next().await, Taken::Entries(vec![entry("b")]));
     }
 }

@@ -34,7 +34,9 @@ struct State {
     /// Given to the program and not answered.
     held: usize,
     /// Given to us by the server, and our answer, if there is one, not taken yet.
-    known: HashSet<u64, RandomState>,
+    known: HashSet<EntryId, RandomState>,
+    /// The life of the channel that they are of.
+    life: Option<u64>,
     /// What there was no room for.
     backlog: VecDeque<Task>,
     answers: Vec<Answer>,
@@ -46,7 +48,7 @@ struct State {
 
 #[derive(Debug)]
 pub(super) struct Task {
-    pub(super) id: u64,
+    pub(super) id: EntryId,
     pub(super) deliveries: u32,
     pub(super) event: Event,
 }
@@ -54,14 +56,14 @@ pub(super) struct Task {
 /// What is to be told to the server about a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    Done(u64),
-    Again(u64, Duration),
+    Done(EntryId),
+    Again(EntryId, Duration),
     /// Nobody can read it.
-    Dead(u64),
+    Dead(EntryId),
 }
 
 impl Answer {
-    pub(super) fn id(self) -> u64 {
+    pub(super) fn id(self) -> EntryId {
         match self {
             Self::Done(id) | Self::Again(id, _) | Self::Dead(id) => id,
         }
@@ -85,6 +87,19 @@ impl Desk {
         self.capacity.saturating_sub(state.held + state.backlog.len())
     }
 
+    /// Tasks of this life of the channel come. `true` if those before were of
+    /// another: the server does not know them any more.
+    pub(super) fn is_new_life(&self, life: u64) -> bool {
+        let mut state = self.state.lock();
+        let before = state.life.replace(life);
+        let is_new = before.is_some_and(|before| before != life);
+        if is_new {
+            state.known.clear();
+            state.backlog.clear();
+        }
+        is_new
+    }
+
     /// Tasks came from the server.
     pub(super) fn add(&self, tasks: impl IntoIterator<Item = Task>) {
         let mut state = self.state.lock();
@@ -95,7 +110,7 @@ impl Desk {
     }
 
     /// One came that nobody can read.
-    pub(super) fn bury(&self, id: u64) {
+    pub(super) fn bury(&self, id: EntryId) {
         self.state.lock().answer(Answer::Dead(id));
         self.answered.notify_one();
     }
@@ -108,7 +123,7 @@ impl Desk {
         state.held += count;
         let settle = Arc::clone(self) as Arc<dyn Settle>;
         let hand_out = |task: Task| {
-            let ack = Ack::new(Arc::clone(&settle), EntryId(task.id, 0));
+            let ack = Ack::new(Arc::clone(&settle), task.id);
             Incoming::Event(Received::task(task.event, task.deliveries, ack))
         };
         state.backlog.drain(..count).map(hand_out).collect()
@@ -120,7 +135,7 @@ impl Desk {
     }
 
     /// Of these, the tasks that the server gave us without our knowing.
-    pub(super) fn unknown(&self, ids: Vec<u64>) -> Vec<u64> {
+    pub(super) fn unknown(&self, ids: Vec<EntryId>) -> Vec<EntryId> {
         let state = self.state.lock();
         ids.into_iter().filter(|id| !state.known.contains(id)).collect()
     }
@@ -128,6 +143,7 @@ impl Desk {
     /// The server does not know any of our tasks any more.
     pub(super) fn forget(&self) {
         let mut state = self.state.lock();
+        state.life = None;
         state.known.clear();
         state.backlog.clear();
     }
@@ -183,10 +199,10 @@ impl Settle for Desk {
         let mut state = self.state.lock();
         state.held = state.held.saturating_sub(1);
         match verdict {
-            Verdict::Done => state.answer(Answer::Done(entry.0)),
-            Verdict::Again { after } => state.answer(Answer::Again(entry.0, after)),
+            Verdict::Done => state.answer(Answer::Done(entry)),
+            Verdict::Again { after } => state.answer(Answer::Again(entry, after)),
             // It comes again when the time for answers is over.
-            Verdict::None => drop(state.known.remove(&entry.0)),
+            Verdict::None => drop(state.known.remove(&entry)),
         }
         drop(state);
         self.answered.notify_one();

@@ -13,8 +13,8 @@ use std::{
     time::Duration,
 };
 
-use redis::Value;
-use swarmbus::transport::{Feed, Gap, GapReason};
+use redis::{Cmd, Value};
+use swarmbus::transport::{EntryId, Feed, Gap, GapReason};
 use swarmbus_core::{Event, backoff::Backoff, codec};
 use tokio::{
     sync::Notify,
@@ -54,6 +54,11 @@ pub(super) struct Member {
     pub(super) place: Place,
     pub(super) desk: Arc<Desk>,
     pub(super) meter: TaskMeter,
+    /// Held while tasks that were delivered before are being given to us, so
+    /// that none is taken for lost that is on its way.
+    pub(super) giving: tokio::sync::Mutex<()>,
+    /// Some may have been lost on the way.
+    pub(super) doubt: AtomicBool,
     /// A task may be due.
     pub(super) due: Notify,
     /// There was no room for tasks that may be due.
@@ -107,9 +112,9 @@ impl Member {
         let (mut last, mut failures) = (0, 0);
         loop {
             let (number, mut connection) = self.waiting.next(0).await?;
-            if number != last {
-                // Tasks that were given to us over the last connection may not
-                // have arrived. No fetch is under way now that would confuse us.
+            if number != last || self.doubt.swap(false, Relaxed) {
+                // Tasks that were given to us may not have arrived. No fetch is
+                // under way now that would confuse us.
                 self.resume(feed).await?;
                 last = number;
             }
@@ -185,6 +190,7 @@ impl Member {
 
     /// One look at the whole list; returns when the next delay is over.
     async fn claim_once(&self, feed: &Feed) -> Result<Option<Duration>, ConnectionError> {
+        let _alone = self.giving.lock().await;
         let mut cursor = None;
         loop {
             let most = self.desk.wanted().min(FETCH);
@@ -193,7 +199,7 @@ impl Member {
                 return Ok(None);
             }
             let call = self.place.claim(most, cursor.as_deref());
-            let claimed = Claimed::read(self.server.insist(Call::Script(&CLAIM, &call)).await?)?;
+            let claimed = self.claim_some(&call).await?;
             let (wait, next) = (claimed.wait, claimed.cursor.clone());
             self.take_claimed(feed, claimed);
             cursor = next;
@@ -205,6 +211,7 @@ impl Member {
 
     /// Takes what the server says that we have, and we do not.
     async fn resume(&self, feed: &Feed) -> Result<(), ConnectionError> {
+        let _alone = self.giving.lock().await;
         let (mut after, mut failures) = (None, 0);
         loop {
             let error = match self.resume_page(feed, after).await {
@@ -229,18 +236,27 @@ impl Member {
     async fn resume_page(
         &self,
         feed: &Feed,
-        after: Option<u64>,
-    ) -> Result<Option<u64>, ConnectionError> {
+        after: Option<EntryId>,
+    ) -> Result<Option<EntryId>, ConnectionError> {
         let call = self.place.pending(after, FETCH);
         let ids = scripts::pending_ids(self.server.once(Call::Command(&call)).await?)?;
         let next = ids.last().copied().filter(|_| ids.len() == FETCH);
         let unknown = self.desk.unknown(ids);
         if !unknown.is_empty() {
             let call = self.place.claim_own(&unknown);
-            let claimed = Claimed::read(self.server.insist(Call::Script(&CLAIM, &call)).await?)?;
+            let claimed = self.claim_some(&call).await?;
             self.take_claimed(feed, claimed);
         }
         Ok(next)
+    }
+
+    /// Not asked again: what was given and did not arrive is found by a resume.
+    async fn claim_some(&self, call: &Cmd) -> Result<Claimed, ConnectionError> {
+        let answer = self.server.once(Call::Script(&CLAIM, call)).await;
+        if answer.is_err() {
+            self.doubt.store(true, Relaxed);
+        }
+        Claimed::read(answer?)
     }
 
     fn take_claimed(&self, feed: &Feed, claimed: Claimed) {
@@ -253,6 +269,9 @@ impl Member {
     }
 
     fn take(&self, feed: &Feed, given: Vec<Given>) {
+        if given.last().is_some_and(|last| self.desk.is_new_life(last.id.1)) {
+            self.gap(feed, Gap::new(None, GapReason::NewEpoch));
+        }
         let mut tasks = Vec::with_capacity(given.len());
         for Given { id, deliveries, frame } in given {
             match event(frame) {

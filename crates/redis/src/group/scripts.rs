@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use redis::{Cmd, Value};
-use swarmbus::transport::Channel;
+use swarmbus::transport::{Channel, EntryId};
 
 use crate::{
     channel::key,
@@ -72,7 +72,8 @@ impl Append<'_> {
             .arg(&self.publisher.to_le_bytes())
             .arg(self.number)
             .arg(limits.tasks)
-            .arg(millis(limits.known));
+            .arg(millis(limits.known))
+            .arg(fastrand::u64(1..1 << 53));
         call
     }
 }
@@ -118,7 +119,8 @@ pub(super) struct Place {
 /// A task that was given to a consumer, as it came.
 #[derive(Debug)]
 pub(super) struct Given {
-    pub(super) id: u64,
+    /// Its number, and the life of the channel in which it has it.
+    pub(super) id: EntryId,
     pub(super) deliveries: u32,
     pub(super) frame: Bytes,
 }
@@ -169,9 +171,9 @@ impl Place {
     }
 
     /// What the consumer has by the server's word: a page of ids after one.
-    pub(super) fn pending(&self, after: Option<u64>, most: usize) -> Cmd {
+    pub(super) fn pending(&self, after: Option<EntryId>, most: usize) -> Cmd {
         let mut call = redis::cmd("XPENDING");
-        let from = after.map_or("-".to_owned(), |id| format!("({id}-0"));
+        let from = after.map_or("-".to_owned(), |id| format!("({}", text(id)));
         call.arg(&self.tasks).arg(&self.group).arg(from).arg("+").arg(most).arg(&self.consumer);
         call
     }
@@ -182,10 +184,10 @@ impl Place {
     }
 
     /// Takes again what the consumer was given and does not know of.
-    pub(super) fn claim_own(&self, ids: &[u64]) -> Cmd {
+    pub(super) fn claim_own(&self, ids: &[EntryId]) -> Cmd {
         let mut call = self.claiming(ids.len().max(1), "-");
         for id in ids {
-            call.arg(format!("{id}-0"));
+            call.arg(text(*id));
         }
         call
     }
@@ -197,23 +199,23 @@ impl Place {
         call
     }
 
-    pub(super) fn ack(&self, ids: &[u64]) -> Cmd {
+    pub(super) fn ack(&self, ids: &[EntryId]) -> Cmd {
         let mut call = ACK.call(&[&self.tasks, &self.delayed]);
         call.arg(&self.group);
         for id in ids {
-            call.arg(format!("{id}-0"));
+            call.arg(text(*id));
         }
         call
     }
 
     /// Gives a task back, for after a delay; `None`: it is dead.
-    pub(super) fn give_back(&self, id: u64, delay: Option<Duration>) -> Cmd {
+    pub(super) fn give_back(&self, id: EntryId, delay: Option<Duration>) -> Cmd {
         let mut call = RETURN.call(&[&self.tasks, &self.delayed, &self.dead]);
         let delay = delay.map_or(-1, |delay| match delay.is_zero() {
             true => 0,
             false => i64::try_from(millis(delay)).unwrap_or(i64::MAX),
         });
-        call.arg(&self.group).arg(&self.consumer).arg(format!("{id}-0")).arg(delay);
+        call.arg(&self.group).arg(&self.consumer).arg(text(id)).arg(delay);
         call.arg(self.tries).arg(self.limits.dead_letters);
         call
     }
@@ -270,11 +272,15 @@ pub(super) fn new_tasks(value: Value) -> Result<Vec<Given>, ConnectionError> {
 }
 
 /// The ids of an answer of XPENDING.
-pub(super) fn pending_ids(value: Value) -> Result<Vec<u64>, ConnectionError> {
+pub(super) fn pending_ids(value: Value) -> Result<Vec<EntryId>, ConnectionError> {
     let mut list = Answer::new(value)?;
     let mut ids = Vec::new();
     while !list.is_empty() {
         ids.push(list.array()?.id()?);
     }
     Ok(ids)
+}
+
+fn text(EntryId(number, life): EntryId) -> String {
+    format!("{number}-{life}")
 }

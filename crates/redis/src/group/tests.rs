@@ -313,6 +313,24 @@ async fn losing_everything_is_a_gap() {
 }
 
 #[tokio::test]
+async fn a_late_answer_does_not_hit_a_task_of_another_life() {
+    let world = World::new(Server::start().unwrap()).await;
+    let mut worker = world.worker(group("g").redeliver_after(Duration::from_millis(200))).await;
+    world.publish(0..1).await;
+    let old = task(&mut worker).await;
+    world.server.run(["FLUSHALL"]).unwrap();
+    let Incoming::Gap(_) = next(&mut worker).await else { panic!("a gap") };
+    world.publish(1..2).await;
+    let new = task(&mut worker).await;
+    assert_eq!(number(&new), 1);
+    old.ack();
+    world.groups.flush().await.unwrap();
+    drop(new);
+    let again = task(&mut worker).await;
+    assert_eq!((number(&again), again.deliveries()), (1, 2), "it was not done");
+}
+
+#[tokio::test]
 async fn a_full_channel_makes_publishers_wait() {
     let limits = Limits { tasks: 10, tidy_every: Duration::from_millis(20), ..Limits::default() };
     let world = World::with(Server::start().unwrap(), limits).await;

@@ -35,6 +35,9 @@ pub struct ServerBuilder(Spec);
 pub(super) struct Spec {
     append_only: Option<Fsync>,
     pub(super) password: Option<String>,
+    pub(super) sentinel: bool,
+    cluster_port: Option<u16>,
+    cluster: bool,
     tls: bool,
     pub(super) tls_port: Option<u16>,
     lines: String,
@@ -59,6 +62,18 @@ impl ServerBuilder {
     /// `openssl`.
     pub fn tls(mut self) -> Self {
         self.0.tls = true;
+        self
+    }
+
+    /// Is a sentinel: of its settings only [`setting`](Self::setting) counts.
+    pub(super) fn sentinel(mut self) -> Self {
+        self.0.sentinel = true;
+        self
+    }
+
+    /// Is a node of a cluster.
+    pub(super) fn cluster(mut self) -> Self {
+        self.0.cluster = true;
         self
     }
 
@@ -89,15 +104,19 @@ impl ServerBuilder {
     /// # Errors
     ///
     /// See [`StartError`].
-    pub fn start(mut self) -> Result<Server, StartError> {
-        if self.0.tls {
-            self.0.tls_port = Some(free_port()?);
-        }
+    pub fn start(self) -> Result<Server, StartError> {
         Server::launch(self.0)
     }
 }
 
 impl Spec {
+    /// Those that it needs beside its own.
+    pub(super) fn with_ports(mut self) -> Result<Self, StartError> {
+        self.tls_port = self.tls.then(free_port).transpose()?;
+        self.cluster_port = self.cluster.then(free_port).transpose()?;
+        Ok(self)
+    }
+
     /// Writes the configuration into an empty folder.
     pub(super) fn write(&self, folder: &Path, port: u16) -> io::Result<()> {
         let mut text = String::new();
@@ -105,9 +124,17 @@ impl Spec {
         let dir = folder.display();
         let _ = write!(
             text,
-            "bind 127.0.0.1\nport {port}\ndir \"{dir}\"\ndaemonize no\nlogfile \"\"\nsave \"\"\n\
-             enable-debug-command yes\nprotected-mode no\n"
+            "bind 127.0.0.1\nport {port}\ndir \"{dir}\"\ndaemonize no\nlogfile \"\"\n\
+             protected-mode no\n"
         );
+        if self.sentinel {
+            text.push_str(&self.lines);
+            return fs::write(folder.join(FILE), text);
+        }
+        text.push_str("save \"\"\nenable-debug-command yes\n");
+        if let Some(port) = self.cluster_port {
+            let _ = writeln!(text, "cluster-enabled yes\ncluster-port {port}");
+        }
         if let Some(fsync) = self.append_only {
             let fsync = match fsync {
                 Fsync::Always => "always",

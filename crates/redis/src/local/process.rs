@@ -63,9 +63,16 @@ pub(super) struct Process {
 struct Ready;
 
 impl Process {
-    pub(super) fn start(program: &Path, configuration: &Path) -> Result<Self, StartError> {
+    pub(super) fn start(
+        program: &Path,
+        configuration: &Path,
+        sentinel: bool,
+    ) -> Result<Self, StartError> {
         let mut command = Command::new("sh");
         command.args(["-c", KEEPER, "sh"]).arg(program).arg(configuration);
+        if sentinel {
+            command.arg("--sentinel");
+        }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         // Ctrl-C is for the program, which may still need its server.
         #[cfg(unix)]

@@ -111,6 +111,29 @@ fn a_killed_process_leaves_no_server() {
     assert!(matches!(end, Ok(0)) || end.is_err_and(|e| e.kind() == io::ErrorKind::ConnectionReset));
 }
 
+#[test]
+fn a_replica_takes_over_when_its_master_dies() {
+    let set = Replicated::start(1, 3).unwrap();
+    let first = set.master().unwrap();
+    first.run(["SET", "a", "1"]).unwrap();
+    first.run(["WAIT", "1", "5000"]).unwrap();
+    first.kill9();
+    set.wait_for_another_than(first.address()).unwrap();
+    assert_eq!(set.master().unwrap().run(["GET", "a"]).unwrap(), "1");
+}
+
+#[test]
+fn a_cluster_shares_its_slots_and_survives_a_node() {
+    let cluster = Cluster::start(3, 1).unwrap();
+    let [first, ..] = cluster.nodes() else { panic!("no node") };
+    let slots = first.run(["CLUSTER", "INFO"]).unwrap();
+    assert!(slots.contains("cluster_slots_ok:16384"), "{slots}");
+    first.kill9();
+    cluster.wait_until_replaced(first).unwrap();
+    let slots = cluster.nodes()[1].run(["CLUSTER", "INFO"]).unwrap();
+    assert!(slots.contains("cluster_slots_ok:16384"), "{slots}");
+}
+
 async fn ask(stream: &mut TcpStream) -> io::Result<[u8; 7]> {
     stream.write_all(b"PING\r\n").await?;
     let mut answer = [0; 7];

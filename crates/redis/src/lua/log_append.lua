@@ -5,11 +5,13 @@
 -- know what became of it: what is in the log already is not appended twice. What
 -- is published with a key is appended once, whoever publishes it.
 --
--- KEYS[1] log       stream; an entry is a frame, its id the offset of its last event
+-- KEYS[1] log       stream; an entry is a header and a frame, its id the offset of the
+--                   last event
 -- KEYS[2] meta      hash: epoch, offset
 -- KEYS[3] record    string: the number of this publisher's last frame; of a key, who
 --                   published with it
--- KEYS[4] live      pub/sub channel
+-- KEYS[4] live      pub/sub channel: the header is published, and then the frame. To
+--                   join them here would be a third of the work
 -- ARGV[1] frame     events, encoded
 -- ARGV[2] count     how many events
 -- ARGV[3] publisher 8 bytes
@@ -19,7 +21,7 @@
 -- ARGV[7] random    8 bytes: names this appending; the epoch, if a new one begins
 -- ARGV[8] keep      events that the log holds
 -- ARGV[9] log_ttl, ARGV[10] meta_ttl, ARGV[11] record_ttl   milliseconds
--- ARGV[12] prefix   what an entry and a message begin with
+-- ARGV[12] prefix   what a header begins with
 -- ARGV[13] command  PUBLISH or SPUBLISH
 --
 -- Returns {status, publisher, epoch, offset}: 1 appended, offset of its last event;
@@ -48,15 +50,15 @@ elseif ARGV[5] == epoch then
   offset = math.max(offset, tonumber(ARGV[6]))
 end
 
-local entry
+local header
 local function append()
   local first = offset + 1
   offset = offset + count
   local id = string.format('%.0f-0', offset)
   local oldest = string.format('%.0f', math.max(offset - tonumber(ARGV[8]), 0) + 1)
-  entry = ARGV[12] .. epoch .. struct.pack('<I8I4I4', first, count, 0)
-    .. ARGV[7] .. ARGV[3] .. struct.pack('<I8', number) .. ARGV[1]
-  return redis.pcall('XADD', KEYS[1], 'MINID', '~', oldest, id, 'f', entry)
+  header = ARGV[12] .. epoch .. struct.pack('<I8I4I4', first, count, 0)
+    .. ARGV[7] .. ARGV[3] .. struct.pack('<I8', number)
+  return redis.pcall('XADD', KEYS[1], 'MINID', '~', oldest, id, 'h', header, 'f', ARGV[1])
 end
 -- The first write: refused when memory is short, and then nothing has changed.
 local added = append()
@@ -77,5 +79,6 @@ if number == 0 then
 else
   redis.call('SET', KEYS[3], ARGV[4], 'PX', ARGV[11])
 end
-redis.call(ARGV[13], KEYS[4], entry)
+redis.call(ARGV[13], KEYS[4], header)
+redis.call(ARGV[13], KEYS[4], ARGV[1])
 return {1, ARGV[3], epoch, offset}

@@ -5,7 +5,9 @@
 -- know what became of it: what is there already is not appended twice. What is
 -- published with a key is appended once, whoever publishes it.
 --
--- KEYS[1] tasks     stream; an entry is an event, its id its number, without holes
+-- KEYS[1] tasks     stream; an entry is an event. Its id is its number, without
+--                   holes, and the life of the stream: a late answer to a task of a
+--                   stream that was lost must not hit one that has its number now
 -- KEYS[2] record    string: the number of this publisher's last frame; of a key, who
 --                   published with it
 -- ARGV[1] frame     events, encoded
@@ -14,6 +16,7 @@
 -- ARGV[4] number    of the frame; of a key, 0
 -- ARGV[5] limit     tasks that may be in the stream
 -- ARGV[6] record_ttl  milliseconds
+-- ARGV[7] random    the life, if a new one begins
 --
 -- Returns a status: 1 appended; 0 it was there already; 2 somebody else published
 -- with this key; 3 too many tasks wait.
@@ -30,12 +33,15 @@ if waiting > 0 and waiting + tonumber(ARGV[2]) > tonumber(ARGV[5]) then
   return 3
 end
 
-local id = 0
+local id, life = 0, ARGV[7]
 if redis.call('EXISTS', KEYS[1]) == 1 then
   local info = redis.call('XINFO', 'STREAM', KEYS[1])
   for i = 1, #info, 2 do
     if info[i] == 'last-generated-id' then
-      id = tonumber(string.match(info[i + 1], '^%d+'))
+      local number, lived = string.match(info[i + 1], '^(%d+)-(%d+)$')
+      if number ~= '0' then
+        id, life = tonumber(number), lived
+      end
     end
   end
 end
@@ -45,7 +51,7 @@ local at = 17
 while at <= #frame do
   local len = math.max(struct.unpack('<I4', frame, at), 1)
   id = id + 1
-  redis.call('XADD', KEYS[1], string.format('%.0f-0', id), 'e',
+  redis.call('XADD', KEYS[1], string.format('%.0f-', id) .. life, 'e',
     string.sub(frame, 1, 8) .. struct.pack('<I4I4', 1, 16 + len) .. string.sub(frame, at, at + len - 1))
   at = at + len
 end

@@ -27,7 +27,6 @@ pub(super) struct Packer {
     /// Where the parcel of a lane is in `open`, by the lane's number.
     places: HashMap<u64, usize, RandomState>,
     spare: Vec<FrameWriter>,
-    parcels: Vec<Parcel>,
 }
 
 /// A parcel that is not full yet.
@@ -41,34 +40,29 @@ struct Open {
 
 impl Packer {
     pub(super) fn new(limits: Limits) -> Self {
-        Self {
-            limits,
-            open: Vec::new(),
-            places: HashMap::default(),
-            spare: Vec::new(),
-            parcels: Vec::new(),
-        }
+        Self { limits, open: Vec::new(), places: HashMap::default(), spare: Vec::new() }
     }
 
-    /// All of `entries` as parcels. Those of a lane are in the order of its
-    /// events; lanes are in the order in which their parcels filled up.
-    pub(super) fn pack(&mut self, entries: &mut Vec<Entry>) -> Vec<Parcel> {
+    /// Gives all of `entries` to `out` as parcels. Those of a lane are in the
+    /// order of its events; lanes are in the order in which their parcels filled
+    /// up. A frame that `out` drops at once is memory for the next.
+    pub(super) fn pack(&mut self, entries: &mut Vec<Entry>, mut out: impl FnMut(Parcel)) {
         let mut at = 0;
-        for entry in entries.drain(..) {
+        for entry in &*entries {
             // Mostly the next event is of the same lane.
             let same = self.open.get(at).is_some_and(|open| Arc::ptr_eq(&open.lane, &entry.lane));
             if !same {
-                at = self.place(&entry);
+                at = self.place(entry);
             }
-            self.add(at, &entry);
+            self.add(at, entry, &mut out);
         }
+        entries.clear();
         for open in &mut self.open {
-            self.parcels.extend(open.close());
+            open.close(&mut out);
         }
         self.spare.extend(self.open.drain(..).map(|open| open.writer));
         self.spare.truncate(16);
         self.places.clear();
-        std::mem::take(&mut self.parcels)
     }
 
     fn place(&mut self, entry: &Entry) -> usize {
@@ -81,20 +75,20 @@ impl Packer {
         })
     }
 
-    fn add(&mut self, at: usize, entry: &Entry) {
+    fn add(&mut self, at: usize, entry: &Entry, out: &mut impl FnMut(Parcel)) {
         let Some(open) = self.open.get_mut(at) else { return };
         let hole = self.limits.numbered && open.next != entry.number;
         let full = open.writer.count() >= self.limits.events
             || open.writer.len() + entry.len > self.limits.bytes;
         if hole || full {
-            self.parcels.extend(open.close());
+            open.close(out);
         }
         if open.writer.is_empty() {
             open.first = entry.number;
         }
         // What was let into the outbox fits into a frame by itself.
         if open.writer.push(&entry.event).is_err() {
-            self.parcels.extend(open.close());
+            open.close(out);
             open.first = entry.number;
             let pushed = open.writer.push(&entry.event);
             debug_assert!(pushed.is_ok(), "{pushed:?}");
@@ -104,10 +98,12 @@ impl Packer {
 }
 
 impl Open {
-    fn close(&mut self) -> Option<Parcel> {
-        let count = u32::try_from(self.writer.count()).ok()?;
-        let frame = self.writer.finish().ok()?;
-        Some(Parcel { lane: Arc::clone(&self.lane), frame, count, first: self.first })
+    fn close(&mut self, out: &mut impl FnMut(Parcel)) {
+        let count = u32::try_from(self.writer.count()).unwrap_or(u32::MAX);
+        // Fails only without events.
+        if let Ok(frame) = self.writer.finish() {
+            out(Parcel { lane: Arc::clone(&self.lane), frame, count, first: self.first });
+        }
     }
 }
 
@@ -154,7 +150,9 @@ mod tests {
                     .map(|e| (e.number, e.event.clone())).collect()
             }).collect();
             let mut found = vec![Vec::new(); 3];
-            for parcel in packer.pack(&mut entries) {
+            let mut parcels = Vec::new();
+            packer.pack(&mut entries, |parcel| parcels.push(parcel));
+            for parcel in parcels {
                 let frame = Frame::parse(parcel.frame.clone()).unwrap();
                 prop_assert_eq!(frame.count(), parcel.count as usize);
                 prop_assert!(frame.count() <= events);

@@ -4,7 +4,8 @@ use std::{
     collections::VecDeque, future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration,
 };
 
-use redis::{Cmd, Pipeline, RedisResult, Value, aio::MultiplexedConnection};
+use bytes::Bytes;
+use redis::{Pipeline, RedisResult, Value, aio::MultiplexedConnection};
 use swarmbus::transport::TransportError;
 use swarmbus_core::backoff::Backoff;
 use tokio::time::sleep;
@@ -27,7 +28,7 @@ const WINDOW: usize = 2;
 
 /// What one round holds at most, in events and bytes, of carriers that do not
 /// send again.
-const ROUND: (usize, usize) = (8_192, 1 << 20);
+const ROUND: (usize, usize) = (2_048, 256 << 10);
 
 /// Between tries when the server does not take what it is sent.
 const NOT_NOW: Backoff =
@@ -145,17 +146,11 @@ impl Sender {
         if !self.link.is_current(number) {
             return Err(Broken);
         }
-        let (parcels, positions) = self.parcels();
-        let count = parcels.len() + positions.len();
+        let mut pipeline = Pipeline::new();
+        let parcels = self.fill(&mut pipeline);
+        let count = pipeline.len();
         if count == 0 {
             return Ok(false);
-        }
-        let mut pipeline = Pipeline::with_capacity(count);
-        for Ticketed(_, parcel) in &parcels {
-            pipeline.add_command(self.carrier.command(parcel));
-        }
-        for command in positions {
-            pipeline.add_command(command);
         }
         let mut connection = connection.clone();
         let answers = async move { connection.send_packed_commands(&pipeline, 0, count).await };
@@ -171,15 +166,21 @@ impl Sender {
         Ok(true)
     }
 
-    /// The parcels of the next round, and positions behind them.
-    fn parcels(&mut self) -> (Vec<Ticketed>, Vec<Cmd>) {
+    /// Puts the commands of the next round into `pipeline`: those of the parcels
+    /// that are returned, and then those of positions.
+    fn fill(&mut self, pipeline: &mut Pipeline) -> Vec<Ticketed> {
         if let Some(Ticketed(front, _)) = self.again.front() {
             // By themselves, so that a channel has one parcel on its way.
             let same = self.again.iter().take_while(|next| next.0 == *front).count();
-            return (self.again.drain(..same).collect(), Vec::new());
+            let parcels: Vec<_> = self.again.drain(..same).collect();
+            for Ticketed(_, parcel) in &parcels {
+                pipeline.add_command(self.carrier.command(parcel));
+            }
+            return parcels;
         }
-        let batching = &self.shared.batching;
-        let (events, bytes) = if self.carrier.resends() {
+        let (carrier, batching) = (&*self.carrier, &self.shared.batching);
+        let resends = carrier.resends();
+        let (events, bytes) = if resends {
             // One parcel of each channel at the most.
             (batching.events.get(), batching.bytes.get().saturating_sub(PARCEL_SLACK).max(1))
         } else {
@@ -189,14 +190,23 @@ impl Sender {
             let mut state = self.shared.state.lock();
             state.outbox.take(events, bytes, &mut self.taken);
             self.shared.meter.waiting(state.outbox.len());
-            state.due_positions(&*self.carrier)
+            state.due_positions(carrier)
         };
-        let Some(ticket) = self.taken.first().map(|entry| entry.ticket) else {
-            return (Vec::new(), positions);
-        };
-        self.shared.room.notify_waiters();
-        let parcels = self.packer.pack(&mut self.taken);
-        (parcels.into_iter().map(|parcel| Ticketed(ticket, parcel)).collect(), positions)
+        let mut parcels = Vec::new();
+        if let Some(ticket) = self.taken.first().map(|entry| entry.ticket) {
+            self.shared.room.notify_waiters();
+            self.packer.pack(&mut self.taken, |mut parcel| {
+                pipeline.add_command(carrier.command(&parcel));
+                if !resends {
+                    parcel.frame = Bytes::new();
+                }
+                parcels.push(Ticketed(ticket, parcel));
+            });
+        }
+        for command in positions {
+            pipeline.add_command(command);
+        }
+        parcels
     }
 
     /// Takes note of what became of the oldest round.

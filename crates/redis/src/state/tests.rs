@@ -152,3 +152,26 @@ async fn while_it_is_dead_memory_stands_in_and_nothing_is_lost() {
     state.get("all again").await.unwrap();
     assert!(!state.is_using_fallback());
 }
+
+#[tokio::test]
+async fn a_server_that_hangs_is_not_waited_for_and_gets_everything_later() {
+    let server = local::Server::start().unwrap();
+    let redis = store(&server, "s").await;
+    let state = ResilientStore::builder(redis.clone())
+        .enabled(true)
+        .timeout(Duration::from_millis(100))
+        .build();
+    state.set("a", "before".into(), None).await.unwrap();
+    server.freeze();
+    // The order takes its way through a pipe and a shell.
+    while !state.is_using_fallback() {
+        state.set("a", "meanwhile".into(), None).await.unwrap();
+    }
+    let won = state.compare_and_set("a", Some(b"meanwhile"), "compared".into(), None).await;
+    assert!(won.unwrap());
+    assert_eq!(state.get("a").await.unwrap().as_deref(), Some(&b"compared"[..]));
+    server.thaw();
+    assert_eq!(state.flush(LONG).await, 0);
+    assert_eq!(redis.get("a").await.unwrap().as_deref(), Some(&b"compared"[..]));
+    assert_eq!(state.stats().conflicts, 0);
+}

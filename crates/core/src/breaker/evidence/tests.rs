@@ -264,6 +264,10 @@ fn states_that_a_person_set_stay_and_say_nothing() {
     let mut evidence = Evidence::new(config(), 1);
     evidence.step(&breaker.stats(), at(0));
     assert_eq!(evidence.report(at(0)), None);
+
+    breaker.isolate(at(0));
+    evidence.hear(&Report { node: 2, number: 1, round: 7, opinion: None }, at(0));
+    assert_eq!(evidence.step(&breaker.stats(), at(0)), Advice::Alone);
 }
 
 #[test]

@@ -83,7 +83,7 @@ async fn an_entry_says_what_it_is() {
     let page = log.page(Part::Newest, 1).await;
     let stamp = Header::parse(&page.entries[0].1).unwrap().stamp;
     assert_eq!((stamp.epoch, stamp.first, stamp.count), (page.end.epoch, 1, 3));
-    assert!(page.entries[0].1.ends_with(b"frame"));
+    assert!(page.entries[0].1.frame == "frame");
     log.append(|a| a.number = 2).await;
     let next = Header::parse(&log.page(Part::Newest, 1).await.entries[0].1).unwrap().stamp;
     assert!(next.append != stamp.append && next.mark != stamp.mark);

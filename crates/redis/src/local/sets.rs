@@ -1,0 +1,256 @@
+//! Several servers that belong together: with sentinels, or as a cluster.
+
+use std::{
+    ffi::OsStr,
+    net::SocketAddr,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{Server, StartError};
+
+/// The longest that servers may take to agree on something.
+const AGREE_LIMIT: Duration = Duration::from_secs(60);
+
+/// From one look to the next.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// A master, its replicas, and sentinels that watch them under the name
+/// [`NAME`](Self::NAME).
+///
+/// ```
+/// use swarmbus_redis::local::Replicated;
+///
+/// # fn main() -> Result<(), swarmbus_redis::local::StartError> {
+/// let set = Replicated::start(1, 3)?;
+/// let first = set.master()?.address();
+/// set.fail_over()?;
+/// assert_ne!(set.master()?.address(), first);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Replicated {
+    servers: Vec<Server>,
+    sentinels: Vec<Server>,
+}
+
+impl Replicated {
+    /// What sentinels call the master.
+    pub const NAME: &'static str = "main";
+
+    /// Starts one master and so many replicas and sentinels, and returns when
+    /// every sentinel knows all of them. A majority of the sentinels decides; a
+    /// master that does not answer for 0.5 s is down.
+    ///
+    /// # Errors
+    ///
+    /// See [`StartError`].
+    pub fn start(replicas: usize, sentinels: usize) -> Result<Self, StartError> {
+        let master = Server::start()?;
+        let port = master.address().port();
+        let mut servers = vec![master];
+        for _ in 0..replicas {
+            let replica = Server::builder()
+                .setting("replicaof", &format!("127.0.0.1 {port}"))
+                // At once, and not after the five seconds that others may join.
+                .setting("repl-diskless-sync-delay", "0");
+            servers.push(replica.start()?);
+        }
+        let (name, quorum) = (Self::NAME, sentinels / 2 + 1);
+        let watch = || {
+            Server::builder()
+                .sentinel()
+                .setting("sentinel", &format!("monitor {name} 127.0.0.1 {port} {quorum}"))
+                .setting("sentinel", &format!("down-after-milliseconds {name} 500"))
+                .setting("sentinel", &format!("failover-timeout {name} 3000"))
+                .start()
+        };
+        let sentinels: Vec<Server> = (0..sentinels).map(|_| watch()).collect::<Result<_, _>>()?;
+        let set = Self { servers, sentinels };
+        let others = set.sentinels.len().saturating_sub(1);
+        wait_until("the sentinels", || {
+            set.sentinels.iter().all(|sentinel| {
+                let Ok(known) = sentinel.run(["SENTINEL", "MASTER", name]) else { return false };
+                field(&known, "num-slaves") == Some(replicas)
+                    && field(&known, "num-other-sentinels") == Some(others)
+            })
+        })?;
+        Ok(set)
+    }
+
+    /// Master and replicas, in the order of their start.
+    pub fn servers(&self) -> &[Server] {
+        &self.servers
+    }
+
+    /// Those who watch.
+    pub fn sentinels(&self) -> &[Server] {
+        &self.sentinels
+    }
+
+    /// Who is the master now, by the word of the first sentinel that runs.
+    ///
+    /// # Errors
+    ///
+    /// When no sentinel answers, or names a server that is none of these.
+    pub fn master(&self) -> Result<&Server, StartError> {
+        let asked = self.sentinels.iter().find_map(|sentinel| {
+            sentinel.run(["SENTINEL", "GET-MASTER-ADDR-BY-NAME", Self::NAME]).ok()
+        });
+        let port = asked.as_deref().and_then(|answer| answer.lines().nth(1)?.parse::<u16>().ok());
+        self.servers
+            .iter()
+            .find(|server| Some(server.address().port()) == port)
+            .ok_or_else(|| StartError::Refused(format!("no sentinel knows a master: {asked:?}")))
+    }
+
+    /// Has another server made the master, and returns when the sentinels agree
+    /// and it takes writes.
+    ///
+    /// # Errors
+    ///
+    /// When they refuse, or do not agree in time.
+    pub fn fail_over(&self) -> Result<(), StartError> {
+        let before = self.master()?.address();
+        let sentinel = self.sentinels.first().ok_or(StartError::NoProgram)?;
+        sentinel.run(["SENTINEL", "FAILOVER", Self::NAME])?;
+        self.wait_for_another_than(before)
+    }
+
+    /// Returns when another server than this is the master and takes writes.
+    ///
+    /// # Errors
+    ///
+    /// When that takes too long.
+    pub fn wait_for_another_than(&self, before: SocketAddr) -> Result<(), StartError> {
+        wait_until("another master", || {
+            self.master().is_ok_and(|now| {
+                now.address() != before
+                    && now.run(["ROLE"]).is_ok_and(|role| role.starts_with("master"))
+            })
+        })
+    }
+}
+
+/// A Redis Cluster.
+///
+/// ```
+/// use swarmbus_redis::local::Cluster;
+///
+/// # fn main() -> Result<(), swarmbus_redis::local::StartError> {
+/// let cluster = Cluster::start(3, 0)?;
+/// assert_eq!(cluster.nodes().len(), 3);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Cluster {
+    nodes: Vec<Server>,
+}
+
+impl Cluster {
+    /// Starts so many masters, at least 3, with so many replicas each, and
+    /// returns when they are one cluster. A node that does not answer for 1 s
+    /// is down.
+    ///
+    /// # Errors
+    ///
+    /// See [`StartError`].
+    pub fn start(masters: usize, replicas: usize) -> Result<Self, StartError> {
+        let nodes = (0..masters * (replicas + 1))
+            .map(|_| {
+                Server::builder()
+                    .cluster()
+                    .setting("cluster-node-timeout", "1000")
+                    .setting("repl-diskless-sync-delay", "0")
+                    .start()
+            })
+            .collect::<Result<_, _>>()?;
+        let cluster = Self { nodes };
+        let addresses = cluster.nodes.iter().map(|node| node.address().to_string());
+        let replicas = replicas.to_string();
+        let options = ["--cluster-replicas", &replicas, "--cluster-yes"].map(str::to_owned);
+        let command = ["create".to_owned()].into_iter().chain(addresses).chain(options);
+        cluster.manage(command)?;
+        cluster.wait_until_ok()?;
+        Ok(cluster)
+    }
+
+    /// All nodes: masters first, as far as nothing failed over.
+    pub fn nodes(&self) -> &[Server] {
+        &self.nodes
+    }
+
+    /// Runs `redis-cli --cluster` with these arguments: `reshard`, `rebalance`,
+    /// `add-node`, …
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Refused`] with what it says.
+    pub fn manage<A: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Result<String, StartError> {
+        let first = self.nodes.first().ok_or(StartError::NoProgram)?;
+        let output =
+            Command::new(&first.programs.client).arg("--cluster").args(arguments).output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if output.status.success() {
+            return Ok(text);
+        }
+        let error = String::from_utf8_lossy(&output.stderr);
+        Err(StartError::Refused(format!("{text} {error}")))
+    }
+
+    /// Returns when every node that runs says that the cluster is whole.
+    ///
+    /// # Errors
+    ///
+    /// When that takes too long.
+    pub fn wait_until_ok(&self) -> Result<(), StartError> {
+        wait_until("the cluster", || {
+            self.nodes.iter().filter(|node| node.is_running()).all(|node| {
+                node.run(["CLUSTER", "INFO"]).is_ok_and(|info| info.contains("cluster_state:ok"))
+            })
+        })
+    }
+
+    /// Returns when all other nodes know that this one has failed, and the
+    /// cluster is whole without it.
+    ///
+    /// # Errors
+    ///
+    /// When that takes too long: it was no master with a replica.
+    pub fn wait_until_replaced(&self, node: &Server) -> Result<(), StartError> {
+        let address = format!(" {}@", node.address());
+        let knows = |other: &Server| {
+            other.run(["CLUSTER", "NODES"]).is_ok_and(|nodes| {
+                let failed = |line: &str| line.contains(&address) && line.contains("fail ");
+                nodes.lines().any(failed)
+            })
+        };
+        let others = || self.nodes.iter().filter(|other| other.address() != node.address());
+        wait_until("another master", || others().all(knows))?;
+        self.wait_until_ok()
+    }
+}
+
+fn wait_until(what: &str, is_so: impl Fn() -> bool) -> Result<(), StartError> {
+    let deadline = Instant::now() + AGREE_LIMIT;
+    while !is_so() {
+        if Instant::now() > deadline {
+            return Err(StartError::TimedOut { log: format!("{what} did not come") });
+        }
+        thread::sleep(LOOK_AGAIN);
+    }
+    Ok(())
+}
+
+/// A number from names and values on lines in turn.
+fn field(lines: &str, name: &str) -> Option<usize> {
+    let mut lines = lines.lines();
+    lines.find(|line| *line == name)?;
+    lines.next()?.parse().ok()
+}
