@@ -57,7 +57,7 @@ pub(super) async fn look(
 ) -> Result<Finding, ConnectionError> {
     let prefix = &dialer.settings.prefix;
     let key = format!("{prefix}:{{doctor}}:log");
-    let mut denied = Vec::new();
+    let mut denied = Denied::default();
     match dialer.ask(connection, &cmd("MULTI")).await {
         Ok(_) => {}
         Err(ConnectionError::NoPermission { .. }) => return Ok(unasked(user)),
@@ -66,24 +66,66 @@ pub(super) async fn look(
     for words in COMMANDS {
         match dialer.ask(connection, &command(words, &key)).await {
             Ok(_) => {}
-            Err(ConnectionError::NoPermission { .. }) => denied.push(words),
+            Err(ConnectionError::NoPermission { detail, .. }) => denied.note(words[0], &detail),
+            // Renamed or removed.
             Err(ConnectionError::Protocol(_) | ConnectionError::TooOld { .. }) => {
-                denied.push(words);
+                denied.commands.push(words[0]);
             }
             Err(error) => return Err(error),
         }
     }
     dialer.ask(connection, &cmd("DISCARD")).await?;
     // It cannot be queued.
-    let subscribe: &[&str] = &["SUBSCRIBE", KEY];
-    match dialer.ask(connection, &command(subscribe, &key)).await {
-        Err(ConnectionError::NoPermission { .. }) => denied.push(subscribe),
+    match dialer.ask(connection, &command(&["SUBSCRIBE", KEY], &key)).await {
+        Err(ConnectionError::NoPermission { detail, .. }) => denied.note("SUBSCRIBE", &detail),
         Ok(_) => {
             dialer.ask(connection, &command(&["UNSUBSCRIBE", KEY], &key)).await?;
         }
         Err(error) => return Err(error),
     }
-    Ok(finding(user, prefix, &denied))
+    Ok(denied.finding(user, prefix))
+}
+
+/// What a user may not do.
+#[derive(Debug, Default)]
+struct Denied {
+    commands: Vec<&'static str>,
+    keys: bool,
+    channels: bool,
+}
+
+impl Denied {
+    /// The server says of what kind it is. A rule too many would be refused:
+    /// nothing can be added to all channels.
+    fn note(&mut self, command: &'static str, detail: &str) {
+        match detail {
+            detail if detail.contains("channel") => self.channels = true,
+            detail if detail.contains("key") => self.keys = true,
+            _ => self.commands.push(command),
+        }
+    }
+
+    fn finding(&self, user: Option<&str>, prefix: &str) -> Finding {
+        const CHECK: &str = "permissions";
+        let (who, mut found, mut rules) = (name(user), Vec::new(), Vec::new());
+        if !self.commands.is_empty() {
+            found.push(self.commands.join(", "));
+            rules.extend(self.commands.iter().map(|name| format!("+{}", name.to_lowercase())));
+        }
+        for (denied, what, mark) in [(self.keys, "keys", '~'), (self.channels, "channels", '&')] {
+            if denied {
+                found.push(format!("{what} that begin with {prefix}:"));
+                rules.push(format!("{mark}{prefix}:*"));
+            }
+        }
+        if found.is_empty() {
+            let all = COMMANDS.len() + 1;
+            let found = format!("user {who} may use all {all} commands that are needed");
+            return Finding::ok(CHECK, found);
+        }
+        let found = format!("user {who} may not use {}", found.join(", nor "));
+        Finding::problem(CHECK, found, format!("ACL SETUSER {who} {}", rules.join(" ")))
+    }
 }
 
 fn command(words: &[&str], key: &str) -> Cmd {
@@ -101,23 +143,4 @@ fn unasked(user: Option<&str>) -> Finding {
 
 fn name(user: Option<&str>) -> &str {
     user.unwrap_or("NAME")
-}
-
-fn finding(user: Option<&str>, prefix: &str, denied: &[&[&str]]) -> Finding {
-    const CHECK: &str = "permissions";
-    let who = name(user);
-    if denied.is_empty() {
-        let all = COMMANDS.len() + 1;
-        return Finding::ok(
-            CHECK,
-            format!("user {who} may use all {all} commands that are needed"),
-        );
-    }
-    let mut names: Vec<_> = denied.iter().map(|words| words[0]).collect();
-    names.dedup();
-    let mut rules: Vec<_> = names.iter().map(|name| format!("+{}", name.to_lowercase())).collect();
-    rules.push(format!("~{prefix}:*"));
-    rules.push(format!("&{prefix}:*"));
-    let found = format!("user {who} may not use {} on {prefix}:*", names.join(", "));
-    Finding::problem(CHECK, found, format!("ACL SETUSER {who} {}", rules.join(" ")))
 }

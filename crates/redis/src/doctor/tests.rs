@@ -1,3 +1,5 @@
+//! Rules on answers that were seen, then real servers.
+
 use std::{collections::HashMap, time::Duration};
 
 use super::{
@@ -128,9 +130,11 @@ async fn a_user_with_other_keys_or_channels_is_found() {
     let keys = "on >secret ~other:* &* +@all";
     let channels = "on >secret ~* resetchannels &other:* +@all";
     let server = Server::builder().user("a", keys).user("b", channels).start().unwrap();
-    for user in ["a", "b"] {
+    for (user, rule) in [("a", "~swarmbus:*"), ("b", "&swarmbus:*")] {
         let findings = seen(&format!("redis://{user}:secret@{}", server.address())).await;
-        assert_eq!(find(&findings, "permissions").verdict, Verdict::Problem, "{user}");
+        let found = find(&findings, "permissions");
+        let advice = format!("ACL SETUSER {user} {rule}");
+        assert_eq!((found.verdict, found.advice), (Verdict::Problem, Some(advice)));
     }
 }
 
