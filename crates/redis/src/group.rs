@@ -3,7 +3,8 @@
 //!
 //! A channel is a stream, of which an entry is one event, so that each is
 //! acknowledged alone; its ids are numbers without holes, so that it shows when
-//! something was trimmed, and a random number of the stream's life. Groups, who has what and how often it was delivered
+//! something was trimmed, and random numbers that tell it from another that had
+//! its number. Groups, who has what and how often it was delivered
 //! are Redis's own consumer groups. See ADR 0024.
 
 mod carrier;
@@ -68,10 +69,7 @@ impl Groups {
 
     /// What a publisher of group channels sends with.
     pub(crate) fn carrier(&self) -> Arc<dyn Carrier> {
-        Arc::new(GroupCarrier {
-            dialer: Arc::clone(self.server.link.dialer()),
-            limits: self.limits,
-        })
+        Arc::new(GroupCarrier::new(Arc::clone(self.server.link.dialer()), self.limits))
     }
 
     /// See [`Transport::subscribe`](swarmbus::transport::Transport::subscribe).
@@ -172,11 +170,12 @@ impl Groups {
             publisher: fastrand::u64(..),
             record: &key(prefix, channel, &format!("idem:tasks:{once}")),
             number: 0,
+            reached: None,
         };
         let call = append.call(&key(prefix, channel, "tasks"), &self.limits);
         let answer = self.server.insist(Call::Script(&APPEND, &call)).await.map_err(failed)?;
-        match Appended::read(&answer).map_err(failed)? {
-            Appended::Done => Ok(true),
+        match Appended::read(answer).map_err(failed)?.1 {
+            Appended::Done(_) | Appended::Known => Ok(true),
             Appended::KeyUsed => Ok(false),
             Appended::Full => Err(TransportError::Full),
         }

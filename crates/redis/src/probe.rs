@@ -23,6 +23,7 @@ use crate::{
     channel::probe_key,
     connection::Link,
     error::ConnectionError,
+    meter::PingMeter,
     subscriber::{Listener, Subscriber},
 };
 
@@ -33,6 +34,7 @@ pub(crate) struct Probe {
     key: String,
     last: AtomicU64,
     echo: Arc<Echo>,
+    meter: PingMeter,
 }
 
 /// The highest number that came back.
@@ -64,13 +66,26 @@ impl Probe {
         let acknowledged = subscriber.listen(&key, Arc::clone(&echo) as _);
         acknowledged.within(dialer.settings.response_timeout).await?;
         let subscriber = subscriber.link().clone();
-        Ok(Self { publisher, subscriber, key, last: AtomicU64::new(0), echo })
+        Ok(Self {
+            publisher,
+            subscriber,
+            key,
+            last: AtomicU64::new(0),
+            echo,
+            meter: PingMeter::new(),
+        })
     }
 
     /// How long an event takes from here to the server and back. Cancel safe.
     ///
     /// A connection that does not carry it is given up.
     pub(crate) async fn ping(&self, patience: Duration) -> Result<Duration, ConnectionError> {
+        let ping = self.try_ping(patience).await;
+        self.meter.pinged(&ping);
+        ping
+    }
+
+    async fn try_ping(&self, patience: Duration) -> Result<Duration, ConnectionError> {
         let (publisher, mut connection) = connected(&self.publisher, patience).await?;
         let (subscriber, _) = connected(&self.subscriber, patience).await?;
         let (number, began) = (self.last.fetch_add(1, Relaxed) + 1, Instant::now());
@@ -93,12 +108,14 @@ impl Probe {
     }
 
     /// Pings without end.
-    pub(crate) async fn run(&self, mut each_time: impl FnMut(Result<Duration, ConnectionError>)) {
+    pub(crate) async fn run(&self, mut each_time: impl FnMut()) {
         let settings = &self.publisher.dialer().settings;
         let (every, patience) = (settings.probe_every, settings.response_timeout);
         loop {
             sleep(every).await;
-            each_time(self.ping(patience).await);
+            // What is wrong is in the state of the connections.
+            let _ = self.ping(patience).await;
+            each_time();
         }
     }
 }

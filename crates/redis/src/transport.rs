@@ -24,7 +24,7 @@ use crate::{
     duties::PublisherDuty,
     error::ConnectionError,
     live::{LiveCarrier, mode::Live},
-    meter::{self, PingMeter},
+    meter,
     probe::Probe,
     publisher::Publisher,
     settings::Settings,
@@ -341,10 +341,8 @@ impl Shared {
     fn look_after(&self) -> impl Future<Output = ()> + Send + use<> {
         let (probe, live) = (Arc::clone(&self.probe), Arc::clone(&self.live));
         let positions = self.publisher.positions();
-        let meter = PingMeter::new();
         async move {
-            let each_time = |ping| {
-                meter.pinged(&ping);
+            let each_time = || {
                 live.sweep();
                 positions.send();
             };

@@ -228,7 +228,7 @@ impl Reader {
 
     /// A frame of the log.
     fn logged(&mut self, index: usize, frame: &Stamp, acts: &mut Vec<Act>) {
-        let known = self.recent.has(frame.mark);
+        let known = self.wary && self.recent.has(frame.mark);
         match self.phase {
             Phase::Oldest => self.position.offset = frame.first - 1,
             Phase::Reread { .. } if known && frame.last() <= self.position.offset => {
@@ -248,7 +248,7 @@ impl Reader {
             return;
         }
         self.hole(frame.first, acts);
-        if !(known && self.wary) {
+        if !known {
             acts.push(Act::Deliver { frame: index, skip: next.saturating_sub(frame.first) });
         }
         self.passed(frame);

@@ -1,9 +1,13 @@
 //! [`GroupCarrier`]: appends parcels to tasks.
 
-use std::sync::Arc;
+use std::{num::NonZeroUsize, sync::Arc};
 
+use ahash::RandomState;
 use async_trait::async_trait;
+use lru::LruCache;
+use parking_lot::Mutex;
 use redis::{Cmd, Value, aio::MultiplexedConnection};
+use swarmbus::transport::EntryId;
 
 use super::scripts::{APPEND, Append, Appended, Limits};
 use crate::{
@@ -13,11 +17,24 @@ use crate::{
     error::ConnectionError,
 };
 
+/// Publishers (of one channel each) of which it is known how far they came. One
+/// that is forgotten does not notice that a failover lost what was confirmed.
+const PUBLISHERS: NonZeroUsize = NonZeroUsize::new(4_096).expect("not 0");
+
 /// Sends parcels by `lua/task_append.lua`, again and again until there is an
 /// answer: the script appends none twice.
 pub(super) struct GroupCarrier {
-    pub(super) dialer: Arc<Dialer>,
-    pub(super) limits: Limits,
+    dialer: Arc<Dialer>,
+    limits: Limits,
+    /// The last task of each publisher that was confirmed.
+    reached: Mutex<LruCache<u64, EntryId, RandomState>>,
+}
+
+impl GroupCarrier {
+    pub(super) fn new(dialer: Arc<Dialer>, limits: Limits) -> Self {
+        let reached = LruCache::with_hasher(PUBLISHERS, RandomState::default());
+        Self { dialer, limits, reached: Mutex::new(reached) }
+    }
 }
 
 #[async_trait]
@@ -46,6 +63,7 @@ impl Carrier for GroupCarrier {
             publisher: lane.publisher,
             record: &key(prefix, &lane.channel, &format!("sent:{:016x}", lane.publisher)),
             number: parcel.first,
+            reached: self.reached.lock().get(&lane.publisher).copied(),
         };
         append.call(&lane.key, &self.limits)
     }
@@ -54,9 +72,13 @@ impl Carrier for GroupCarrier {
         if let Value::ServerError(error) = &answer {
             return Answer::of_script(error);
         }
-        match Appended::read(&answer) {
-            Ok(Appended::Done | Appended::KeyUsed) => Answer::Taken,
-            Ok(Appended::Full) => {
+        match Appended::read(answer) {
+            Ok((publisher, Appended::Done(id))) => {
+                self.reached.lock().put(publisher, id);
+                Answer::Taken
+            }
+            Ok((_, Appended::Known | Appended::KeyUsed)) => Answer::Taken,
+            Ok((_, Appended::Full)) => {
                 Answer::NotNow(ConnectionError::TooManyTasks { limit: self.limits.tasks })
             }
             Err(error) => Answer::Refused(error),

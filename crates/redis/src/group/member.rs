@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     desk::{Answer, Desk, Task},
-    scripts::{self, ACK, CLAIM, Claimed, Given, JOIN, Place, RETURN, TIDY},
+    scripts::{self, ACK, CLAIM, Claimed, Given, JOIN, Place, RETURN, TIDY, life},
 };
 use crate::{
     connection::Link,
@@ -269,11 +269,16 @@ impl Member {
     }
 
     fn take(&self, feed: &Feed, given: Vec<Given>) {
-        if given.last().is_some_and(|last| self.desk.is_new_life(last.id.1)) {
+        if given.last().is_some_and(|last| self.desk.is_new_life(life(last.id))) {
             self.gap(feed, Gap::new(None, GapReason::NewEpoch));
         }
         let mut tasks = Vec::with_capacity(given.len());
-        for Given { id, deliveries, frame } in given {
+        for Given { id, lost, deliveries, frame } in given {
+            if lost > 0 {
+                self.desk.add(std::mem::take(&mut tasks));
+                self.hand_out(feed);
+                self.gap(feed, Gap::new(lost, GapReason::Lost));
+            }
             match event(frame) {
                 Some(event) => tasks.push(Task { id, deliveries, event }),
                 None => {

@@ -62,6 +62,8 @@ pub(super) struct Append<'a> {
     pub(super) record: &'a str,
     /// Of the frame, counted by its publisher; 0 with a key.
     pub(super) number: u64,
+    /// What was confirmed to the publisher last.
+    pub(super) reached: Option<EntryId>,
 }
 
 impl Append<'_> {
@@ -73,7 +75,9 @@ impl Append<'_> {
             .arg(self.number)
             .arg(limits.tasks)
             .arg(millis(limits.known))
-            .arg(fastrand::u64(1..1 << 53));
+            .arg(fastrand::u64(1 << 32..1 << 53))
+            .arg(self.reached.map_or(String::new(), |id| life(id).to_string()))
+            .arg(self.reached.map_or(0, |id| id.0));
         call
     }
 }
@@ -81,8 +85,10 @@ impl Append<'_> {
 /// What became of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Appended {
-    /// They are there, now or before this call.
-    Done,
+    /// They are there; the id of the last.
+    Done(EntryId),
+    /// They were there before this call.
+    Known,
     /// Somebody else published with their key.
     KeyUsed,
     /// Too many tasks wait.
@@ -90,13 +96,21 @@ pub(super) enum Appended {
 }
 
 impl Appended {
-    pub(super) fn read(value: &Value) -> Result<Self, ConnectionError> {
-        match value {
-            Value::Int(0 | 1) => Ok(Self::Done),
-            Value::Int(2) => Ok(Self::KeyUsed),
-            Value::Int(3) => Ok(Self::Full),
-            _ => Err(ConnectionError::Protocol("an odd answer of task_append.lua".to_owned())),
-        }
+    /// The answer, and the publisher that it is for.
+    pub(super) fn read(value: Value) -> Result<(u64, Self), ConnectionError> {
+        let mut answer = Answer::new(value)?;
+        let (status, publisher) = (answer.int()?, answer.word()?.unwrap_or_default());
+        let appended = match status {
+            1 => Self::Done(answer.id()?),
+            0 => Self::Known,
+            2 => Self::KeyUsed,
+            3 => Self::Full,
+            other => {
+                let odd = format!("task_append.lua answered {other}");
+                return Err(ConnectionError::Protocol(odd));
+            }
+        };
+        Ok((publisher, appended))
     }
 }
 
@@ -119,8 +133,11 @@ pub(super) struct Place {
 /// A task that was given to a consumer, as it came.
 #[derive(Debug)]
 pub(super) struct Given {
-    /// Its number, and the life of the channel in which it has it.
+    /// Its number, and what names the stream's [`life`] and the call that
+    /// appended it.
     pub(super) id: EntryId,
+    /// Tasks that had been confirmed and were lost before this one.
+    pub(super) lost: u64,
     pub(super) deliveries: u32,
     pub(super) frame: Bytes,
 }
@@ -244,7 +261,7 @@ impl Claimed {
         while !list.is_empty() {
             let (id, deliveries) = (list.id()?, list.count()?);
             let deliveries = u32::try_from(deliveries).unwrap_or(u32::MAX);
-            tasks.push(Given { id, deliveries, frame: list.bytes()?.into() });
+            tasks.push(Given { id, lost: 0, deliveries, frame: list.bytes()?.into() });
         }
         Ok(Self { cursor, wait, lost, dead, tasks })
     }
@@ -265,8 +282,15 @@ pub(super) fn new_tasks(value: Value) -> Result<Vec<Given>, ConnectionError> {
         let mut entry = entries.array()?;
         let id = entry.id()?;
         let mut fields = entry.array()?;
-        fields.bytes()?;
-        tasks.push(Given { id, deliveries: 1, frame: fields.bytes()?.into() });
+        let (mut frame, mut lost) = (Bytes::new(), 0);
+        while !fields.is_empty() {
+            match &*fields.bytes()? {
+                b"e" => frame = fields.bytes()?.into(),
+                b"lost" => lost = fields.text()?.parse().unwrap_or(0),
+                _ => drop(fields.value()?),
+            }
+        }
+        tasks.push(Given { id, lost, deliveries: 1, frame });
     }
     Ok(tasks)
 }
@@ -281,6 +305,11 @@ pub(super) fn pending_ids(value: Value) -> Result<Vec<EntryId>, ConnectionError>
     Ok(ids)
 }
 
-fn text(EntryId(number, life): EntryId) -> String {
-    format!("{number}-{life}")
+/// Which stream an id is of, when several have had one name.
+pub(super) fn life(EntryId(_, rest): EntryId) -> u64 {
+    rest >> 32
+}
+
+fn text(EntryId(number, rest): EntryId) -> String {
+    format!("{number}-{rest}")
 }

@@ -331,6 +331,47 @@ async fn a_late_answer_does_not_hit_a_task_of_another_life() {
 }
 
 #[tokio::test]
+async fn a_server_that_forgets_hides_nothing() {
+    let world = World::new(Server::start().unwrap()).await;
+    let mut worker = world.worker(group("g")).await;
+    world.publish(0..10).await;
+    for _ in 0..10 {
+        task(&mut worker).await.ack();
+    }
+    world.groups.flush().await.unwrap();
+    world.server.run(["SAVE"]).unwrap();
+    // Confirmed, and lost by a server that comes back without them.
+    world.publish(10..15).await;
+    world.publisher.flush().await.unwrap();
+    let old = task(&mut worker).await;
+    world.server.kill9();
+    world.server.restart().unwrap();
+    world.publish(15..25).await;
+    // Whatever was delivered before the server died may come first.
+    let mut gap = None;
+    let mut first = loop {
+        match next(&mut worker).await {
+            Incoming::Gap(found) => gap = Some(found),
+            Incoming::Event(task) if number(&task) >= 15 => break task,
+            Incoming::Event(task) => task.ack(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let gap = gap.expect("the loss is told");
+    assert_eq!((gap.missed, gap.reason), (Some(5), GapReason::Lost));
+    old.ack();
+    for n in 15..25 {
+        assert_eq!(number(&first), n);
+        first.ack();
+        if n < 24 {
+            first = task(&mut worker).await;
+        } else {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_full_channel_makes_publishers_wait() {
     let limits = Limits { tasks: 10, tidy_every: Duration::from_millis(20), ..Limits::default() };
     let world = World::with(Server::start().unwrap(), limits).await;

@@ -72,3 +72,40 @@ async fn a_lease_is_renewed_over_a_restart_and_lost_with_its_server() {
     tokio::time::timeout(short, lease.lost()).await.expect("it is told in time");
     assert!(!lease.is_held());
 }
+
+/// The replica is cut off first, so that it has heard neither of the lease nor
+/// of its token.
+#[tokio::test]
+async fn after_a_failover_that_loses_the_lease_the_token_still_grows() {
+    let set = tokio::task::spawn_blocking(|| local::Replicated::start(1, 1)).await.unwrap();
+    let set = set.unwrap();
+    let sentinel = set.sentinels()[0].url();
+    let settings = Settings::new("redis://main")
+        .unwrap()
+        .sentinels([sentinel])
+        .unwrap()
+        .backoff(Backoff::fixed(Duration::from_millis(50)))
+        .probe_every(Duration::from_millis(200));
+    let store = RedisLeases::connect(settings, "test").await.unwrap();
+    let [master, replica] = set.servers() else { panic!("two servers") };
+    replica.run(["REPLICAOF", "127.0.0.1", "1"]).unwrap();
+    let first = take(&store, "me").await.unwrap();
+    replica.run(["REPLICAOF", "NO", "ONE"]).unwrap();
+    let (master, port) = (master.address(), replica.address().port().to_string());
+    // As sentinels do it when the master is gone, without their patience.
+    set.servers()[0].kill9();
+    set.sentinels()[0].run(["SENTINEL", "REMOVE", "main"]).unwrap();
+    set.sentinels()[0].run(["SENTINEL", "MONITOR", "main", "127.0.0.1", &port, "1"]).unwrap();
+    assert_ne!(set.master().unwrap().address(), master);
+
+    let next = async {
+        loop {
+            if let Ok(Grant::Granted { token }) = store.acquire("a", "you", TTL).await {
+                return token;
+            }
+        }
+    };
+    let second = tokio::time::timeout(TTL * 2, next).await.expect("the replica knows of no lease");
+    assert!(second > first, "{second} after {first}");
+    assert!(!store.renew("a", "me", first, TTL).await.unwrap(), "the first is told");
+}
