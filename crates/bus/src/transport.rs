@@ -161,6 +161,9 @@ pub trait Transport: Send + Sync + 'static {
     /// Publishes events and waits until the other side has them: less than
     /// [`flush`](Self::flush), which waits for what others published, too.
     ///
+    /// This default asks `flush`, and may not see a loss that somebody else is
+    /// told of at the same time: a transport where that can be has one of its own.
+    ///
     /// # Errors
     ///
     /// The cause. The events of which it is not certain that they got there are
@@ -176,12 +179,14 @@ pub trait Transport: Send + Sync + 'static {
         batch: &mut Vec<Event>,
     ) -> Result<(), TransportError> {
         let copies = batch.clone();
-        self.publish_batch(channel, batch).await?;
-        let flushed = self.flush().await;
-        if flushed.is_err() {
+        let confirmed = match self.publish_batch(channel, batch).await {
+            Ok(()) => self.flush().await,
+            refused => refused,
+        };
+        if confirmed.is_err() {
             *batch = copies;
         }
-        flushed
+        confirmed
     }
 
     /// Publishes an event to a durable or group channel unless it was published

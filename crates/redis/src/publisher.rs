@@ -90,6 +90,8 @@ struct State {
     lanes: LruCache<Channel, Numbering, RandomState>,
     /// Lost since the last flush.
     lost: u64,
+    /// The same, never taken back.
+    ever_lost: u64,
     /// What happened to the last of them.
     cause: Option<TransportError>,
     /// Subscribers are to be told the numbers that come next.
@@ -124,6 +126,7 @@ impl Publisher {
                 outbox: Outbox::new(overflow, buffer_events, buffer_bytes),
                 lanes: LruCache::with_hasher(MAX_LANES, RandomState::default()),
                 lost: 0,
+                ever_lost: 0,
                 cause: None,
                 positions_due: false,
                 trouble: None,
@@ -186,6 +189,36 @@ impl Publisher {
             }
         }
         Ok(())
+    }
+
+    /// See [`Transport::publish_confirmed`](swarmbus::transport::Transport::publish_confirmed).
+    ///
+    /// What is lost meanwhile may be of these events, whoever published it: then
+    /// they are all handed back. Whoever flushes is told of it all the same.
+    pub(crate) async fn publish_confirmed(
+        &self,
+        channel: &Channel,
+        batch: &mut Vec<Event>,
+    ) -> Result<(), TransportError> {
+        let copies = batch.clone();
+        let before = self.shared.state.lock().ever_lost;
+        let confirmed = async {
+            self.publish_batch(channel, batch).await?;
+            self.drained().await?;
+            let state = self.shared.state.lock();
+            match state.ever_lost - before {
+                0 => Ok(()),
+                events => {
+                    let cause = state.cause.clone().unwrap_or(TransportError::TimedOut);
+                    Err(TransportError::Lost { events, cause: Box::new(cause) })
+                }
+            }
+        };
+        let confirmed = confirmed.await;
+        if confirmed.is_err() {
+            *batch = copies;
+        }
+        confirmed
     }
 
     /// Waits until it is worth to try again.
@@ -433,6 +466,7 @@ impl State {
 
     fn lose(&mut self, events: usize, cause: TransportError) {
         self.lost += events as u64;
+        self.ever_lost += events as u64;
         self.cause = Some(cause);
     }
 }

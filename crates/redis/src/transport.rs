@@ -227,6 +227,14 @@ impl Transport for RedisTransport {
         self.publisher(channel.mode())?.publish_batch(channel, batch).await
     }
 
+    async fn publish_confirmed(
+        &self,
+        channel: &Channel,
+        batch: &mut Vec<Event>,
+    ) -> Result<(), TransportError> {
+        self.publisher(channel.mode())?.publish_confirmed(channel, batch).await
+    }
+
     async fn publish_once(
         &self,
         channel: &Channel,

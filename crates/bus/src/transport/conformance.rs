@@ -52,6 +52,7 @@ where
         channels_do_not_mix(&make().await, mode).await;
         order_is_kept(Arc::new(make().await), mode).await;
         a_batch_arrives_in_order(&make().await, mode).await;
+        what_is_confirmed_is_there(&make().await, mode).await;
         a_next_that_is_dropped_loses_nothing(&make().await, mode).await;
         what_a_mode_cannot_do_is_refused(&make().await, mode).await;
         closing_ends_everything(&make().await, mode).await;
@@ -214,6 +215,25 @@ async fn a_batch_arrives_in_order(transport: &impl Transport, mode: Mode) {
         assert_eq!(received.event.text(), Some(&*n.to_string()));
         received.ack();
     }
+}
+
+async fn what_is_confirmed_is_there(transport: &impl Transport, mode: Mode) {
+    let channel = fresh(mode);
+    let mut inbox = inbox(transport, &channel).await;
+    let mut batch: Vec<_> = (0..3).map(event).collect();
+    transport.publish_confirmed(&channel, &mut batch).await.expect("publish works");
+    assert!(batch.is_empty(), "all got there");
+    if mode == Mode::Durable {
+        assert_eq!(transport.history(&channel, 9).await.expect("history works").len(), 3);
+    }
+    for n in 0..3 {
+        assert_eq!(text(&mut inbox).await, n.to_string());
+    }
+    transport.close().await;
+    let mut batch = vec![event("late")];
+    let refused = transport.publish_confirmed(&channel, &mut batch).await;
+    assert!(matches!(refused, Err(TransportError::Closed)));
+    assert_eq!(batch.len(), 1, "handed back");
 }
 
 async fn a_next_that_is_dropped_loses_nothing(transport: &impl Transport, mode: Mode) {
