@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 
-use swarmbus::transport::Mode;
+use redis::Value;
+use swarmbus::transport::{Channel, Mode, TransportError};
 
 use crate::{
+    channel::key,
     connection::Link,
     dialer::Dialer,
     durable::{Durable, Retention},
     duties::Commands,
+    error::failed,
     group::{Groups, Limits},
     publisher::{Batching, Publisher},
-    server::Server,
+    server::{Call, Server},
     subscriber::Subscriber,
 };
 
@@ -61,6 +64,23 @@ impl Streams {
         [&self.durable_publisher, &self.group_publisher]
     }
 
+    /// See [`RedisTransport::delete`](crate::RedisTransport::delete).
+    pub(crate) async fn delete(&self, channel: &Channel) -> Result<(), TransportError> {
+        let server = Server::new(self.reading.clone());
+        let key = |purpose: &str| key(server.prefix(), channel, purpose);
+        let mut keys = vec![key("log"), key("meta")];
+        if channel.mode() == Mode::Group {
+            let mut names = redis::cmd("HGETALL");
+            names.arg(key("groups"));
+            let groups = server.insist(Call::Command(&names)).await.map_err(failed)?;
+            keys = vec![key("tasks"), key("dead"), key("groups")];
+            keys.extend(names_in(&groups).map(|group| key(&format!("delayed:{group}"))));
+        }
+        let mut unlink = redis::cmd("UNLINK");
+        unlink.arg(keys);
+        server.insist(Call::Command(&unlink)).await.map(drop).map_err(failed)
+    }
+
     /// Ends everything but the publishers, which are closed by themselves.
     pub(crate) fn close(&self) {
         self.durable.close();
@@ -68,4 +88,13 @@ impl Streams {
         self.reading.close();
         self.sending.close();
     }
+}
+
+/// The keys of a map.
+fn names_in(map: &Value) -> impl Iterator<Item = String> {
+    let pairs = if let Value::Map(pairs) = map { pairs.as_slice() } else { &[] };
+    pairs.iter().filter_map(|(name, _)| match name {
+        Value::BulkString(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        _ => None,
+    })
 }

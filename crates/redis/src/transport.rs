@@ -179,6 +179,39 @@ impl RedisTransport {
         left
     }
 
+    /// Deletes what the server keeps of a durable or group channel; of a live
+    /// one it keeps nothing. Subscribers that are there see a
+    /// [gap](swarmbus::transport::GapReason::NewEpoch) when it is published to
+    /// again. Keys of `publish_once` stay until they are forgotten.
+    ///
+    /// ```
+    /// # use swarmbus::Event;
+    /// # use swarmbus::transport::{Channel, Transport};
+    /// # use swarmbus_redis::RedisTransport;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = swarmbus_redis::local::Server::start()?;
+    /// # let transport = RedisTransport::connect(&server.url()).await?;
+    /// let orders = Channel::durable("orders")?;
+    /// transport.publish(&orders, Event::of("order.placed", "17")).await?;
+    /// transport.flush().await?;
+    /// transport.delete(&orders).await?;
+    /// assert!(transport.history(&orders, 10).await?.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// See [`TransportError`]. Some of it may be deleted then; it may be called
+    /// again.
+    pub async fn delete(&self, channel: &Channel) -> Result<(), TransportError> {
+        match channel.mode() {
+            Mode::Live => Ok(()),
+            Mode::Durable | Mode::Group => self.streams()?.delete(channel).await,
+        }
+    }
+
     fn streams(&self) -> Result<&Streams, TransportError> {
         let Shared { streams, dialer, subscriber, builder, .. } = &*self.shared;
         let start = || {

@@ -3,7 +3,7 @@
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::ValueEnum;
 use serde::Serialize;
 use swarmbus::transport::{Channel, Mode, TransportError, Unsupported};
@@ -30,6 +30,11 @@ pub(crate) struct ServerArg {
     // Read by `settings`, as clap would repeat a wrong one with its password.
     #[arg(long = "redis", value_name = "URL")]
     url: Option<Secret>,
+
+    /// Sentinels to ask where the master is. The host in --redis is then the
+    /// name under which they know it.
+    #[arg(long, value_name = "URL,…", value_delimiter = ',')]
+    sentinels: Vec<Secret>,
 
     /// Whom to trust with rediss://, as PEM [default: whom the system trusts].
     #[arg(long, value_name = "FILE")]
@@ -67,14 +72,22 @@ impl ServerArg {
 
     /// Whether an argument names it.
     pub(crate) fn is_named(&self) -> bool {
-        self.url.is_some()
+        self.url.is_some() || !self.sentinels.is_empty()
     }
 
     /// Where the server is, and who asks.
     pub(crate) fn settings(&self) -> Result<Settings> {
-        let url = self.given().unwrap_or_else(|| Secret(DEFAULT_URL.to_owned()));
-        let settings = Settings::new(&url.0).map_err(|error| anyhow!("--redis: {error}"))?;
-        let settings = settings.prefix(&self.prefix);
+        let wrong = |error| anyhow!("--redis: {error}");
+        let url = match self.given() {
+            Some(url) => url.0,
+            None if self.sentinels.is_empty() => DEFAULT_URL.to_owned(),
+            None => bail!("--sentinels: name the master with --redis redis://NAME"),
+        };
+        let mut settings = Settings::new(&url).map_err(wrong)?.prefix(&self.prefix);
+        if !self.sentinels.is_empty() {
+            let urls = self.sentinels.iter().map(|url| &url.0);
+            settings = settings.sentinels(urls).map_err(|error| anyhow!("--sentinels: {error}"))?;
+        }
         let Some(file) = &self.tls_ca else { return Ok(settings) };
         let pem = std::fs::read(file)
             .with_context(|| format!("cannot read {}: check --tls-ca", file.display()))?;

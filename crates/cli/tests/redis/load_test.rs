@@ -40,6 +40,39 @@ fn every_mode_balances_over_processes() {
     }
 }
 
+/// Commands that the server has run.
+fn commands(server: &Server) -> u64 {
+    let stats = server.run(["INFO", "stats"]).unwrap();
+    let mut lines = stats.lines();
+    let line = lines.find_map(|line| line.strip_prefix("total_commands_processed:"));
+    line.unwrap().trim().parse().unwrap()
+}
+
+#[test]
+fn connections_that_break_lose_nothing_in_silence() {
+    for mode in ["live", "durable", "group"] {
+        let server = Server::start().unwrap();
+        let args = "load-test --transport redis --seconds 3 --json --agents 10 --processes 2";
+        let load = swarmbus(&server, &format!("{args} --mode {mode}")).spawn().unwrap();
+        let mut under_way = 1_000;
+        for kind in ["pubsub", "normal", "pubsub"] {
+            while commands(&server) < under_way {
+                std::thread::yield_now();
+            }
+            server.run(["CLIENT", "KILL", "TYPE", kind]).unwrap();
+            under_way = commands(&server) + 1_000;
+        }
+        let output = load.wait_with_output().unwrap();
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success(), "{mode}: {out}{err}");
+        let report = balanced(&out);
+        assert!(count(&report, "lost") <= count(&report, "reported"), "{report}");
+        // What expires by itself is left, and nothing else.
+        let keys = server.run(["KEYS", "*"]).unwrap();
+        assert!(keys.lines().all(|key| key.contains(":sent:")), "{mode}: {keys}");
+    }
+}
+
 #[test]
 fn a_server_that_is_named_is_used_and_not_shown() {
     let server = Server::builder().password("pa55word").start().unwrap();

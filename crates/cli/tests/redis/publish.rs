@@ -55,6 +55,8 @@ fn errors_say_what_to_do_and_show_no_password() {
         ("redis://:wr0ng@host:port", "publish tick", "it looks like redis://"),
         ("redis://host", "publish tick --redis http://:wr0ng@host", "it looks like redis://"),
         (&server.url(), "publish tick --channel {a}", "--channel: "),
+        ("", "publish tick --sentinels redis://:wr0ng@host", "name the master with --redis"),
+        ("redis://mymaster", "publish tick --sentinels http://:wr0ng@host", "--sentinels: "),
         (&server.url(), "publish tick x --lines", "write `-` as the payload"),
         (&server.url(), "publish tick x --content json", "the payload is no JSON"),
         (&server.url(), "publish .tick", "TYPE"),

@@ -33,8 +33,8 @@ const MAX_PROCESSES: u16 = 64;
 pub(crate) struct RemoteArgs {
     /// Spread the agents over processes that a server joins. Without --redis
     /// and SWARMBUS_REDIS, a private redis-server is started, which keeps
-    /// nothing. On another one, channels named load-test:… stay behind until
-    /// they expire.
+    /// nothing. On another one, channels named load-test:… are used, and
+    /// deleted at the end.
     #[arg(long, value_enum, value_name = "WHICH")]
     #[arg(conflicts_with_all = [
         "chaos", "store", "workers", "overflow", "capacity", "fail_rate", "slow_rate", "events",

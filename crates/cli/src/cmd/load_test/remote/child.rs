@@ -118,7 +118,8 @@ pub(super) async fn run(args: &Args, id: &ChildId) -> Result<ExitCode> {
 
 async fn connect(args: &Args) -> Result<RedisTransport> {
     let builder = RedisTransport::builder(args.remote.server.settings()?);
-    let builder = builder.retention(RETENTION).retention_time(RETENTION_TIME);
+    let builder =
+        builder.retention(RETENTION).retention_time(RETENTION_TIME).remember(RETENTION_TIME);
     builder.connect().await.map_err(|error| unconnected(&error))
 }
 

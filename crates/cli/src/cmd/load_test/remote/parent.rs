@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
+use swarmbus::transport::Transport;
 use swarmbus_redis::local::{Server, StartError};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
@@ -15,13 +16,14 @@ use tokio::{
 };
 
 use super::{
+    channels,
     protocol::{Answer, Order, Part},
     report::{Measured, Report},
 };
 use crate::cmd::{
     load_test::{args::Args, progress::leave_at_second, report::print},
     say,
-    server::URL_VARIABLE,
+    server::{URL_VARIABLE, refused},
 };
 
 /// How long a process may take to answer. It gives up itself before.
@@ -57,6 +59,12 @@ pub(super) async fn run(args: &Args) -> Result<ExitCode> {
     for process in &mut processes {
         let Answer::Report(part) = process.answer().await? else { return Err(process.confused()) };
         parts.push(*part);
+    }
+    for process in processes {
+        process.end().await;
+    }
+    if private.is_none() {
+        delete(args, &run).await?;
     }
     let report = Report::new(&Measured {
         args,
@@ -122,6 +130,17 @@ async fn settle(processes: &mut [Process]) -> Result<Vec<u64>> {
     Ok(sums)
 }
 
+/// Leaves nothing on a server that is not ours. Whoever reads a channel would
+/// make it anew.
+async fn delete(args: &Args, run: &str) -> Result<()> {
+    let transport = args.remote.server.connect().await?;
+    for channel in channels(args, run)? {
+        transport.delete(&channel).await.map_err(|error| refused(&error))?;
+    }
+    transport.close().await;
+    Ok(())
+}
+
 async fn tell(processes: &mut [Process], order: &Order) -> Result<()> {
     for process in processes {
         process.tell(order).await?;
@@ -132,7 +151,7 @@ async fn tell(processes: &mut [Process], order: &Order) -> Result<()> {
 /// Another process of this program; killed when dropped.
 struct Process {
     number: usize,
-    _child: Child,
+    child: Child,
     orders: ChildStdin,
     answers: Lines<BufReader<ChildStdout>>,
 }
@@ -154,7 +173,7 @@ impl Process {
         let (Some(orders), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
             bail!("a process has no pipes");
         };
-        Ok(Self { number, _child: child, orders, answers: BufReader::new(answers).lines() })
+        Ok(Self { number, child, orders, answers: BufReader::new(answers).lines() })
     }
 
     async fn tell(&mut self, order: &Order) -> Result<()> {
@@ -168,6 +187,13 @@ impl Process {
         let Ok(line) = line else { bail!("process {} does not answer", self.number) };
         let Ok(Some(line)) = line else { return Err(self.gone()) };
         serde_json::from_str(&line).map_err(|_| self.confused())
+    }
+
+    /// Waits for its end, which comes when it has no more orders.
+    async fn end(self) {
+        let Self { mut child, orders, .. } = self;
+        drop(orders);
+        let _ = timeout(PATIENCE, child.wait()).await;
     }
 
     /// It has said why on standard error, which is ours.
