@@ -1,7 +1,14 @@
 //! Live channels over real servers, in good times and bad.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::{
+    num::NonZeroUsize,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use swarmbus::{
     Event, Overflow, Priority,
@@ -412,4 +419,67 @@ async fn whoever_is_too_slow_for_the_server_is_cut_off_and_told() {
     let (delivered, missed) = read_to(&mut inbox, &mut expected, EVENTS + 1).await;
     assert_eq!(delivered + missed, EVENTS);
     assert!(missed > 0, "the server cut nobody off");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_is_cut_lost_is_what_is_reported() {
+    const PUBLISHERS: u64 = 3;
+    let server = Server::start().unwrap();
+    let listener = connect(&server.url()).await;
+    let channel = live("news");
+    let capacity = NonZeroUsize::new(1_000_000).unwrap();
+    let options = SubscribeOptions::new().capacity(capacity);
+    let mut inbox = listener.subscribe(&channel, options).await.unwrap();
+    let mut publishers = Vec::new();
+    for _ in 0..PUBLISHERS {
+        publishers.push(connect(&server.url()).await);
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let publishing: Vec<_> = publishers
+        .iter()
+        .map(|transport| {
+            let (transport, channel, stop) =
+                (transport.clone(), channel.clone(), Arc::clone(&stop));
+            tokio::spawn(async move {
+                let mut published = 0;
+                while !stop.load(Relaxed) {
+                    published += 1;
+                    transport.publish(&channel, event(published)).await.unwrap();
+                    if published % 50 == 0 {
+                        let _ = transport.flush().await;
+                    }
+                }
+                published
+            })
+        })
+        .collect();
+    for cut in 0..20 {
+        let kind = ["normal", "pubsub"][cut % 2];
+        server.run(["CLIENT", "KILL", "TYPE", kind]).unwrap();
+        for transport in publishers.iter().chain([&listener]) {
+            until(transport, ConnectionState::is_connected).await;
+            let _ = timeout(LONG, transport.ping()).await;
+        }
+    }
+    stop.store(true, Relaxed);
+    let mut published = 0;
+    for task in publishing {
+        published += task.await.unwrap();
+    }
+    for transport in &publishers {
+        let _ = transport.flush().await;
+    }
+    until(&listener, ConnectionState::is_connected).await;
+    // What was lost at the end shows by itself.
+    let (mut delivered, mut missed) = (0, 0);
+    while delivered + missed < published {
+        match next(&mut inbox).await {
+            Incoming::Event(_) => delivered += 1,
+            Incoming::Gap(gap) => missed += gap.missed.expect("it can be counted"),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(delivered + missed, published);
+    let more = timeout(Duration::from_millis(300), inbox.next()).await;
+    assert!(more.is_err(), "more than was published: {more:?}");
 }
