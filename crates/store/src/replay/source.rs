@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Events of one page.
-const PAGE: usize = 256;
+const PAGE: usize = 512;
 
 /// Pages that wait to be replayed, besides the one that is read.
 const AHEAD: usize = 2;
