@@ -257,19 +257,21 @@ impl LogReader {
         limit: usize,
     ) -> Result<Page, ReadError> {
         let mut page = Page::default();
-        page.next = self.fill(query, after, limit.clamp(1, MAX_PAGE), &mut page)?;
+        let limits = (limit.clamp(1, MAX_PAGE), MAX_PAGE_BYTES);
+        page.next = self.fill(query, after, limits, &mut page)?;
         Ok(page)
     }
 
-    /// Fills a page with what comes after a cursor, and returns where to go on.
+    /// Fills a page with what comes after a cursor, up to so many events or
+    /// bytes of payload. Returns where to go on.
     pub(crate) fn fill<P: FromRows>(
         &self,
         query: &Query,
         after: Option<Cursor>,
-        limit: usize,
+        limits: (usize, usize),
         page: &mut P,
     ) -> Result<Option<Cursor>, ReadError> {
-        self.scan(query, after, Scan { page, limit, scanned: 0, bytes: 0, next: None })
+        self.scan(query, after, Scan { page, limits, scanned: 0, bytes: 0, next: None })
             .map_err(|error| self.fault(&error))
     }
 
@@ -380,7 +382,7 @@ pub(crate) trait FromRows {
 /// A page in the making.
 struct Scan<'a, P> {
     page: &'a mut P,
-    limit: usize,
+    limits: (usize, usize),
     scanned: usize,
     bytes: usize,
     next: Option<Cursor>,
@@ -392,9 +394,9 @@ impl<P: FromRows> Scan<'_, P> {
         while let Some(row) = rows.next()? {
             self.bytes += self.page.push(row, query)?;
             self.scanned += 1;
-            let full = self.page.len() >= self.limit
-                || self.scanned >= MAX_SCAN
-                || self.bytes >= MAX_PAGE_BYTES;
+            let full = self.page.len() >= self.limits.0
+                || self.bytes >= self.limits.1
+                || self.scanned >= MAX_SCAN;
             if full {
                 self.next = Some(Cursor { timestamp: row.get(2)?, seq: row.get(0)? });
                 break;

@@ -33,7 +33,8 @@ use crate::{
 /// marked events into its journal, so a log that is replayed into its own bus
 /// does not grow. A deadline is as recorded too, so events that had one expire.
 ///
-/// Memory is bounded: a thread reads up to three pages of 512 events ahead.
+/// Memory is bounded: a thread reads up to seven pages ahead, each of up to
+/// 512 events or 2 MiB of payload.
 /// Between two pages nothing is locked, so a replay that takes hours holds up
 /// neither the program that writes the log nor its checkpoints.
 ///

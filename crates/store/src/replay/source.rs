@@ -16,8 +16,12 @@ use crate::{
 /// Events of one page.
 const PAGE: usize = 512;
 
-/// Pages that wait to be replayed, besides the one that is read.
-const AHEAD: usize = 2;
+/// Bytes of payload after which a page ends.
+const PAGE_BYTES: usize = 2 << 20;
+
+/// Pages that wait to be replayed, besides the one that is read: enough for
+/// either side to be kept from its processor for a moment.
+const AHEAD: usize = 6;
 
 /// Pages of events, in order.
 pub(super) struct Source {
@@ -119,7 +123,7 @@ impl Reading {
         loop {
             let events = self.reuse.try_recv().unwrap_or_default();
             let mut chunk = Chunk { events, ..Chunk::default() };
-            after = self.reader.fill(&query, after, PAGE, &mut chunk)?;
+            after = self.reader.fill(&query, after, (PAGE, PAGE_BYTES), &mut chunk)?;
             if to.blocking_send(Ok(chunk)).is_err() {
                 return Ok(());
             }
