@@ -383,3 +383,52 @@ async fn a_letter_from_elsewhere_is_offered_to_the_handler_of_its_name() {
     assert!(bus.dead_letters().is_empty(), "it stays where it came from");
     settle(&bus).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_retries_and_purges_at_once_no_letter_is_handled_twice_at_a_time() {
+    let bus = Bus::builder().workers(2).dead_letter_capacity(20).build().unwrap();
+    let at_work = Arc::new(parking_lot::Mutex::new(std::collections::HashSet::new()));
+    let (busy, n) = (at_work.clone(), Arc::new(std::sync::atomic::AtomicU32::new(0)));
+    let _handler = bus
+        .subscribe("x")
+        .breaker(BreakerScope::Off)
+        .handle_async(move |event: Event| {
+            let (busy, n) = (busy.clone(), n.fetch_add(1, SeqCst));
+            async move {
+                let text = event.text().unwrap_or_default().to_owned();
+                assert!(busy.lock().insert(text.clone()), "{text} is retried twice at once");
+                for _ in 0..n % 5 {
+                    tokio::task::yield_now().await;
+                }
+                busy.lock().remove(&text);
+                if n.is_multiple_of(3) { Ok(()) } else { Err("no") }
+            }
+        })
+        .unwrap();
+    let tasks: Vec<_> = (0..5)
+        .map(|task| {
+            let bus = bus.clone();
+            tokio::spawn(async move {
+                for round in 0..100 {
+                    match task {
+                        0 => {
+                            let event = Event::of("x", round.to_string());
+                            bus.publish(event).await.unwrap();
+                        }
+                        1 => drop(bus.dead_letters().purge(&LetterFilter::all().before(wall()))),
+                        _ => drop(bus.dead_letters().retry_all(&LetterFilter::all()).await),
+                    }
+                    assert!(bus.dead_letters().len() <= 20);
+                    tokio::task::yield_now().await;
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        within(task).await.unwrap();
+    }
+    settle(&bus).await;
+    assert!(at_work.lock().is_empty());
+    let letters = bus.dead_letters().list();
+    assert!(letters.iter().all(|letter| letter.reason == DeadReason::Failed), "{letters:?}");
+}

@@ -341,6 +341,28 @@ async fn rates_and_samples_are_counted_apart() {
     assert_eq!((sampled.delivered, sampled.sampled_out), (20, 90));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_sample_is_fair_to_those_who_take_turns() {
+    let sample = Sampling::above(RateLimit::per_second(1), 4);
+    let bus = Bus::builder().service("chart", Policy::new().sample(sample)).build().unwrap();
+    let seen = Seen::default();
+    let handlers = ["first", "second"].map(|name| {
+        let seen = seen.clone();
+        let subscribe = bus.subscribe("x").name(name).service("chart");
+        subscribe.handle(move |event: &Event| seen.note(event)).unwrap()
+    });
+    for _ in 0..1_000 {
+        publish(&bus, ["left", "right"]).await;
+    }
+    settle(&bus).await;
+    let left = seen.all().iter().filter(|text| *text == "left").count() as u64;
+    let [first, second] = handlers.map(|handler| handler.outcomes().delivered);
+    assert!((999..=1_001).contains(&(first + second)), "one in four of 4,000, not {first}");
+    for share in [left, first, second] {
+        assert!((300..=700).contains(&share), "{left} left, {first} first, {second} second");
+    }
+}
+
 #[tokio::test]
 async fn an_event_that_comes_back_is_cut() {
     let bus = Bus::builder().workers(1).build().unwrap();

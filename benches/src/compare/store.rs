@@ -2,8 +2,9 @@
 //!
 //! All events have 200 bytes of payload. Every run works on a new file, in the
 //! folder for temporary files; what is in it is counted afterwards. Opening and
-//! closing are not measured.
+//! closing are not measured. Only what reads uses its file again.
 
+mod replay;
 mod rows;
 
 use std::{
@@ -43,6 +44,13 @@ pub fn cases() -> Vec<Case> {
             20.0,
             rows::insert_one_by_one,
         ),
+        Case::per_second("replay into a counting handler", replay::into_handler())
+            .against("SELECT of the same rows by time", 0.5, replay::select(rows::BY_TIME))
+            .against(
+                "SELECT of the same rows as they lie",
+                None,
+                replay::select(rows::AS_THEY_LIE),
+            ),
     ]
 }
 

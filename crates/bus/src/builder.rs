@@ -257,6 +257,9 @@ impl BusBuilder {
 
     /// Writes down every event before it is accepted, and what became of it.
     /// Default: nothing is written down.
+    ///
+    /// An event that finds no handler is done with: subscribe before events come,
+    /// and keep subscriptions until [`Bus::shutdown`] has ended.
     pub fn journal(mut self, journal: impl Journal) -> Self {
         self.journal = Some(Arc::new(journal));
         self

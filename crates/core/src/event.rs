@@ -114,6 +114,7 @@ impl Event {
     /// The agent or service that publishes. Events of one source keep their
     /// order within one priority.
     #[must_use]
+    #[inline]
     pub fn with_source(mut self, source: impl Into<Str>) -> Self {
         self.source = source.into();
         self
@@ -121,6 +122,7 @@ impl Event {
 
     /// 0 lowest to 9 highest; [`Priority::DEFAULT`] is 5.
     #[must_use]
+    #[inline]
     pub fn with_priority(mut self, priority: Priority) -> Self {
         self.priority = priority;
         self

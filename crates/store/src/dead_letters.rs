@@ -123,8 +123,8 @@ impl LetterFile {
         Ok(Self { conn: schema::open_editor(&path)?, path })
     }
 
-    /// Opens a log that is there, to list only: works where nothing may be
-    /// written.
+    /// Opens a log that is there, to list only: the file need not be writable.
+    /// See [`LogReader::open`](crate::LogReader::open).
     ///
     /// # Errors
     ///

@@ -60,7 +60,10 @@ impl FaultKind {
     fn to_do(self) -> &'static str {
         match self {
             Self::DiskFull => "free some space: the log then goes on by itself",
-            Self::ReadOnly => "give the process the right to write the file and its folder",
+            Self::ReadOnly => {
+                "let the process write the file and its folder; a reader needs the folder, too, \
+                 unless a program has the log open"
+            }
             Self::CannotOpen => "make its folder, and let the process read and write there",
             Self::Corrupt => {
                 "stop, copy the file, and save what is readable with `sqlite3 FILE .recover`"

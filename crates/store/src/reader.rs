@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, Row, Rows, params};
+use rusqlite::{Connection, Row, Rows, params, types::ValueRef};
 use serde::Serialize;
 use swarmbus_core::{Event, EventType, Timestamp, router::Pattern};
 
 use crate::{
     error::{Damage, Fault, OpenError, ReadError},
-    event_row::{self, COLUMNS},
+    event_row,
     log::resolved,
     schema,
 };
@@ -66,7 +66,12 @@ pub struct Query {
     to: Option<Timestamp>,
     types: Option<Pattern>,
     status: Option<Status>,
+    last_seq: Option<i64>,
 }
+
+/// What makes a [`Record`].
+const RECORD: &str = "seq, id, timestamp, event_type, source, priority, content, header, payload,
+     status, retry_count";
 
 impl Query {
     /// All events.
@@ -99,6 +104,11 @@ impl Query {
         self
     }
 
+    /// The same of a column of a row.
+    pub(crate) fn wants_column(&self, ty: ValueRef<'_>) -> bool {
+        self.types.is_none() || self.wants_type(ty.as_str().unwrap_or_default())
+    }
+
     pub(crate) fn wants_type(&self, ty: &str) -> bool {
         self.types.as_ref().is_none_or(|pattern| pattern.matches(ty))
     }
@@ -109,6 +119,16 @@ impl Query {
 
     pub(crate) fn exact(&self) -> Option<&str> {
         self.types.as_ref()?.as_exact().map(EventType::as_str)
+    }
+
+    /// Those that were accepted up to this one.
+    pub(crate) fn up_to(mut self, last_seq: i64) -> Self {
+        self.last_seq = Some(last_seq);
+        self
+    }
+
+    fn last_seq(&self) -> i64 {
+        self.last_seq.unwrap_or(i64::MAX)
     }
 
     pub(crate) fn first(&self) -> i64 {
@@ -193,6 +213,10 @@ pub struct LogReader {
 impl LogReader {
     /// Opens a log that is there, only to read.
     ///
+    /// If no program has it open, SQLite makes two files beside it and leaves
+    /// them there, so the folder must be writable then. Read as the user whose
+    /// log it is, or that one may not be able to write these files.
+    ///
     /// # Errors
     ///
     /// See [`OpenError`].
@@ -232,35 +256,55 @@ impl LogReader {
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<Page, ReadError> {
-        self.scan(query, after, limit.clamp(1, MAX_PAGE)).map_err(|error| self.fault(&error))
+        let mut page = Page::default();
+        let limits = (limit.clamp(1, MAX_PAGE), MAX_PAGE_BYTES);
+        page.next = self.fill(query, after, limits, &mut page)?;
+        Ok(page)
     }
 
-    fn scan(&self, query: &Query, after: Option<Cursor>, limit: usize) -> rusqlite::Result<Page> {
-        let mut scan = Scan { page: Page::default(), limit, scanned: 0, bytes: 0 };
-        // One snapshot for both halves.
-        let tx = self.conn.unchecked_transaction()?;
+    /// Fills a page with what comes after a cursor, up to so many events or
+    /// bytes of payload. Returns where to go on.
+    pub(crate) fn fill<P: FromRows>(
+        &self,
+        query: &Query,
+        after: Option<Cursor>,
+        limits: (usize, usize),
+        page: &mut P,
+    ) -> Result<Option<Cursor>, ReadError> {
+        self.scan(query, after, Scan { page, limits, scanned: 0, bytes: 0, next: None })
+            .map_err(|error| self.fault(&error))
+    }
+
+    fn scan<P: FromRows>(
+        &self,
+        query: &Query,
+        after: Option<Cursor>,
+        mut scan: Scan<'_, P>,
+    ) -> rusqlite::Result<Option<Cursor>> {
+        let columns = P::COLUMNS;
         let by_type = if query.exact().is_some() { "event_type = ?1" } else { "?1 IS NULL" };
         let mut from = query.first();
         // Two searches: for `(timestamp, seq) > (?, ?)` SQLite would go through
         // all events of that time on each page.
         if let Some(Cursor { timestamp, seq }) = after {
-            let rest_of_time = format!(
-                "SELECT {COLUMNS}, status, retry_count FROM events
-                 WHERE {by_type} AND timestamp = ?2 AND seq > ?3 ORDER BY seq"
-            );
-            let mut statement = tx.prepare_cached(&rest_of_time)?;
-            scan.take(statement.query(params![query.exact(), timestamp, seq])?, query)?;
+            let mut rest_of_time = self.conn.prepare_cached(&format!(
+                "SELECT {columns} FROM events
+                 WHERE {by_type} AND timestamp = ?2 AND seq > ?3 AND seq <= ?4 ORDER BY seq"
+            ))?;
+            let bounds = params![query.exact(), timestamp, seq, query.last_seq()];
+            scan.take(rest_of_time.query(bounds)?, query)?;
             from = timestamp.saturating_add(1);
         }
-        if scan.page.next.is_none() {
-            let later = format!(
-                "SELECT {COLUMNS}, status, retry_count FROM events
-                 WHERE {by_type} AND timestamp >= ?2 AND timestamp < ?3 ORDER BY timestamp, seq"
-            );
-            let mut statement = tx.prepare_cached(&later)?;
-            scan.take(statement.query(params![query.exact(), from, query.last()])?, query)?;
+        if scan.next.is_none() {
+            let mut later = self.conn.prepare_cached(&format!(
+                "SELECT {columns} FROM events
+                 WHERE {by_type} AND timestamp >= ?2 AND timestamp < ?3 AND seq <= ?4
+                 ORDER BY timestamp, seq"
+            ))?;
+            let bounds = params![query.exact(), from, query.last(), query.last_seq()];
+            scan.take(later.query(bounds)?, query)?;
         }
-        Ok(scan.page)
+        Ok(scan.next)
     }
 
     /// How many events a query would find, by status. Looks at an index entry
@@ -294,7 +338,7 @@ impl LogReader {
     pub(crate) fn pending(&self, from: i64, below: i64, limit: usize) -> Result<Page, ReadError> {
         let pending = || {
             let mut statement = self.conn.prepare_cached(&format!(
-                "SELECT {COLUMNS}, status, retry_count FROM events
+                "SELECT {RECORD} FROM events
                  WHERE seq >= ?1 AND seq < ?2 AND status = 0 ORDER BY seq"
             ))?;
             let mut rows = statement.query(params![from, below])?;
@@ -325,25 +369,36 @@ impl LogReader {
     }
 }
 
-/// A page in the making.
-struct Scan {
-    page: Page,
-    limit: usize,
-    scanned: usize,
-    bytes: usize,
+/// What rows are made into.
+pub(crate) trait FromRows {
+    /// What it wants of a row, beginning with `event_row::COLUMNS`.
+    const COLUMNS: &'static str;
+    /// Takes a row, if it is wanted. Returns how many bytes it took.
+    fn push(&mut self, row: &Row<'_>, query: &Query) -> rusqlite::Result<usize>;
+    /// How many events there are.
+    fn len(&self) -> usize;
 }
 
-impl Scan {
+/// A page in the making.
+struct Scan<'a, P> {
+    page: &'a mut P,
+    limits: (usize, usize),
+    scanned: usize,
+    bytes: usize,
+    next: Option<Cursor>,
+}
+
+impl<P: FromRows> Scan<'_, P> {
     /// Takes rows until there are no more, or the page is full.
     fn take(&mut self, mut rows: Rows<'_>, query: &Query) -> rusqlite::Result<()> {
         while let Some(row) = rows.next()? {
             self.bytes += self.page.push(row, query)?;
             self.scanned += 1;
-            let full = self.page.records.len() >= self.limit
-                || self.scanned >= MAX_SCAN
-                || self.bytes >= MAX_PAGE_BYTES;
+            let full = self.page.len() >= self.limits.0
+                || self.bytes >= self.limits.1
+                || self.scanned >= MAX_SCAN;
             if full {
-                self.page.next = Some(Cursor { timestamp: row.get(2)?, seq: row.get(0)? });
+                self.next = Some(Cursor { timestamp: row.get(2)?, seq: row.get(0)? });
                 break;
             }
         }
@@ -351,8 +406,9 @@ impl Scan {
     }
 }
 
-impl Page {
-    /// Takes a row that is wanted. Returns how many bytes it took.
+impl FromRows for Page {
+    const COLUMNS: &'static str = RECORD;
+
     fn push(&mut self, row: &Row<'_>, query: &Query) -> rusqlite::Result<usize> {
         let seq = row.get(0)?;
         let Some(status) = row.get(9).ok().and_then(Status::from_column) else {
@@ -374,6 +430,10 @@ impl Page {
                 Ok(0)
             }
         }
+    }
+
+    fn len(&self) -> usize {
+        self.records.len()
     }
 }
 

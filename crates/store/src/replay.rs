@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-use swarmbus::{Bus, DispatchError, PublishCause};
+use swarmbus::{Bus, Delivery, DispatchError, PublishCause};
 use swarmbus_core::{Event, Timestamp, router::Pattern};
 
 pub use self::count::TypeCount;
@@ -33,7 +33,8 @@ use crate::{
 /// marked events into its journal, so a log that is replayed into its own bus
 /// does not grow. A deadline is as recorded too, so events that had one expire.
 ///
-/// Memory is bounded: a thread reads up to three pages of 256 events ahead.
+/// Memory is bounded: a thread reads up to seven pages ahead, each of up to
+/// 512 events or 2 MiB of payload.
 /// Between two pages nothing is locked, so a replay that takes hours holds up
 /// neither the program that writes the log nor its checkpoints.
 ///
@@ -222,25 +223,39 @@ impl Replay {
     /// whose handler is cancelled ([`Via::Dispatch`]); the thread that reads
     /// ends by itself.
     pub async fn into_bus(self, bus: &Bus) -> Result<Replayed, ReplayError> {
-        let (mut source, mut pace) = self.start(true)?;
+        let (mut source, mut pace) = self.start()?;
         let mut done = Replayed::default();
         while let Some(mut events) = source.next(&mut done).await? {
             match (self.via, &mut pace) {
-                (Via::Queue, None) => self.publish(bus, &mut events, &mut done).await?,
+                (Via::Queue, None) => {
+                    let mut marked = events.drain(..).map(Event::replayed).collect();
+                    self.publish(bus, &mut marked, &mut done).await?;
+                }
                 (Via::Queue, Some(pace)) => {
                     let mut one = Vec::with_capacity(1);
                     for event in events.drain(..) {
                         pace.wait(event.timestamp()).await;
-                        one.push(event);
+                        one.push(event.replayed());
                         self.publish(bus, &mut one, &mut done).await?;
                     }
                 }
-                (Via::Dispatch, _) => {
+                (Via::Dispatch, None) => {
+                    // For one page: it may keep handlers that are gone.
+                    let mut dispatcher = bus.dispatcher();
                     for event in events.drain(..) {
-                        if let Some(pace) = &mut pace {
-                            pace.wait(event.timestamp()).await;
-                        }
-                        self.dispatch(bus, &event, &mut done).await?;
+                        let event = event.replayed();
+                        // Plain functions never wait: leave the thread to others.
+                        tokio::task::coop::consume_budget().await;
+                        let dispatched = dispatcher.dispatch(&event).await;
+                        self.note(&event, dispatched, &mut done)?;
+                    }
+                }
+                (Via::Dispatch, Some(pace)) => {
+                    for event in events.drain(..) {
+                        pace.wait(event.timestamp()).await;
+                        let event = event.replayed();
+                        let dispatched = bus.dispatch(&event).await;
+                        self.note(&event, dispatched, &mut done)?;
                     }
                 }
             }
@@ -263,7 +278,7 @@ impl Replay {
         self,
         mut f: impl FnMut(Event) -> ControlFlow<()>,
     ) -> Result<Replayed, ReplayError> {
-        let (mut source, mut pace) = self.start(false)?;
+        let (mut source, mut pace) = self.start()?;
         let mut done = Replayed::default();
         while let Some(mut events) = source.next(&mut done).await? {
             for event in events.drain(..) {
@@ -282,21 +297,19 @@ impl Replay {
         Ok(done)
     }
 
-    fn start(&self, mark: bool) -> Result<(Source, Option<Pace>), ReplayError> {
+    fn start(&self) -> Result<(Source, Option<Pace>), ReplayError> {
         let pace = self.speed.map(Pace::new).transpose()?;
-        let source = Source::start(&self.path, self.query.clone(), mark)?;
+        let source = Source::start(&self.path, self.query.clone())?;
         Ok((source, pace))
     }
 
-    async fn dispatch(
+    fn note(
         &self,
-        bus: &Bus,
         event: &Event,
+        dispatched: Result<Delivery, DispatchError>,
         done: &mut Replayed,
     ) -> Result<(), ReplayError> {
-        // Plain functions never wait: leave the thread to others.
-        tokio::task::coop::consume_budget().await;
-        match bus.dispatch(event).await {
+        match dispatched {
             Ok(delivery) => {
                 done.matched += u64::from(delivery.matched);
                 done.delivered += u64::from(delivery.delivered);

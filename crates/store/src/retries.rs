@@ -13,6 +13,9 @@ use crate::{
 /// Letters that are offered together.
 const PAGE: usize = 64;
 
+/// However eager the program is.
+const SHORTEST: Duration = Duration::from_millis(10);
+
 /// Looks that came to nothing make the next ones rarer, up to this many times
 /// the interval.
 const SLOWEST: u32 = 60;
@@ -50,9 +53,10 @@ impl EventLog {
     }
 
     /// Makes retries that are asked for through the file, for as long as the
-    /// bus lives: looks every `every`, and as long as nothing changes rarer,
-    /// down to a sixtieth as often. Give it to `tokio::spawn`. It keeps neither
-    /// the bus nor the log open.
+    /// bus lives: looks every `every`, which is 10 ms at least. As long as
+    /// letters wait whose handler cannot be called, or the file cannot be read,
+    /// it looks rarer, down to a sixtieth as often. Give it to `tokio::spawn`.
+    /// It keeps neither the bus nor the log open.
     ///
     /// A retry is made at least once: one that was delivered just before a
     /// crash may be made again.
@@ -76,7 +80,7 @@ impl EventLog {
         bus: &Bus,
         every: Duration,
     ) -> impl Future<Output = ()> + Send + use<> {
-        let (path, bus) = (self.path().to_owned(), bus.downgrade());
+        let (path, bus, every) = (self.path().to_owned(), bus.downgrade(), every.max(SHORTEST));
         async move {
             let (mut wait, mut last) = (1, Retries::default());
             loop {

@@ -2,6 +2,7 @@
 //! two indexes, and nothing around them.
 
 use std::{
+    hint::black_box,
     path::Path,
     time::{Duration, Instant},
 };
@@ -62,6 +63,40 @@ fn insert_by(n: u64, rows: u64, synchronous: &str) -> Duration {
     drop(conn);
     assert_eq!(count(&path), n);
     took
+}
+
+/// The order in which a replay has them.
+pub(super) const BY_TIME: &str = "ORDER BY timestamp, seq";
+
+/// Whatever SQLite finds fastest: the order of the table.
+pub(super) const AS_THEY_LIE: &str = "";
+
+/// Reads a log's rows with all that makes an event. Returns how many there
+/// are, the bytes of their payloads, and how long that took.
+pub(super) fn select(path: &Path, order: &str) -> (u64, u64, Duration) {
+    let conn = Connection::open(path).expect("the file");
+    let started = Instant::now();
+    let sql = format!(
+        "SELECT seq, id, timestamp, event_type, source, priority, content, header, payload
+         FROM events {order}"
+    );
+    let mut statement = conn.prepare(&sql).expect("a statement");
+    let mut rows = statement.query(()).expect("rows");
+    let (mut count, mut bytes) = (0, 0);
+    while let Some(row) = rows.next().expect("a row") {
+        for number in [0, 2, 5, 6] {
+            black_box(row.get::<_, i64>(number).expect("a number"));
+        }
+        for text in [3, 4] {
+            black_box(row.get_ref(text).expect("a column").as_str().expect("text"));
+        }
+        black_box(row.get_ref(1).expect("a column").as_blob().expect("an id"));
+        black_box(row.get_ref(7).expect("a column").as_blob_or_null().expect("a header"));
+        let payload = row.get_ref(8).expect("a column").as_blob().expect("a payload");
+        count += 1;
+        bytes += black_box(payload).len() as u64;
+    }
+    (count, bytes, started.elapsed())
 }
 
 /// The events in a file, ours or by hand.

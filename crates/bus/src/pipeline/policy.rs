@@ -18,7 +18,7 @@ use super::{
 ///
 /// Given to [`BusBuilder::service`](crate::BusBuilder::service), every handler
 /// that names the service gets them, and shares the breaker, the bulkhead, the
-/// rate limit and the retry budget with the others. Given to
+/// rate limit, the sample and the retry budget with the others. Given to
 /// [`GuardBuilder::policy`](crate::GuardBuilder::policy), they guard any
 /// operation.
 ///

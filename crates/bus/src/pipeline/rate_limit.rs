@@ -3,7 +3,7 @@
 
 use std::{
     num::NonZeroU32,
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
@@ -80,7 +80,7 @@ impl RateLimit {
 const LONGEST: Duration = Duration::from_nanos(u64::MAX / 2);
 
 /// Under an event storm, only a sample is handled: while events come faster
-/// than a rate, one in so many of those above it.
+/// than a rate, one in so many of those above it, picked by chance.
 ///
 /// For events of which a part tells enough, such as readings and progress.
 /// Those left out count as [`Outcome::SampledOut`](crate::Outcome).
@@ -144,20 +144,29 @@ impl Limiter {
 pub(crate) struct Sampler {
     calm: Limiter,
     keep_one_in: u32,
-    above: AtomicU32,
+    above: AtomicU64,
+    seed: u64,
 }
 
 impl Sampler {
     pub(crate) fn new(sampling: Sampling) -> Result<Self, PolicyError> {
         sampling.check()?;
         let calm = Limiter::new(sampling.above)?;
-        Ok(Self { calm, keep_one_in: sampling.keep_one_in, above: AtomicU32::new(0) })
+        let (above, seed) = (AtomicU64::new(0), fastrand::u64(..));
+        Ok(Self { calm, keep_one_in: sampling.keep_one_in, above, seed })
     }
 
     /// Whether this event is one to handle.
     pub(crate) fn keeps(&self) -> bool {
-        self.calm.check().is_ok()
-            || self.above.fetch_add(1, Relaxed).is_multiple_of(self.keep_one_in)
+        self.calm.check().is_ok() || self.picks(self.above.fetch_add(1, Relaxed))
+    }
+
+    /// One of each so many, by chance: every so-and-so-eth would always be the
+    /// same one of sources, or handlers, that take turns.
+    fn picks(&self, number: u64) -> bool {
+        let each = u64::from(self.keep_one_in);
+        let picked = fastrand::Rng::with_seed(self.seed ^ (number / each)).u64(..each);
+        number % each == picked
     }
 }
 

@@ -74,8 +74,8 @@ impl Default for Settings {
 impl Subscribe<'_> {
     /// The service that the handler calls: it gets the layers that were
     /// declared for it ([`BusBuilder::service`](crate::BusBuilder::service)) and
-    /// that it does not set itself. Breaker, bulkhead, rate limit and retry
-    /// budget are shared with all handlers of the service.
+    /// that it does not set itself. Breaker, bulkhead, rate limit, sample and
+    /// retry budget are shared with all handlers of the service.
     pub fn service(mut self, name: impl Into<Str>) -> Self {
         self.layers.service = Some(name.into());
         self

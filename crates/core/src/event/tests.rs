@@ -16,10 +16,12 @@ fn an_event_stays_within_two_cache_lines() {
 fn types_follow_their_rules() {
     assert!(EventType::new("task.created").is_ok());
     assert!(EventType::new("tâche.créée").is_ok());
-    for bad in ["", ".", "a.", ".a", "a..b"] {
+    for bad in ["", ".", "a.", ".a", "a..b", "é.", "é..a", "a..é", "a.é."] {
         assert_eq!(EventType::new(bad), Err(EventTypeError::EmptyToken), "{bad:?}");
     }
-    for (bad, c) in [("a b", ' '), ("a.*", '*'), ("a.>", '>'), ("a\n", '\n')] {
+    let wrong = [("a b", ' '), ("a.*", '*'), ("a.>", '>'), ("a\n", '\n'), ("a\u{7f}", '\u{7f}')];
+    let later = [("é*", '*'), ("a.é\n", '\n'), ("é\u{2003}", '\u{2003}'), ("\u{85}", '\u{85}')];
+    for (bad, c) in wrong.into_iter().chain(later) {
         assert_eq!(EventType::new(bad), Err(EventTypeError::Character(c)), "{bad:?}");
     }
     assert!(EventType::new("x".repeat(255)).is_ok());

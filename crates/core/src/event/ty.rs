@@ -51,7 +51,23 @@ impl EventType {
         }
         // Starts as if a dot came before the first token.
         let mut after_dot = true;
-        for c in text.chars() {
+        for (at, byte) in text.bytes().enumerate() {
+            match byte {
+                b'.' if after_dot => return Err(EventTypeError::EmptyToken),
+                b'*' | b'>' | ..=b' ' | 0x7f => {
+                    return Err(EventTypeError::Character(char::from(byte)));
+                }
+                0x80.. => return Self::check_unicode(&text[at..], after_dot),
+                _ => after_dot = byte == b'.',
+            }
+        }
+        if after_dot { Err(EventTypeError::EmptyToken) } else { Ok(()) }
+    }
+
+    /// The rest of a type from its first character on that is not ASCII.
+    #[cold]
+    fn check_unicode(rest: &str, mut after_dot: bool) -> Result<(), EventTypeError> {
+        for c in rest.chars() {
             match c {
                 '.' if after_dot => return Err(EventTypeError::EmptyToken),
                 '*' | '>' => return Err(EventTypeError::Character(c)),

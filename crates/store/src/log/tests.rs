@@ -383,6 +383,13 @@ proptest! {
             let expected: Vec<_> =
                 model.iter().map(|row| (event(row.event), row.status, row.retries)).collect();
             assert_eq!(rows, expected);
+
+            // The next run finds all that is pending.
+            log.close().await.unwrap();
+            let log = open(&dir, group);
+            let bus = swarmbus::Bus::builder().journal(log.clone()).build().unwrap();
+            let pending = model.iter().filter(|row| row.status == Status::Pending).count();
+            assert_eq!(log.recover(&bus).await.unwrap().offered, pending as u64);
         });
     }
 }

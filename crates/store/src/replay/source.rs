@@ -2,20 +2,26 @@
 
 use std::{path::Path, sync::mpsc as std_mpsc};
 
+use rusqlite::Row;
 use swarmbus_core::{Event, Timestamp};
 use tokio::sync::mpsc;
 
 use super::{ReplayError, Replayed};
 use crate::{
     error::ReadError,
-    reader::{LogReader, Query},
+    event_row,
+    reader::{FromRows, LogReader, Query},
 };
 
 /// Events of one page.
-const PAGE: usize = 256;
+const PAGE: usize = 512;
 
-/// Pages that wait to be replayed, besides the one that is read.
-const AHEAD: usize = 2;
+/// Bytes of payload after which a page ends.
+const PAGE_BYTES: usize = 2 << 20;
+
+/// Pages that wait to be replayed, besides the one that is read: enough for
+/// either side to be kept from its processor for a moment.
+const AHEAD: usize = 6;
 
 /// Pages of events, in order.
 pub(super) struct Source {
@@ -24,19 +30,42 @@ pub(super) struct Source {
     empty: std_mpsc::Sender<Vec<Event>>,
 }
 
+#[derive(Default)]
 struct Chunk {
     events: Vec<Event>,
     damaged: u64,
     last: bool,
 }
 
+impl FromRows for Chunk {
+    const COLUMNS: &'static str = event_row::COLUMNS;
+
+    fn push(&mut self, row: &Row<'_>, query: &Query) -> rusqlite::Result<usize> {
+        // An exact type is looked for by SQLite.
+        if query.exact().is_none() && !query.wants_column(row.get_ref(3)?) {
+            return Ok(0);
+        }
+        let Ok(event) = event_row::read(row) else {
+            self.damaged += 1;
+            return Ok(0);
+        };
+        let bytes = event.payload().len();
+        self.events.push(event);
+        Ok(bytes)
+    }
+
+    fn len(&self) -> usize {
+        self.events.len()
+    }
+}
+
 impl Source {
     /// Opens the log and starts to read. Blocks shortly.
-    pub(super) fn start(path: &Path, query: Query, mark: bool) -> Result<Self, ReplayError> {
+    pub(super) fn start(path: &Path, query: Query) -> Result<Self, ReplayError> {
         let reader = LogReader::open(path)?;
         let (to_replay, pages) = mpsc::channel(AHEAD);
         let (empty, reuse) = std_mpsc::channel();
-        let read = move || Reading { reader, query, mark, reuse }.run(&to_replay);
+        let read = move || Reading { reader, query, reuse }.run(&to_replay);
         let thread = std::thread::Builder::new().name("swarmbus-replay".to_owned());
         // It ends when the log does, or when nobody receives.
         thread.spawn(read).map_err(ReplayError::Thread)?;
@@ -64,7 +93,6 @@ impl Source {
 struct Reading {
     reader: LogReader,
     query: Query,
-    mark: bool,
     reuse: std_mpsc::Receiver<Vec<Event>>,
 }
 
@@ -83,8 +111,8 @@ impl Reading {
             let sql = "SELECT coalesce(max(seq), 0) FROM events";
             Ok((newest, conn.query_row(sql, (), |row| row.get::<_, i64>(0))?))
         })?;
-        let mut query = self.query.clone();
         // What is accepted from now on is not read, or a busy log has no end.
+        let mut query = self.query.clone().up_to(last_seq);
         let end = u64::try_from(newest).ok().and_then(|newest| Timestamp::from_micros(newest + 1));
         if let Some(end) = end
             && query.last() > newest
@@ -93,20 +121,14 @@ impl Reading {
         }
         let mut after = None;
         loop {
-            let page = self.reader.page(&query, after, PAGE)?;
-            let mut events = self.reuse.try_recv().unwrap_or_default();
-            let records = page.records.into_iter().filter(|record| record.seq <= last_seq);
-            let mark = |event: Event| if self.mark { event.replayed() } else { event };
-            events.extend(records.map(|record| mark(record.event)));
-            let damaged = page.damaged.len() as u64;
-            let sent = to.blocking_send(Ok(Chunk { events, damaged, last: false }));
-            after = page.next;
-            if sent.is_err() {
+            let events = self.reuse.try_recv().unwrap_or_default();
+            let mut chunk = Chunk { events, ..Chunk::default() };
+            after = self.reader.fill(&query, after, (PAGE, PAGE_BYTES), &mut chunk)?;
+            if to.blocking_send(Ok(chunk)).is_err() {
                 return Ok(());
             }
             if after.is_none() {
-                let last = Chunk { events: Vec::new(), damaged: 0, last: true };
-                drop(to.blocking_send(Ok(last)));
+                drop(to.blocking_send(Ok(Chunk { last: true, ..Chunk::default() })));
                 return Ok(());
             }
         }

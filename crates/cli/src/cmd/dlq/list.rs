@@ -38,7 +38,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     loop {
         let page = file.page(&filter, after, left)?;
         for (number, damage) in &page.damaged {
-            say(format_args!("note: dead letter {number} is damaged: {damage}"));
+            say(format_args!(
+                "note: dead letter {number} is damaged: {damage}; purge it by its number"
+            ));
         }
         left -= page.letters.len();
         after = page.next;
