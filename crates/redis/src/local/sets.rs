@@ -115,7 +115,13 @@ impl Replicated {
     pub fn fail_over(&self) -> Result<(), StartError> {
         let before = self.master()?.address();
         let sentinel = self.sentinels.first().ok_or(StartError::NoProgram)?;
-        sentinel.run(["SENTINEL", "FAILOVER", Self::NAME])?;
+        let mut asked = Ok(String::new());
+        // One that has lost sight of a replica on a busy machine sees it again.
+        wait_until("a replica that may take over", || {
+            asked = sentinel.run(["SENTINEL", "FAILOVER", Self::NAME]);
+            !matches!(&asked, Err(StartError::Refused(why)) if why.starts_with("NOGOODSLAVE"))
+        })?;
+        asked?;
         self.wait_for_another_than(before)
     }
 
@@ -237,7 +243,7 @@ impl Cluster {
     }
 }
 
-fn wait_until(what: &str, is_so: impl Fn() -> bool) -> Result<(), StartError> {
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) -> Result<(), StartError> {
     let deadline = Instant::now() + AGREE_LIMIT;
     while !is_so() {
         if Instant::now() > deadline {
