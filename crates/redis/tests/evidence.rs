@@ -16,7 +16,7 @@ use swarmbus::{
 use swarmbus_redis::{RedisLeases, RedisTransport, Settings, local::Server};
 
 /// Longer than anything here takes.
-const LONG: Duration = Duration::from_secs(30);
+const LONG: Duration = Duration::from_secs(60);
 const OPEN: Duration = Duration::from_secs(1);
 const WORKS: &str = "nothing stands in the way";
 

@@ -20,7 +20,7 @@ use tokio::{
 };
 
 /// Longer than anything here takes.
-const LONG: Duration = Duration::from_secs(30);
+const LONG: Duration = Duration::from_secs(60);
 
 async fn connect(url: &str) -> Arc<RedisTransport> {
     let settings = Settings::new(url)

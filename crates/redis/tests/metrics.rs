@@ -13,7 +13,7 @@ use swarmbus_redis::{METRICS, RedisTransport, Settings, local::Server};
 use tokio::time::timeout;
 
 /// Longer than anything here takes.
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 /// Everything that was recorded and is more than nothing.
 fn recorded(snapshotter: &Snapshotter) -> BTreeMap<String, String> {

@@ -81,7 +81,7 @@ pub(crate) async fn letters(dir: &TempDir) {
     for ty in ["order.a", "order.b"] {
         bus.publish(Event::of(ty, "text")).await.unwrap();
     }
-    assert!(bus.shutdown(Duration::from_secs(20)).await.is_clean());
+    assert!(bus.shutdown(Duration::from_secs(60)).await.is_clean());
     drop(bus);
     log.close().await.unwrap();
 }

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Longer than anything here takes.
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 fn quick(url: &str) -> Settings {
     Settings::new(url)

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Longer than anything here takes.
-const LONG: Duration = Duration::from_secs(30);
+const LONG: Duration = Duration::from_secs(60);
 
 struct World {
     server: Server,

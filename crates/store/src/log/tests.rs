@@ -91,6 +91,40 @@ async fn each_commit_is_synced_or_a_sync_follows() {
 }
 
 #[tokio::test]
+async fn what_comes_during_a_commit_shares_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(&dir, options());
+    let (begun, has_begun) = oneshot::channel();
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let job = log.write(move |_| {
+        let _ = begun.send(());
+        let _ = ended.recv();
+        Ok(())
+    });
+    let batch = events(0..30);
+    let appends = async {
+        has_begun.await.unwrap();
+        let before = log.stats().commits;
+        let mut appends: Vec<_> = batch.chunks(1).map(|one| Box::pin(log.append(one))).collect();
+        std::future::poll_fn(|cx| {
+            for append in &mut appends {
+                assert!(append.as_mut().poll(cx).is_pending());
+            }
+            std::task::Poll::Ready(())
+        })
+        .await;
+        drop(end);
+        for append in appends {
+            append.await.unwrap();
+        }
+        assert_eq!(log.stats().commits, before + 2, "one for the job, one for all events");
+    };
+    let (job, ()) = tokio::join!(job, appends);
+    job.unwrap();
+    assert_eq!(statuses(&log).await, [Status::Pending; 30]);
+}
+
+#[tokio::test]
 async fn a_job_that_fails_is_undone_and_the_events_beside_it_are_not() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(&dir, options());

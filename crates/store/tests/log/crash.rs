@@ -75,7 +75,7 @@ async fn check(dir: &tempfile::TempDir, accepted: &HashSet<String>) {
         }
     });
     let recovered = log.recover(&bus).await.unwrap();
-    assert_eq!(bus.drain(Duration::from_secs(30)).await, 0);
+    assert_eq!(bus.drain(Duration::from_secs(60)).await, 0);
     assert!(bus.ledger().balances());
     assert_eq!(bus.ledger().published, recovered.offered);
     assert!(recovered.offered > 0, "the child leaves events behind");

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use crate::support::{open, path};
 
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn a_recording_says_what_handlers_did() {

@@ -63,7 +63,7 @@ async fn events_come_back_in_order_by_time_and_type() {
         assert_eq!(odd.into_bus(&bus).await.unwrap().events, 3);
         assert_eq!((progress.events(), progress.at()), (3, Some(at(7))));
         assert_eq!(either.into_bus(&bus).await.unwrap().events, 5);
-        assert_eq!(bus.drain(Duration::from_secs(20)).await, 0);
+        assert_eq!(bus.drain(Duration::from_secs(60)).await, 0);
         assert_eq!(all.events, 10);
         assert_eq!(all.delivered, if via == Via::Dispatch { 10 } else { 0 });
         let texts = texts.lock().unwrap();
@@ -91,7 +91,7 @@ async fn a_replay_is_marked_and_leaves_its_own_journal_alone() {
     let before = flushed(&log).await;
     let done = Replay::of(path(&dir)).into_bus(&bus).await.unwrap();
     assert_eq!((done.events, done.delivered), (1_000, 1_000));
-    assert_eq!(bus.drain(Duration::from_secs(20)).await, 0);
+    assert_eq!(bus.drain(Duration::from_secs(60)).await, 0);
     let after = flushed(&log).await;
     assert_eq!(before.len(), after.len());
     for (before, after) in before.iter().zip(&after) {
@@ -210,7 +210,7 @@ async fn refused_and_damaged_events_are_counted_and_end_nothing() {
         let bus = Bus::builder().event_middleware(OnlyA).build().unwrap();
         let done = Replay::of(path(&dir)).via(via).into_bus(&bus).await.unwrap();
         assert_eq!((done.events, done.refused, done.damaged), (4, 5, 1), "{via:?}");
-        let left = bus.shutdown(Duration::from_secs(20)).await;
+        let left = bus.shutdown(Duration::from_secs(60)).await;
         assert!(left.is_clean());
         let error = Replay::of(path(&dir)).via(via).into_bus(&bus).await.unwrap_err();
         assert!(error.to_string().contains("closed"), "{error}");

@@ -57,11 +57,11 @@ impl Run {
                 self.rang.notified().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), wait).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(60), wait).await.unwrap();
     }
 
     async fn end(self) {
-        assert!(self.bus.shutdown(Duration::from_secs(10)).await.is_clean());
+        assert!(self.bus.shutdown(Duration::from_secs(60)).await.is_clean());
         drop(self.bus);
         self.log.close().await.unwrap();
     }

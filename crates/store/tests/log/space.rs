@@ -71,7 +71,7 @@ async fn fill_then(dir: &Path, kind: FaultKind, free: impl FnOnce()) {
     free();
     bus.publish(event(accepted)).await.unwrap();
     assert!(!log.stats().failing);
-    assert!(bus.shutdown(std::time::Duration::from_secs(10)).await.is_clean());
+    assert!(bus.shutdown(std::time::Duration::from_secs(60)).await.is_clean());
     let records = flushed(&log).await;
     let sources: Vec<usize> =
         records.iter().map(|record| record.event.source().parse().unwrap()).collect();
