@@ -1,0 +1,369 @@
+/**
+ * Events to frames: ADR 0002. What cannot be written is refused with a typed
+ * error, and the codec goes on.
+ */
+
+import { DEFAULT_PRIORITY, Event, type EventInit, type Micros } from '../event.js';
+import { attributeFault } from './attributes.js';
+import { EncodeError, type Field } from './error.js';
+import {
+  FRAME_HEADER,
+  MAGIC,
+  RECORD_HEADER,
+  VERSION,
+  flag,
+  frame,
+  isTooLate,
+  record,
+} from './layout.js';
+import { DEFAULT_LIMITS, MAX_HOP_LEN, limitsOf, type Limits } from './limits.js';
+import { GROW, GUARD, write } from './memory.js';
+import { CONTENTS, Payload } from './payload.js';
+import { writeUtf8 } from './text.js';
+import { typeEntry, typeFault } from './types.js';
+import { writeUuid } from './uuid.js';
+import { begin, encodeError, writeAny } from './write.js';
+
+/** How an event is to be written. */
+export interface EncodeOptions {
+  /** Default: {@link DEFAULT_LIMITS}. */
+  readonly limits?: Partial<Limits>;
+}
+
+/** Whatever has the fields of an event. */
+export type Encodable = Event | EventInit;
+
+/** What is being written: one event, or several. */
+interface Job {
+  event: Encodable | undefined;
+  events: readonly Encodable[];
+  limits: Limits;
+  /** The payload at hand, for an error that wants to know more of it. */
+  payload: unknown;
+}
+
+/**
+ * A frame of one event.
+ *
+ * @throws EncodeError when the event is beyond a limit, or cannot be written.
+ */
+export function encode(event: Encodable, options?: EncodeOptions): Uint8Array {
+  const limits = limitsOf(options?.limits);
+  return run({ event, events: NONE, limits, payload: undefined });
+}
+
+/**
+ * A frame of these events in their order.
+ *
+ * @throws EncodeError when there are none, or one of them or all together are
+ * beyond a limit: then none is written.
+ */
+export function encodeBatch(events: readonly Encodable[], options?: EncodeOptions): Uint8Array {
+  const limits = limitsOf(options?.limits);
+  const count = events.length;
+  if (count === 0) throw new EncodeError('empty-frame', 'a frame holds at least one event');
+  if (count > limits.events) {
+    throw new EncodeError('too-many-events', `a frame holds at most ${limits.events} events`);
+  }
+  return run({ event: undefined, events, limits, payload: undefined });
+}
+
+const NONE: readonly Encodable[] = [];
+
+function run(job: Job): Uint8Array {
+  try {
+    return write(writeFrame, job, job.limits.frameLen, () => {
+      throw tooLong('frame-too-long', 'frame', job.limits.frameLen);
+    });
+  } catch (error) {
+    throw encodeError(error, job.payload, job.limits.depth);
+  }
+}
+
+function tooLong(
+  code: 'frame-too-long' | 'record-too-long',
+  what: string,
+  limit: number,
+): EncodeError {
+  return new EncodeError(code, `the ${what} takes more than ${limit} bytes`);
+}
+
+function writeFrame(b: Uint8Array, dv: DataView, p: number, job: Job): number {
+  if (p > b.length - GUARD) throw GROW;
+  dv.setUint32(p, MAGIC, true);
+  dv.setUint32(p + frame.VERSION, VERSION, true);
+  let q = p + FRAME_HEADER;
+  if (job.event !== undefined) {
+    q = writeRecord(b, dv, q, job.event, job);
+    dv.setUint32(p + frame.COUNT, 1, true);
+  } else {
+    for (const event of job.events) q = writeRecord(b, dv, q, event, job);
+    dv.setUint32(p + frame.COUNT, job.events.length, true);
+  }
+  const len = q - p;
+  if (len > job.limits.frameLen) throw tooLong('frame-too-long', 'frame', job.limits.frameLen);
+  dv.setUint32(p + frame.LEN, len, true);
+  return q;
+}
+
+/** The longest string that is written character by character. */
+const SHORT = 40;
+
+/** A string as UTF-8; returns its end. */
+function put(b: Uint8Array, at: number, text: string, field: Field, limit: number): number {
+  if (typeof text !== 'string') throw new EncodeError('field', `${field} is a string`);
+  const n = text.length;
+  if (at + 3 * n > b.length - GUARD) throw GROW;
+  let end = at;
+  if (n <= SHORT) {
+    for (let i = 0; i < n; i++) {
+      const unit = text.charCodeAt(i);
+      if (unit > 127) {
+        end = at + writeUtf8(b, at, text);
+        break;
+      }
+      b[end++] = unit;
+    }
+  } else {
+    end += writeUtf8(b, at, text);
+  }
+  if (end - at > limit) {
+    throw new EncodeError(
+      'field-too-long',
+      `${field} has ${end - at} bytes, the limit is ${limit}`,
+    );
+  }
+  return end;
+}
+
+/** Writes a time, 0 for none. */
+function putTime(dv: DataView, at: number, time: Micros | undefined, field: string): void {
+  if (time === undefined) {
+    dv.setInt32(at, 0);
+    dv.setInt32(at + 4, 0);
+    return;
+  }
+  if (typeof time === 'number' && Number.isSafeInteger(time) && time > 0) {
+    dv.setUint32(at, time >>> 0, true);
+    dv.setUint32(at + 4, Math.floor(time / 4_294_967_296), true);
+    return;
+  }
+  if (typeof time === 'bigint' && time > 0n && time < 1n << 64n) {
+    const [low, high] = [Number(time & 0xffff_ffffn), Number(time >> 32n)];
+    if (!isTooLate(low, high)) {
+      dv.setUint32(at, low, true);
+      dv.setUint32(at + 4, high, true);
+      return;
+    }
+  }
+  throw new EncodeError(
+    'field',
+    `${field} is microseconds since 1970, until the year 9999, not ${String(time)}`,
+  );
+}
+
+/** The id's end; whether it is a UUID is told by {@link wasUuid}. */
+function putId(b: Uint8Array, at: number, id: string, field: Field, limit: number): number {
+  if (at + 16 > b.length - GUARD) throw GROW;
+  wasUuid = typeof id === 'string' && writeUuid(b, at, id);
+  return wasUuid ? at + 16 : put(b, at, id, field, limit);
+}
+let wasUuid = false;
+
+function writeRecord(b: Uint8Array, dv: DataView, p: number, event: Encodable, job: Job): number {
+  if (p > b.length - GUARD) throw GROW;
+  const { limits } = job;
+  const type = typeEntry(event.type);
+  if (type === undefined) throw new EncodeError('type', typeFault(event.type)!);
+  const priority = event.priority ?? DEFAULT_PRIORITY;
+  if (!(priority >= 0 && priority <= 9) || (priority | 0) !== priority) {
+    throw new EncodeError('field', `priority is an integer from 0 to 9, not ${String(priority)}`);
+  }
+
+  const { words } = type;
+  let q = p + RECORD_HEADER;
+  for (let i = 0; i < words.length; i++, q += 4) dv.setInt32(q, words[i]!, true);
+  q = p + RECORD_HEADER + type.bytes.length;
+
+  let flags = 0;
+  let at = q;
+  if (event.source !== undefined) q = put(b, q, event.source, 'source', limits.stringLen);
+  dv.setUint32(p + record.TYPE_LEN, type.bytes.length | ((q - at) << 16), true);
+
+  const ownId = event instanceof Event ? event.ownId : event.id;
+  at = q;
+  if (ownId !== undefined) {
+    q = putId(b, q, ownId, 'id', limits.stringLen);
+    flags |= wasUuid ? flag.ID | flag.ID_UUID : flag.ID;
+  }
+  let lengths = q - at;
+  at = q;
+  const target = event.target;
+  if (target !== undefined) {
+    if (typeof target !== 'string') throw new EncodeError('field', TARGET_FORMS);
+    if (target.startsWith('swarm:')) flags |= flag.TARGET | flag.TARGET_SWARM;
+    else if (target.startsWith('agent:')) flags |= flag.TARGET;
+    else throw new EncodeError('field', TARGET_FORMS);
+    q = put(b, q, target.slice(6), 'target', limits.stringLen);
+  }
+  dv.setUint32(p + record.ID_LEN, lengths | ((q - at) << 16), true);
+
+  at = q;
+  if (event.session !== undefined) {
+    q = put(b, q, event.session, 'session', limits.stringLen);
+    flags |= flag.SESSION;
+  }
+  lengths = q - at;
+  at = q;
+  if (event.correlationId !== undefined) {
+    q = putId(b, q, event.correlationId, 'correlationId', limits.stringLen);
+    flags |= wasUuid ? flag.CORRELATION | flag.CORRELATION_UUID : flag.CORRELATION;
+  }
+  dv.setUint32(p + record.SESSION_LEN, lengths | ((q - at) << 16), true);
+
+  at = q;
+  if (event.causationId !== undefined) {
+    q = putId(b, q, event.causationId, 'causationId', limits.stringLen);
+    flags |= wasUuid ? flag.CAUSATION | flag.CAUSATION_UUID : flag.CAUSATION;
+  }
+  lengths = q - at;
+  at = q;
+  if (event.traceparent !== undefined) {
+    q = put(b, q, event.traceparent, 'traceparent', limits.stringLen);
+    flags |= flag.TRACEPARENT;
+  }
+  dv.setUint32(p + record.CAUSATION_LEN, lengths | ((q - at) << 16), true);
+
+  q = writeHops(b, dv, p, q, event.hops, limits);
+  q = writeAttributes(b, dv, p, q, event.attributes, limits);
+
+  dv.setInt32(p + record.TYPE_HASH, type.hashLow, true);
+  dv.setInt32(p + record.TYPE_HASH + 4, type.hashHigh, true);
+  putTime(dv, p + record.TIMESTAMP, event.timestamp, 'timestamp');
+  putNonce(dv, p + record.NONCE, event);
+  putTime(dv, p + record.DEADLINE, event.deadline, 'deadline');
+
+  const payload = event instanceof Event ? event.rawPayload : event.payload;
+  let content = MSGPACK;
+  if (typeof payload === 'string') {
+    if (q + 3 * payload.length > b.length - GUARD) throw GROW;
+    content = TEXT;
+    q += writeUtf8(b, q, payload);
+  } else if (payload === undefined) {
+    content = BINARY;
+  } else if (payload instanceof Payload) {
+    content = CONTENTS.indexOf(payload.content);
+    q = putBytes(b, q, payload.bytes);
+  } else if (ArrayBuffer.isView(payload)) {
+    content = BINARY;
+    q = putBytes(b, q, new Uint8Array(payload.buffer, payload.byteOffset, payload.byteLength));
+  } else if (payload instanceof ArrayBuffer) {
+    content = BINARY;
+    q = putBytes(b, q, new Uint8Array(payload));
+  } else {
+    if (q > b.length - GUARD) throw GROW;
+    job.payload = payload;
+    begin(limits.depth);
+    q = writeAny(b, dv, q, payload, type.site);
+  }
+  const len = q - p;
+  if (len > limits.recordLen) throw tooLong('record-too-long', 'event', limits.recordLen);
+  dv.setUint32(p + record.LEN, len, true);
+  dv.setUint32(p + record.FLAGS, flags | (priority << 16) | (content << 24), true);
+  return q;
+}
+
+const TARGET_FORMS = 'target is `agent:NAME` or `swarm:NAME`';
+const BINARY = 0;
+const MSGPACK = 1;
+const TEXT = 3;
+
+function putBytes(b: Uint8Array, at: number, bytes: Uint8Array): number {
+  if (at + bytes.length > b.length - GUARD) throw GROW;
+  b.set(bytes, at);
+  return at + bytes.length;
+}
+
+function putNonce(dv: DataView, at: number, event: Encodable): void {
+  let low = 0;
+  let high = 0;
+  if (event instanceof Event) {
+    low = event.nonceLow32;
+    high = event.nonceHigh32;
+  } else if (event.nonce !== undefined) {
+    if (typeof event.nonce !== 'bigint' || BigInt.asUintN(64, event.nonce) !== event.nonce) {
+      throw new EncodeError('field', 'nonce is a bigint of 64 bits');
+    }
+    low = Number(event.nonce & 0xffff_ffffn);
+    high = Number(event.nonce >> 32n);
+  }
+  if (event.timestamp === undefined && (low !== 0 || high !== 0)) {
+    throw new EncodeError('field', 'a nonce makes an id only together with a timestamp');
+  }
+  dv.setUint32(at, low, true);
+  dv.setUint32(at + 4, high, true);
+}
+
+function writeHops(
+  b: Uint8Array,
+  dv: DataView,
+  p: number,
+  q: number,
+  hops: readonly string[] | undefined,
+  limits: Limits,
+): number {
+  const count = hops === undefined ? 0 : hops.length;
+  const start = q;
+  if (count > 0) {
+    if (count > limits.hops) {
+      throw new EncodeError(
+        'too-many-hops',
+        `the event has ${count} hops, the limit is ${limits.hops}`,
+      );
+    }
+    for (const hop of hops!) {
+      const end = put(b, q + 1, hop, 'hop', MAX_HOP_LEN);
+      b[q] = end - q - 1;
+      q = end;
+    }
+  }
+  b[p + record.HOP_COUNT] = count;
+  dv.setUint16(p + record.HOPS_LEN, q - start, true);
+  return q;
+}
+
+function writeAttributes(
+  b: Uint8Array,
+  dv: DataView,
+  p: number,
+  q: number,
+  attributes: Readonly<Record<string, string>> | undefined,
+  limits: Limits,
+): number {
+  let count = 0;
+  const start = q;
+  if (attributes !== undefined) {
+    // By their bytes, which are ASCII.
+    const names = Object.keys(attributes);
+    count = names.length;
+    if (count > limits.attributes) {
+      throw new EncodeError(
+        'too-many-attributes',
+        `the event has ${count} attributes, the limit is ${limits.attributes}`,
+      );
+    }
+    if (count > 1) names.sort();
+    for (const name of names) {
+      const fault = attributeFault(name);
+      if (fault !== undefined) throw new EncodeError('attribute-name', fault);
+      const value = put(b, q + 1, name, 'attributeName', 20);
+      const end = put(b, value + 2, attributes[name]!, 'attributeValue', limits.attributeLen);
+      b[q] = name.length;
+      dv.setUint16(value, end - value - 2, true);
+      q = end;
+    }
+  }
+  dv.setUint16(p + record.ATTRIBUTE_COUNT, count, true);
+  dv.setUint32(p + record.ATTRIBUTES_LEN, q - start, true);
+  return q;
+}

@@ -1,0 +1,127 @@
+/** A string of an event, as errors name it. */
+export type Field =
+  | 'type'
+  | 'source'
+  | 'id'
+  | 'target'
+  | 'session'
+  | 'correlationId'
+  | 'causationId'
+  | 'traceparent'
+  | 'hop'
+  | 'attributeName'
+  | 'attributeValue';
+
+/** Why an event cannot be written. */
+export type EncodeErrorCode =
+  /** The type is no event type. */
+  | 'type'
+  /** A field has a value that no event can have: a priority of 10, a time before 1970. */
+  | 'field'
+  /** A string is longer than its limit. */
+  | 'field-too-long'
+  /** The name of an attribute is not 1 to 20 lower-case letters and digits, or belongs to a field. */
+  | 'attribute-name'
+  | 'too-many-hops'
+  | 'too-many-attributes'
+  /** The event as a whole is longer than its limit. */
+  | 'record-too-long'
+  | 'frame-too-long'
+  | 'too-many-events'
+  /** A frame without events. */
+  | 'empty-frame'
+  /** The payload holds what has no form on the wire: a function, a symbol, a bigint beyond 64 bits. */
+  | 'unsupported'
+  /** The payload refers to itself. */
+  | 'cyclic'
+  /** The payload nests deeper than its limit. */
+  | 'too-deep'
+  /** A getter or `toJSON` of the payload threw: see `cause`. */
+  | 'payload';
+
+/** An event cannot be written. The codec goes on as if it had not been asked. */
+export class EncodeError extends Error {
+  override readonly name = 'EncodeError';
+
+  constructor(
+    readonly code: EncodeErrorCode,
+    message: string,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
+}
+
+/** Why bytes are not a frame, or one of its records not an event. The same codes as in Rust. */
+export type DecodeErrorCode =
+  | 'truncated'
+  | 'magic'
+  | 'version'
+  | 'frame-flags'
+  | 'empty-frame'
+  | 'frame-too-long'
+  | 'too-many-events'
+  | 'count'
+  | 'trailing-bytes'
+  | 'record-length'
+  | 'record-too-long'
+  | 'sections'
+  | 'record-flags'
+  | 'priority'
+  | 'content'
+  | 'timestamp'
+  | 'deadline'
+  | 'nonce'
+  | 'type-hash'
+  | 'type'
+  | 'utf8'
+  | 'field-too-long'
+  | 'absent'
+  | 'uuid'
+  | 'too-many-hops'
+  | 'hops'
+  | 'too-many-attributes'
+  | 'attributes'
+  | 'attribute-name'
+  | 'attribute-order'
+  /** The frame is sound, its payload is not: `cause` is a {@link PayloadError}. */
+  | 'payload';
+
+/** Bytes are not a frame, or not an event. */
+export class DecodeError extends Error {
+  override readonly name = 'DecodeError';
+
+  constructor(
+    readonly code: DecodeErrorCode,
+    message: string,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
+}
+
+/** Why the bytes of a payload are not what the event says they are. */
+export type PayloadErrorCode =
+  /** The value goes on behind the end. */
+  | 'truncated'
+  /** Bytes follow the value. */
+  | 'trailing-bytes'
+  | 'too-deep'
+  | 'utf8'
+  /** The byte 0xC1, which begins no MessagePack value. */
+  | 'reserved'
+  /** Not JSON: `cause` says what `JSON.parse` said. */
+  | 'json';
+
+/** A payload cannot be read. */
+export class PayloadError extends Error {
+  override readonly name = 'PayloadError';
+
+  constructor(
+    readonly code: PayloadErrorCode,
+    message: string,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
+}

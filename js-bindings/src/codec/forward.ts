@@ -1,0 +1,247 @@
+/**
+ * Forwarding: another priority, deadline, target or hop, the payload as it came.
+ */
+
+import type { Micros, Target } from '../event.js';
+import { EncodeError } from './error.js';
+import { recordEnd, trailing, whole } from './frame.js';
+import { FRAME_HEADER, RECORD_HEADER, flag, frame, isTooLate, record } from './layout.js';
+import { MAX_HOP_LEN, limitsOf, type Limits } from './limits.js';
+import { reserve } from './memory.js';
+import { checkNumbers, u16 } from './view.js';
+
+/** What a forwarder changes; everything else is copied. */
+export interface Changes {
+  /** 0 to 9. */
+  readonly priority?: number | undefined;
+  /** Another deadline; `null` for none. */
+  readonly deadline?: Micros | null | undefined;
+  /** Another target; `null` for everybody. */
+  readonly target?: Target | null | undefined;
+  /** One more place at the end of the hop path. */
+  readonly hop?: string | undefined;
+}
+
+/** Changes as bytes. */
+interface Plan {
+  priority: number;
+  deadline: readonly [low: number, high: number] | undefined;
+  target: { readonly name: Uint8Array; readonly bits: number } | undefined;
+  hop: Uint8Array | undefined;
+}
+
+const encoder = new TextEncoder();
+
+/**
+ * The frame again with all its events changed. What nobody has checked yet stays
+ * unchecked: the reader at the end of the way does it. The bytes given are left
+ * as they are.
+ *
+ * @throws DecodeError when the bytes are no frame, EncodeError when a changed
+ * event is beyond a limit.
+ */
+export function forward(
+  bytes: Uint8Array,
+  changes: Changes,
+  options?: { readonly limits?: Partial<Limits> },
+): Uint8Array {
+  const limits = limitsOf(options?.limits);
+  const count = whole(bytes, limits);
+  if (changes.target === undefined && changes.hop === undefined && changes.deadline === undefined) {
+    return withPriority(bytes, count, changes.priority, limits);
+  }
+  const plan = planOf(changes, limits);
+  const ends: number[] = [];
+  let len = FRAME_HEADER;
+  let at = FRAME_HEADER;
+  for (let i = 0; i < count; i++) {
+    const end = recordEnd(bytes, at, bytes.length, limits);
+    checkNumbers(bytes, at, end);
+    len += changedLength(bytes, at, end, plan, limits);
+    ends.push(end);
+    at = end;
+  }
+  trailing(bytes, at);
+  if (len > limits.frameLen) {
+    throw new EncodeError(
+      'frame-too-long',
+      `with these changes the frame takes ${len} bytes, the limit is ${limits.frameLen}`,
+    );
+  }
+  const out = reserve(len);
+  out.set(bytes.subarray(0, FRAME_HEADER));
+  set32(out, frame.LEN, len);
+  let to = FRAME_HEADER;
+  at = FRAME_HEADER;
+  for (const end of ends) {
+    to = copyChanged(out, to, bytes, at, end, plan);
+    at = end;
+  }
+  return out;
+}
+
+/** The most frequent change moves nothing. */
+function withPriority(
+  bytes: Uint8Array,
+  count: number,
+  priority: number | undefined,
+  limits: Limits,
+): Uint8Array {
+  if (priority !== undefined) checkPriority(priority);
+  const out = reserve(bytes.length);
+  out.set(bytes);
+  let at = FRAME_HEADER;
+  for (let i = 0; i < count; i++) {
+    const end = recordEnd(bytes, at, bytes.length, limits);
+    checkNumbers(bytes, at, end);
+    if (priority !== undefined) out[at + record.PRIORITY] = priority;
+    at = end;
+  }
+  trailing(bytes, at);
+  return out;
+}
+
+function checkPriority(priority: number): void {
+  if (!(priority >= 0 && priority <= 9) || (priority | 0) !== priority) {
+    throw new EncodeError('field', `priority is an integer from 0 to 9, not ${String(priority)}`);
+  }
+}
+
+function planOf({ priority, deadline, target, hop }: Changes, limits: Limits): Plan {
+  const plan: Plan = {
+    priority: priority ?? -1,
+    deadline: undefined,
+    target: undefined,
+    hop: undefined,
+  };
+  if (priority !== undefined) checkPriority(priority);
+  if (deadline !== undefined) plan.deadline = deadline === null ? [0, 0] : halves(deadline);
+  if (target === null) plan.target = { name: new Uint8Array(0), bits: 0 };
+  else if (target !== undefined) {
+    const swarm = target.startsWith('swarm:');
+    if (!swarm && !target.startsWith('agent:'))
+      throw new EncodeError('field', 'target is `agent:NAME` or `swarm:NAME`');
+    const name = limited(target.slice(6), 'target', limits.stringLen);
+    plan.target = { name, bits: swarm ? flag.TARGET | flag.TARGET_SWARM : flag.TARGET };
+  }
+  if (hop !== undefined) plan.hop = limited(hop, 'hop', MAX_HOP_LEN);
+  return plan;
+}
+
+function limited(text: string, field: string, limit: number): Uint8Array {
+  const bytes = encoder.encode(text);
+  if (bytes.length > limit) {
+    throw new EncodeError(
+      'field-too-long',
+      `${field} has ${bytes.length} bytes, the limit is ${limit}`,
+    );
+  }
+  return bytes;
+}
+
+function halves(time: Micros): [number, number] {
+  const fits =
+    typeof time === 'bigint'
+      ? time > 0n && time < 1n << 64n
+      : Number.isSafeInteger(time) && time > 0;
+  const whole = fits ? BigInt(time) : 0n;
+  const [low, high] = [Number(whole & 0xffff_ffffn), Number(whole >> 32n)];
+  if (!fits || isTooLate(low, high)) {
+    throw new EncodeError(
+      'field',
+      `deadline is microseconds since 1970, until the year 9999, not ${String(time)}`,
+    );
+  }
+  return [low, high];
+}
+
+function changedLength(b: Uint8Array, at: number, end: number, plan: Plan, limits: Limits): number {
+  let len = end - at;
+  if (plan.target !== undefined) len += plan.target.name.length - u16(b, at + record.TARGET_LEN);
+  if (plan.hop !== undefined) {
+    len += 1 + plan.hop.length;
+    const count = b[at + record.HOP_COUNT]! + 1;
+    // The length may lie: nobody has looked inside the hops.
+    if (count > limits.hops || u16(b, at + record.HOPS_LEN) + 1 + plan.hop.length > 0xffff) {
+      throw new EncodeError(
+        'too-many-hops',
+        `the event has ${count} hops, the limit is ${limits.hops}`,
+      );
+    }
+  }
+  if (len > limits.recordLen) {
+    throw new EncodeError(
+      'record-too-long',
+      `the event takes ${len} bytes, the limit is ${limits.recordLen}`,
+    );
+  }
+  return len;
+}
+
+/** Writes the record at `at` to `to`; returns its end there. */
+function copyChanged(
+  out: Uint8Array,
+  to: number,
+  b: Uint8Array,
+  at: number,
+  end: number,
+  plan: Plan,
+): number {
+  const target =
+    at +
+    RECORD_HEADER +
+    b[at + record.TYPE_LEN]! +
+    u16(b, at + record.SOURCE_LEN) +
+    u16(b, at + record.ID_LEN);
+  const behindTarget = target + u16(b, at + record.TARGET_LEN);
+  const behindHops =
+    behindTarget +
+    u16(b, at + record.SESSION_LEN) +
+    u16(b, at + record.CORRELATION_LEN) +
+    u16(b, at + record.CAUSATION_LEN) +
+    u16(b, at + record.TRACEPARENT_LEN) +
+    u16(b, at + record.HOPS_LEN);
+
+  let q = to;
+  const piece = (from: number, until: number): void => {
+    out.set(b.subarray(from, until), q);
+    q += until - from;
+  };
+  if (plan.target !== undefined) {
+    piece(at, target);
+    out.set(plan.target.name, q);
+    q += plan.target.name.length;
+    piece(behindTarget, behindHops);
+    const flags =
+      (u16(b, at + record.FLAGS) & ~(flag.TARGET | flag.TARGET_SWARM)) | plan.target.bits;
+    set16(out, to + record.FLAGS, flags);
+    set16(out, to + record.TARGET_LEN, plan.target.name.length);
+  } else {
+    piece(at, behindHops);
+  }
+  if (plan.hop !== undefined) {
+    out[q] = plan.hop.length;
+    out.set(plan.hop, q + 1);
+    q += 1 + plan.hop.length;
+    out[to + record.HOP_COUNT] = b[at + record.HOP_COUNT]! + 1;
+    set16(out, to + record.HOPS_LEN, u16(b, at + record.HOPS_LEN) + 1 + plan.hop.length);
+  }
+  piece(behindHops, end);
+  if (plan.priority >= 0) out[to + record.PRIORITY] = plan.priority;
+  if (plan.deadline !== undefined) {
+    set32(out, to + record.DEADLINE, plan.deadline[0]);
+    set32(out, to + record.DEADLINE + 4, plan.deadline[1]);
+  }
+  set32(out, to + record.LEN, q - to);
+  return q;
+}
+
+function set16(b: Uint8Array, at: number, value: number): void {
+  b[at] = value;
+  b[at + 1] = value >> 8;
+}
+
+function set32(b: Uint8Array, at: number, value: number): void {
+  set16(b, at, value);
+  set16(b, at + 2, value >>> 16);
+}

@@ -1,0 +1,21 @@
+/**
+ * The codec: events to frames and back, looks at headers, forwarding.
+ */
+
+export { decode, decodeBatch, type DecodeOptions } from './decode.js';
+export { encode, encodeBatch, type Encodable, type EncodeOptions } from './encode.js';
+export {
+  DecodeError,
+  EncodeError,
+  PayloadError,
+  type DecodeErrorCode,
+  type EncodeErrorCode,
+  type Field,
+  type PayloadErrorCode,
+} from './error.js';
+export { Extension, typedArray, type TypedArrayClass } from './extension.js';
+export { forward, type Changes } from './forward.js';
+export { FrameReader, frameLength, peek, peekBatch } from './frame.js';
+export { DEFAULT_LIMITS, MAX_HOP_LEN, MAX_TYPE_LEN, type Limits } from './limits.js';
+export { Payload, type Content } from './payload.js';
+export type { EventView } from './view.js';

@@ -1,0 +1,132 @@
+/**
+ * The memory that is written into. Small results are cut from a slab, as Node
+ * does with small Buffers; large ones are written into a scratch buffer that is
+ * kept, and copied out.
+ */
+
+import { allocate } from './text.js';
+
+/** Bytes at the end that a writer may use before it must look for room again. */
+export const GUARD = 512;
+
+/** A kept result keeps at most this much memory alive. */
+const SLAB = 32 << 10;
+/** Results up to this size are cut from the slab. */
+const SMALL = 4 << 10;
+/** The scratch buffer begins with this, and is let go when it is longer than the second. */
+const SCRATCH = 256 << 10;
+const SCRATCH_KEPT = 4 << 20;
+
+/** Thrown by a writer that needs more room; it is then called again with more. */
+export const GROW: unique symbol = Symbol('grow');
+
+/** Writes at `at`, returns the end. Throws {@link GROW} rather than come near the end. */
+export type Write<A> = (bytes: Uint8Array, view: DataView, at: number, what: A) => number;
+
+class Region {
+  readonly view: DataView;
+
+  constructor(readonly bytes: Uint8Array<ArrayBuffer>) {
+    this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  }
+}
+
+let slab = new Region(allocate(SLAB));
+let used = 0;
+let scratch: Region | undefined;
+/** Whether the last result was large: then the next one probably is. */
+let large = false;
+/** A payload's `toJSON` may write another event while one is being written. */
+let busy = false;
+
+/**
+ * Runs a writer until it had room enough.
+ *
+ * @param limit the most bytes that can come of it; beyond 4 times as many it is
+ * not tried again, and `tooLong` is called, which throws.
+ */
+export function write<A>(
+  writer: Write<A>,
+  what: A,
+  limit: number,
+  tooLong: () => never,
+): Uint8Array {
+  if (busy) return writeAside(writer, what, limit, tooLong);
+  busy = true;
+  try {
+    if (!large) {
+      if (used > SLAB - 2 * GUARD) {
+        slab = new Region(allocate(SLAB));
+        used = 0;
+      }
+      const start = used;
+      try {
+        const end = writer(slab.bytes, slab.view, start, what);
+        if (end - start <= SMALL) {
+          used = (end + 7) & ~7;
+          return slab.bytes.subarray(start, end);
+        }
+        large = true;
+        return copy(slab.bytes, start, end);
+      } catch (error) {
+        if (error !== GROW) throw error;
+        // Most of what is left would not do for the next one either.
+        if (start > SLAB / 2) used = SLAB;
+      }
+    }
+    scratch ??= new Region(allocate(SCRATCH));
+    const end = grow(writer, what, limit, tooLong);
+    large = end > SMALL;
+    const result = copy(scratch.bytes, 0, end);
+    if (scratch.bytes.length > SCRATCH_KEPT) scratch = undefined;
+    return result;
+  } finally {
+    busy = false;
+  }
+}
+
+function grow<A>(writer: Write<A>, what: A, limit: number, tooLong: () => never): number {
+  for (;;) {
+    try {
+      return writer(scratch!.bytes, scratch!.view, 0, what);
+    } catch (error) {
+      if (error !== GROW) throw error;
+      const len = scratch!.bytes.length;
+      if (len >= 4 * limit + SCRATCH) {
+        scratch = undefined;
+        tooLong();
+      }
+      scratch = new Region(allocate(2 * len));
+    }
+  }
+}
+
+/** With memory of its own, while the rest is in use. */
+function writeAside<A>(writer: Write<A>, what: A, limit: number, tooLong: () => never): Uint8Array {
+  const outer = { slab, used, scratch, large };
+  scratch = new Region(allocate(SCRATCH));
+  try {
+    const end = grow(writer, what, limit, tooLong);
+    return copy(scratch.bytes, 0, end);
+  } finally {
+    ({ slab, used, scratch, large } = outer);
+  }
+}
+
+function copy(bytes: Uint8Array, start: number, end: number): Uint8Array {
+  const result = allocate(end - start);
+  result.set(bytes.subarray(start, end));
+  return result;
+}
+
+/** Room for exactly `len` bytes, with unspecified contents. */
+export function reserve(len: number): Uint8Array {
+  if (len > SMALL || busy) return allocate(len);
+  if (used + len > SLAB) {
+    slab = new Region(allocate(SLAB));
+    used = 0;
+  }
+  const start = used;
+  used = (start + len + 7) & ~7;
+  return slab.bytes.subarray(start, start + len);
+}

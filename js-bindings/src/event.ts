@@ -1,0 +1,232 @@
+/**
+ * What agents send to each other: a header that every place on the way can read,
+ * and a payload that stays bytes until somebody touches it.
+ */
+
+import { Payload, type Content } from './codec/payload.js';
+import { uuidV7 } from './codec/uuid.js';
+
+export { Payload, type Content } from './codec/payload.js';
+
+/**
+ * Microseconds since 1970: a number while that is exact (until the year 2255),
+ * a bigint after that.
+ */
+export type Micros = number | bigint;
+
+/** The one agent, or the swarm, that an event is for. */
+export type Target = `agent:${string}` | `swarm:${string}`;
+
+/** What an event is made of. Everything but the type has a default. */
+export interface EventInit<T extends string = string, P = unknown> {
+  /** What happened, as dotted tokens: `task.created`. At most 255 bytes of UTF-8. */
+  readonly type: T;
+  /**
+   * A string travels as text, bytes as bytes, nothing as nothing, every other
+   * value as MessagePack; a {@link Payload} says for itself.
+   */
+  readonly payload?: P | Payload | undefined;
+  /** Who publishes. Default: nobody in particular, the empty string. */
+  readonly source?: string | undefined;
+  /** 0 lowest to 9 highest. Default 5; from 8 on it passes an open breaker. */
+  readonly priority?: number | undefined;
+  /** An id of the caller's choice, in place of the one made from the stamp. */
+  readonly id?: string | undefined;
+  readonly target?: Target | undefined;
+  readonly session?: string | undefined;
+  readonly correlationId?: string | undefined;
+  readonly causationId?: string | undefined;
+  /** The `traceparent` header of W3C Trace Context. */
+  readonly traceparent?: string | undefined;
+  /** When it happened. A bus fills it in. */
+  readonly timestamp?: Micros | undefined;
+  /** After this the event is worth nothing. */
+  readonly deadline?: Micros | undefined;
+  /** The places that forwarded it, first to last. */
+  readonly hops?: readonly string[] | undefined;
+  /** Extension attributes of CloudEvents. */
+  readonly attributes?: Readonly<Record<string, string>> | undefined;
+  /** What the id is made of together with the timestamp; 64 bits, 0 for none. */
+  readonly nonce?: bigint | undefined;
+}
+
+export const DEFAULT_PRIORITY = 5;
+/** From this priority on, an event passes an open circuit breaker. */
+export const CRITICAL_PRIORITY = 8;
+
+const NO_HOPS: readonly string[] = Object.freeze([]);
+const NO_ATTRIBUTES: Readonly<Record<string, string>> = Object.freeze(
+  Object.create(null) as Record<string, string>,
+);
+
+/**
+ * One event. Take its fields as read-only, its payload too: who needs another
+ * makes a copy {@link with} changes.
+ */
+export class Event<T extends string = string, P = unknown> {
+  readonly type: T;
+  readonly source: string;
+  readonly priority: number;
+  readonly target: Target | undefined;
+  readonly session: string | undefined;
+  readonly correlationId: string | undefined;
+  readonly causationId: string | undefined;
+  readonly traceparent: string | undefined;
+  readonly deadline: Micros | undefined;
+  readonly hops: readonly string[];
+  readonly attributes: Readonly<Record<string, string>>;
+  /** When it happened; undefined until set or published. */
+  timestamp: Micros | undefined;
+  /** The id of the caller's choice, without the one made from the stamp. */
+  readonly ownId: string | undefined;
+  /** The nonce's halves: a bigint for each event would cost more than the rest of it. */
+  private nonceLow: number;
+  private nonceHigh: number;
+  private body: unknown;
+
+  /** Nothing is checked here: writing an event checks it. */
+  constructor(init: EventInit<T, P>) {
+    this.type = init.type;
+    this.source = init.source ?? '';
+    this.priority = init.priority ?? DEFAULT_PRIORITY;
+    this.target = init.target;
+    this.session = init.session;
+    this.correlationId = init.correlationId;
+    this.causationId = init.causationId;
+    this.traceparent = init.traceparent;
+    this.deadline = init.deadline;
+    this.hops = init.hops ?? NO_HOPS;
+    this.attributes = init.attributes ?? NO_ATTRIBUTES;
+    this.timestamp = init.timestamp;
+    this.ownId = init instanceof Event ? init.ownId : init.id;
+    const nonce = init.nonce;
+    if (init instanceof Event) {
+      this.nonceLow = init.nonceLow;
+      this.nonceHigh = init.nonceHigh;
+    } else if (nonce === undefined) {
+      this.nonceLow = 0;
+      this.nonceHigh = 0;
+    } else {
+      this.nonceLow = Number(nonce & 0xffff_ffffn);
+      this.nonceHigh = Number(BigInt.asUintN(32, nonce >> 32n));
+    }
+    this.body = init instanceof Event ? init.body : init.payload;
+  }
+
+  /** @internal An event as it came: the nonce as two numbers. */
+  static restored(init: EventInit, nonceLow: number, nonceHigh: number): Event {
+    const event = new Event(init);
+    event.nonceLow = nonceLow;
+    event.nonceHigh = nonceHigh;
+    return event;
+  }
+
+  /** The event again if it is one already, else a new one. */
+  static of<T extends string, P>(init: Event<T, P> | EventInit<T, P>): Event<T, P> {
+    return init instanceof Event ? init : new Event(init);
+  }
+
+  /**
+   * The id of its own, else the UUIDv7 made from the stamp, else undefined.
+   * Copies of one stamped event agree on it.
+   */
+  get id(): string | undefined {
+    if (this.ownId !== undefined) return this.ownId;
+    if (this.timestamp === undefined || !this.hasNonce) return undefined;
+    return uuidV7(BigInt(this.timestamp), this.nonce);
+  }
+
+  /**
+   * What it carries. That of a received event is decoded on the first touch.
+   *
+   * @throws PayloadError when the bytes are not what the event says they are.
+   */
+  get payload(): P {
+    const body = this.body;
+    return (body instanceof Payload ? body.value : body) as P;
+  }
+
+  /** How the payload travels. */
+  get content(): Content {
+    return Payload.contentOf(this.body);
+  }
+
+  /** The payload as it will be written: a {@link Payload} that was given or came, else the value. */
+  get rawPayload(): unknown {
+    return this.body;
+  }
+
+  /** 64 bits that tell events of one microsecond apart; 0 until it is stamped. */
+  get nonce(): bigint {
+    return (BigInt(this.nonceHigh) << 32n) | BigInt(this.nonceLow);
+  }
+
+  get hasNonce(): boolean {
+    return this.nonceLow !== 0 || this.nonceHigh !== 0;
+  }
+
+  /** The lower 32 bits of {@link nonce}, without making a bigint. */
+  get nonceLow32(): number {
+    return this.nonceLow;
+  }
+
+  /** The upper 32 bits of {@link nonce}. */
+  get nonceHigh32(): number {
+    return this.nonceHigh;
+  }
+
+  get isStamped(): boolean {
+    return this.timestamp !== undefined && this.hasNonce;
+  }
+
+  /**
+   * Gives the event its time and the number its id is made of, if it has none.
+   * A bus does this on publishing.
+   */
+  stamp(now: Micros, nonceLow: number, nonceHigh: number): void {
+    this.timestamp ??= now;
+    if (!this.hasNonce) {
+      this.nonceLow = nonceLow >>> 0;
+      this.nonceHigh = nonceHigh >>> 0;
+    }
+  }
+
+  /** A copy with other fields. The payload is shared. */
+  with<Q = P>(changes: Partial<EventInit<T, Q>>): Event<T, Q> {
+    const init: EventInit<T, Q> = {
+      type: this.type,
+      payload: this.body as Q,
+      source: this.source,
+      priority: this.priority,
+      id: this.ownId,
+      target: this.target,
+      session: this.session,
+      correlationId: this.correlationId,
+      causationId: this.causationId,
+      traceparent: this.traceparent,
+      timestamp: this.timestamp,
+      deadline: this.deadline,
+      hops: this.hops,
+      attributes: this.attributes,
+      nonce: this.hasNonce ? this.nonce : undefined,
+      ...changes,
+    };
+    return new Event(init);
+  }
+
+  /** The same again as an event of its own: without id and timestamp. */
+  unstamped(): Event<T, P> {
+    return this.with<P>({ id: undefined, timestamp: undefined, nonce: undefined });
+  }
+
+  /** For logs: header and kind of payload, never the payload itself. */
+  toString(): string {
+    const id = this.id;
+    return `Event(${this.type}${id === undefined ? '' : ` ${id}`}, priority ${this.priority}, ${this.content})`;
+  }
+
+  /** As {@link toString}: payloads may hold secrets, and logs are forever. */
+  [Symbol.for('nodejs.util.inspect.custom')](): string {
+    return this.toString();
+  }
+}
