@@ -1,12 +1,14 @@
 //! Developer tasks of swarmbus, run as `cargo xtask <task>`.
 //!
 //! `test` is the one command that sets a machine up and runs every check of
-//! every language; `tidy` holds the repository's rules as code; `bench` prints
-//! the comparison with the rivals.
+//! every language; `tidy` holds the repository's rules as code; `wasm` builds the
+//! npm package; `bench` prints the comparison with the rivals.
 
+mod apt;
 mod bench;
 mod test;
 mod tidy;
+mod wasm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -29,6 +31,8 @@ enum Task {
     Test(test::Args),
     /// Check the repository's rules: layering, purity, documents, links.
     Tidy,
+    /// Build the WebAssembly module and the npm package round it.
+    Wasm,
     /// Measure swarmbus and its rivals in one run.
     Bench(bench::Args),
 }
@@ -38,6 +42,7 @@ fn main() -> ExitCode {
     let done = Workspace::find().and_then(|workspace| match cli.task {
         Task::Test(args) => test::run(&workspace, &args),
         Task::Tidy => tidy::run(&workspace).map(|()| ExitCode::SUCCESS),
+        Task::Wasm => wasm::run(&workspace).map(|()| ExitCode::SUCCESS),
         Task::Bench(args) => bench::run(&workspace, &args).map(|()| ExitCode::SUCCESS),
     });
     done.unwrap_or_else(|error| {

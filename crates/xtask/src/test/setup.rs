@@ -2,10 +2,9 @@
 //!
 //! To need another tool, give it a line in [`TOOLS`].
 
-use std::fs;
-
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::apt;
 use crate::workspace::Workspace;
 
 struct Tool {
@@ -48,6 +47,13 @@ const TOOLS: &[Tool] = &[
         packages: &["openssl"],
         why: "tests of the messenger make certificates with it",
     },
+    Tool {
+        program: "node",
+        or: None,
+        packages: &["nodejs"],
+        why: "the npm package is built and tested with it",
+    },
+    Tool { program: "npm", or: None, packages: &["npm"], why: "it brings the package's tools" },
 ];
 
 /// Rustup components: the cargo command that each brings, and its name.
@@ -75,34 +81,16 @@ fn missing(tools: &[Tool], found: impl Fn(&str) -> bool) -> Vec<&Tool> {
 
 fn install(workspace: &Workspace, missing: &[&Tool]) -> Result<()> {
     let packages: Vec<&str> = missing.iter().flat_map(|tool| tool.packages).copied().collect();
-    let by_hand = format!("apt-get update && apt-get install -y {}", packages.join(" "));
-    if !is_debian(&fs::read_to_string("/etc/os-release").unwrap_or_default())
-        || which::which("apt-get").is_err()
-    {
+    if !apt::is_here() {
         let programs: Vec<&str> = missing.iter().map(|tool| tool.program).collect();
         bail!(
             "install {} with your system's package manager, then run this again; \
-             on Debian it would be `{by_hand}`",
-            programs.join(", ")
+             on Debian it would be `{}`",
+            programs.join(", "),
+            apt::by_hand(&packages)
         );
     }
-    let Some(become_root) = become_root(workspace) else {
-        bail!("installing needs root; run `sudo sh -c '{by_hand}'`, then run this again");
-    };
-    let apt = |args: &[&str]| {
-        let mut line = become_root.to_vec();
-        // `env` because sudo drops the caller's environment; the timeout
-        // because another apt may hold the lock, as on a machine that just started.
-        // The run level keeps Debian from starting servers that it installs.
-        line.extend(["env", "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1", "apt-get"]);
-        line.extend(["-o", "DPkg::Lock::Timeout=120"]);
-        line.extend(args);
-        workspace.command(line[0], &line[1..]).run()
-    };
-    apt(&["update"]).context("`apt-get update` failed")?;
-    let mut args = vec!["install", "-y", "--no-install-recommends"];
-    args.extend(&packages);
-    apt(&args).with_context(|| format!("`{by_hand}` failed"))?;
+    apt::install(workspace, &packages)?;
     for tool in missing {
         ensure!(
             which::which(tool.program).is_ok(),
@@ -112,24 +100,6 @@ fn install(workspace: &Workspace, missing: &[&Tool]) -> Result<()> {
         );
     }
     Ok(())
-}
-
-fn is_debian(os_release: &str) -> bool {
-    os_release
-        .lines()
-        .filter_map(|line| line.strip_prefix("ID=").or_else(|| line.strip_prefix("ID_LIKE=")))
-        .flat_map(|value| value.trim_matches('"').split_whitespace())
-        .any(|id| id == "debian" || id == "ubuntu")
-}
-
-/// The words in front of a command that needs root: none for root itself,
-/// sudo where it asks for no password, and otherwise there is no way.
-fn become_root(workspace: &Workspace) -> Option<&'static [&'static str]> {
-    if workspace.command("id", &["-u"]).read().is_ok_and(|id| id == "0") {
-        return Some(&[]);
-    }
-    let sudo = workspace.command("sudo", &["-n", "true"]).stderr_null().run();
-    sudo.is_ok().then_some(&["sudo", "-n"])
 }
 
 fn add_component(workspace: &Workspace, command: &str, component: &str) -> Result<()> {
@@ -151,15 +121,6 @@ fn add_component(workspace: &Workspace, command: &str, component: &str) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn debian_and_its_children_are_known() {
-        assert!(is_debian("NAME=x\nID=debian\n"));
-        assert!(is_debian("ID=ubuntu\nID_LIKE=debian\n"));
-        assert!(is_debian("ID=pop\nID_LIKE=\"ubuntu debian\"\n"));
-        assert!(!is_debian("ID=fedora\nVARIANT_ID=debian\n"));
-        assert!(!is_debian(""));
-    }
 
     #[test]
     fn only_what_is_not_found_is_missing() {

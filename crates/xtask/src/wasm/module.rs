@@ -1,0 +1,151 @@
+//! From Rust to what the npm package embeds: the module as text, its glue, and the
+//! same module as JavaScript.
+//!
+//! | file in `js-bindings/generated` | what |
+//! | --- | --- |
+//! | `glue.js`, `glue.d.ts` | wasm-bindgen's side of the exports |
+//! | `module.js` | the module, in base64 |
+//! | `fallback.js` | the module turned to JavaScript, for where WebAssembly is not |
+
+use std::collections::hash_map::DefaultHasher;
+use std::fs;
+use std::hash::{Hash as _, Hasher as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use base64::Engine as _;
+
+use super::PACKAGE;
+use super::debian;
+use super::toolchain::{TARGET, Toolchain};
+use crate::workspace::Workspace;
+
+/// Changed when the steps below change, so that old results are not kept.
+const RECIPE: u32 = 2;
+
+/// A custom section: its kind and length, the length of its name, the name, and a
+/// list of no items.
+const NO_FEATURES: [u8; 19] = *b"\x00\x11\x0ftarget_features\x00";
+
+/// Builds swarmbus-wasm; cargo says whether there was anything to do.
+pub(super) fn compile(workspace: &Workspace, toolchain: &Toolchain) -> Result<PathBuf> {
+    // A folder of its own: the flags differ from those of other release builds.
+    let target = workspace.target.join("wasm");
+    let args = ["build", "--package", "swarmbus-wasm", "--release", "--target", TARGET];
+    let mut cargo = workspace
+        .cargo(&args)
+        .env("CARGO_TARGET_DIR", &target)
+        .env("CARGO_PROFILE_RELEASE_DEBUG", "false");
+    if let Some(rustc) = &toolchain.rustc {
+        cargo = debian::compiler(cargo, rustc);
+    }
+    cargo.run().context("building swarmbus-wasm failed")?;
+    Ok(target.join(TARGET).join("release/swarmbus_wasm.wasm"))
+}
+
+/// Writes the files of the table above, unless they are of this very module.
+pub(super) fn generate(workspace: &Workspace, bindgen: &Path, raw: &Path) -> Result<()> {
+    let package = workspace.root.join(PACKAGE);
+    let generated = package.join("generated");
+    let stamp = stamp(&fs::read(raw)?);
+    if fs::read_to_string(generated.join("stamp")).is_ok_and(|there| there == stamp) {
+        return Ok(());
+    }
+    let temp = workspace.target.join("wasm/generate");
+    fs::create_dir_all(&temp)?;
+    fs::create_dir_all(&generated)?;
+    let steps = Steps { workspace, temp: &temp };
+    let stripped = steps.strip(raw)?;
+    let bound = steps.bind(bindgen, &stripped)?;
+    let module = steps.optimize(&bound)?;
+    let fallback = steps.to_js(&bound)?;
+
+    let base64 = base64::engine::general_purpose::STANDARD.encode(fs::read(&module)?);
+    fs::write(
+        generated.join("module.js"),
+        format!(
+            "// The WebAssembly module, made by `cargo xtask wasm`.\nexport const base64 =\n  '{base64}';\n"
+        ),
+    )?;
+    fs::write(generated.join("module.d.ts"), "export declare const base64: string;\n")?;
+    let instantiate = "export declare function instantiate(imports: object): object;\n";
+    fs::write(generated.join("fallback.d.ts"), instantiate)?;
+    fs::write(generated.join("fallback.js"), wrap(&fs::read_to_string(fallback)?)?)?;
+    for (from, to) in [("swarmbus_bg.js", "glue.js"), ("swarmbus.d.ts", "glue.d.ts")] {
+        fs::copy(temp.join(from), generated.join(to)).with_context(|| from.to_owned())?;
+    }
+    fs::write(generated.join("stamp"), stamp)?;
+    Ok(())
+}
+
+fn stamp(raw: &[u8]) -> String {
+    let mut hasher = DefaultHasher::new();
+    (RECIPE, raw).hash(&mut hasher);
+    format!("{:016x}\n", hasher.finish())
+}
+
+struct Steps<'a> {
+    workspace: &'a Workspace,
+    temp: &'a Path,
+}
+
+impl Steps<'_> {
+    /// Takes out the list of features that the compiler's own library claims, and
+    /// puts an empty one in its place: wasm-bindgen would make use of reference
+    /// types, which cannot be turned into JavaScript.
+    fn strip(&self, raw: &Path) -> Result<PathBuf> {
+        let to = self.binaryen("wasm-opt", raw, "swarmbus.wasm", &["--strip-target-features"])?;
+        let mut module = fs::read(&to)?;
+        module.extend(NO_FEATURES);
+        fs::write(&to, module)?;
+        Ok(to)
+    }
+
+    fn bind(&self, bindgen: &Path, module: &Path) -> Result<PathBuf> {
+        let out: [&std::ffi::OsStr; 2] = ["--out-dir".as_ref(), self.temp.as_ref()];
+        let args = ["--target", "bundler", "--out-name", "swarmbus"];
+        let args = args.iter().map(AsRef::as_ref).chain(out).chain([module.as_os_str()]);
+        duct::cmd(bindgen, args).run().context("wasm-bindgen failed")?;
+        Ok(self.temp.join("swarmbus_bg.wasm"))
+    }
+
+    fn optimize(&self, module: &Path) -> Result<PathBuf> {
+        self.binaryen("wasm-opt", module, "module.wasm", &["-O3", "--strip-producers"])
+    }
+
+    /// Lowers what JavaScript has no words for, then says it in JavaScript.
+    fn to_js(&self, module: &Path) -> Result<PathBuf> {
+        let passes = ["-O3", "--signext-lowering", "--llvm-nontrapping-fptoint-lowering"];
+        let lowered = self.binaryen("wasm-opt", module, "lowered.wasm", &passes)?;
+        self.binaryen("wasm2js", &lowered, "fallback.js", &["-O3"])
+    }
+
+    /// One of the programs that the npm package brings.
+    fn binaryen(&self, tool: &str, from: &Path, to: &str, passes: &[&str]) -> Result<PathBuf> {
+        let to = self.temp.join(to);
+        let features = ["--enable-bulk-memory", "--enable-bulk-memory-opt", "--enable-sign-ext"];
+        let more = ["--enable-mutable-globals", "--enable-nontrapping-float-to-int", "-o"];
+        let path = |path: &Path| path.to_str().map(str::to_owned).context("a path is not UTF-8");
+        let (from, to_text) = (path(from)?, path(&to)?);
+        // Started by node: a link in `.bin` is not the same on every system.
+        let program = format!("{PACKAGE}/node_modules/binaryen/bin/{tool}");
+        let mut args = vec![program.as_str(), &from];
+        args.extend(features.iter().chain(passes).chain(&more));
+        args.push(&to_text);
+        self.workspace.command("node", &args).run().with_context(|| format!("{tool} failed"))?;
+        ensure!(to.is_file(), "{tool} wrote no {}", to.display());
+        Ok(to)
+    }
+}
+
+/// wasm2js writes a module that starts itself. This keeps the function that makes
+/// an instance, and registers it for the package to find (`instance.ts`).
+fn wrap(text: &str) -> Result<String> {
+    let start = text.find("var bufferView").or_else(|| text.find("function asmFunc"));
+    let end = text.find("var retasmFunc").context("wasm2js starts its module in another way")?;
+    let body = &text[start.context("wasm2js wrote no `asmFunc`")?..end];
+    Ok(format!(
+        "// The WebAssembly module as JavaScript, made by `cargo xtask wasm`.\n{body}\n\
+         export {{ asmFunc as instantiate }};\n"
+    ))
+}

@@ -1,0 +1,61 @@
+//! wasm-bindgen, which makes the JavaScript side of the exports.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+
+use super::cache::Cache;
+use crate::workspace::Workspace;
+
+/// The wasm-bindgen program of the very version that the crate asks for: from
+/// PATH, from the cache, or built and kept there (about two minutes).
+pub(super) fn wasm_bindgen(workspace: &Workspace, cache: &Cache) -> Result<PathBuf> {
+    let version = wanted(workspace)?;
+    if let Ok(program) = which::which("wasm-bindgen") {
+        let said = duct::cmd!(&program, "--version").read();
+        if said.is_ok_and(|said| said.split_whitespace().nth(1) == Some(&version)) {
+            return Ok(program);
+        }
+    }
+    let folder = cache.folder(&format!("wasm-bindgen-{version}"), |folder| {
+        println!("missing: wasm-bindgen {version}; building it, which takes some minutes");
+        let version = format!("={version}");
+        // Not `--locked`: its lock file names what a registry's copy may not have yet.
+        let args = ["install", "--quiet", "wasm-bindgen-cli", "--version", &version, "--root"];
+        let args = args.iter().map(AsRef::as_ref).chain([folder.as_os_str()]);
+        duct::cmd("cargo", args)
+            // It works on one small file; what takes long is building it.
+            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
+            .env("CARGO_TARGET_DIR", folder.join("target"))
+            .env_remove("RUSTC")
+            .run()
+            .with_context(|| format!("`cargo install wasm-bindgen-cli@{version}` failed"))?;
+        std::fs::remove_dir_all(folder.join("target"))?;
+        Ok(())
+    })?;
+    let program = folder.join("bin").join(format!("wasm-bindgen{}", std::env::consts::EXE_SUFFIX));
+    ensure!(program.is_file(), "{} is not there; remove {}", program.display(), folder.display());
+    Ok(program)
+}
+
+/// The version in the manifest of swarmbus-wasm, pinned there with `=`.
+fn wanted(workspace: &Workspace) -> Result<String> {
+    let packages = &workspace.metadata.packages;
+    let wasm = packages.iter().find(|package| package.name.as_str() == "swarmbus-wasm");
+    let dependencies = wasm.map(|wasm| wasm.dependencies.as_slice()).unwrap_or_default();
+    let asked = dependencies.iter().find(|dependency| dependency.name == "wasm-bindgen");
+    let asked = asked.context("swarmbus-wasm does not depend on wasm-bindgen")?.req.to_string();
+    let version = asked.strip_prefix('=').context("wasm-bindgen must be pinned with `=`")?;
+    Ok(version.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_pinned() {
+        let version = wanted(&Workspace::find().unwrap()).unwrap();
+        assert_eq!(version.split('.').count(), 3, "{version}");
+    }
+}

@@ -1,0 +1,52 @@
+/**
+ * `npm test [NAME…]`: runs the tests in `test` on the built package, whole or those
+ * whose file name holds one of the words. Twice: as it is, and without WebAssembly.
+ */
+import { spawnSync } from 'node:child_process';
+import { readdirSync, rmSync } from 'node:fs';
+import { argv, chdir, env, exit } from 'node:process';
+import { fileURLToPath } from 'node:url';
+
+import { build } from 'esbuild';
+
+chdir(fileURLToPath(new URL('..', import.meta.url)));
+const words = argv.slice(2);
+const wanted = readdirSync('test', { recursive: true, encoding: 'utf8' }).filter(
+  (name) =>
+    name.endsWith('.test.ts') && (words.length === 0 || words.some((word) => name.includes(word))),
+);
+if (wanted.length === 0) {
+  console.error('error: no test file has such a name');
+  exit(1);
+}
+
+// `swarmbus` itself stays an import: the package is found by its own name.
+rmSync('build/test', { recursive: true, force: true });
+await build({
+  entryPoints: wanted.map((name) => `test/${name}`),
+  outdir: 'build/test',
+  outbase: 'test',
+  outExtension: { '.js': '.mjs' },
+  bundle: true,
+  packages: 'external',
+  format: 'esm',
+  platform: 'node',
+  target: 'node20',
+  sourcemap: 'inline',
+  logLevel: 'warning',
+});
+const files = wanted.map((name) => `build/test/${name.replace(/\.ts$/, '.mjs')}`);
+
+for (const engine of ['wasm', 'js']) {
+  console.log(`# engine: ${engine}`);
+  const flags = engine === 'js' ? ['--no-expose-wasm'] : [];
+  const run = spawnSync(
+    'node',
+    [...flags, '--enable-source-maps', '--expose-gc', '--test', ...files],
+    {
+      stdio: 'inherit',
+      env: { ...env, SWARMBUS_TEST_ENGINE: engine },
+    },
+  );
+  if (run.status !== 0) exit(1);
+}

@@ -1,0 +1,13 @@
+/**
+ * swarmbus for JavaScript: the package's whole public face.
+ *
+ * The WebAssembly module is instantiated when this is imported, at once and without
+ * a promise; `status()` says how that went.
+ *
+ * @packageDocumentation
+ */
+/// <reference lib="esnext.disposable" preserve="true" />
+
+export { Backoff, type BackoffSettings, type Growth, type Jitter } from './backoff.js';
+export { FreedError, liveHandles } from './handles.js';
+export { status, WasmUnavailableError, type Status } from './status.js';

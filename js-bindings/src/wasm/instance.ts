@@ -1,0 +1,75 @@
+/**
+ * The one instance of the WebAssembly module, made when this is imported.
+ *
+ * Where WebAssembly is missing or refused, the same module as JavaScript takes its
+ * place. Node loads it by itself; elsewhere `import 'swarmbus/fallback'` before
+ * `swarmbus` puts it there.
+ */
+import * as glue from '../../generated/glue.js';
+import { base64 } from '../../generated/module.js';
+
+/** What both forms of the module give. */
+interface Exports {
+  readonly memory: { readonly buffer: ArrayBuffer };
+}
+
+type Instantiate = (imports: object) => Exports;
+
+/** Neither WebAssembly nor the package's JavaScript form of the module can be had. */
+export class WasmUnavailableError extends Error {
+  override readonly name = 'WasmUnavailableError';
+  /** For programs: does not change. */
+  readonly code = 'SWARMBUS_WASM_UNAVAILABLE';
+}
+
+/** Where `fallback.cjs` leaves its function. */
+const FALLBACK = Symbol.for('swarmbus.fallback');
+
+let reason: string | undefined;
+
+const exports = instantiate();
+setWasm(exports);
+
+/** Which form runs, and how much memory it has. */
+export function how(): { engine: 'wasm' | 'js'; reason: string | undefined; memory: number } {
+  const engine = reason === undefined ? 'wasm' : 'js';
+  return { engine, reason, memory: exports.memory.buffer.byteLength };
+}
+
+/** The buffer of linear memory as it is now; memory that grows gets another. */
+export function memory(): ArrayBuffer {
+  return exports.memory.buffer;
+}
+
+function instantiate(): Exports {
+  const imports = { './swarmbus_bg.js': glue };
+  try {
+    const module = new WebAssembly.Module(bytes());
+    return new WebAssembly.Instance(module, imports).exports as unknown as Exports;
+  } catch (error) {
+    reason = error instanceof Error ? error.message : String(error);
+    return fallback(error)(imports);
+  }
+}
+
+function setWasm(exports: Exports): void {
+  (glue as unknown as { __wbg_set_wasm(exports: Exports): void }).__wbg_set_wasm(exports);
+}
+
+function bytes(): Uint8Array<ArrayBuffer> {
+  if (typeof Buffer === 'function') return Buffer.from(base64, 'base64') as Uint8Array<ArrayBuffer>;
+  return Uint8Array.from(atob(base64), (char) => char.charCodeAt(0));
+}
+
+// `require` is Node's in the CommonJS build and `undefined` in the other.
+declare const require: undefined | ((id: string) => unknown);
+
+function fallback(cause: unknown): Instantiate {
+  if (typeof require === 'function') require('./fallback.cjs');
+  const found = (globalThis as Record<symbol, unknown>)[FALLBACK];
+  if (typeof found === 'function') return found as Instantiate;
+  throw new WasmUnavailableError(
+    `WebAssembly is not available (${reason}); import 'swarmbus/fallback' before 'swarmbus'`,
+    { cause },
+  );
+}

@@ -1,0 +1,9 @@
+//! swarmbus-core for JavaScript.
+//!
+//! Exports are thin, and speak numbers: `u32` and `f64`, never 64-bit integers (a
+//! `BigInt` each) and never JavaScript objects. Bytes cross in a [`arena::Block`],
+//! which never moves. The package in `js-bindings` gives these exports names,
+//! types and errors; nobody else calls them.
+
+pub mod arena;
+pub mod backoff;
