@@ -12,6 +12,8 @@ import { fileURLToPath } from 'node:url';
 
 import { build } from 'esbuild';
 
+import './lua.js';
+
 chdir(fileURLToPath(new URL('..', import.meta.url)));
 if (!existsSync('generated/module.js')) {
   console.error('error: generated/ is missing; run `cargo xtask wasm`');
@@ -22,7 +24,7 @@ rmSync('dist', { recursive: true, force: true });
 const common = {
   bundle: true,
   target: ['es2022', 'node20'],
-  external: ['./fallback.cjs', 'node:*'],
+  external: ['./fallback.cjs', 'node:*', 'redis', 'ioredis'],
   legalComments: /** @type {const} */ ('none'),
   logLevel: /** @type {const} */ ('warning'),
 };
@@ -49,8 +51,39 @@ await build({
   minify: true,
 });
 
-const names = esm.metafile.outputs['dist/index.js']?.exports ?? [];
-writeFileSync('dist/node.js', `export {\n  ${names.join(',\n  ')},\n} from './index.cjs';\n`);
+// It has the same events and errors as the package itself, whose code it leaves there.
+const main = { path: './index.cjs', external: true };
+await build({
+  ...common,
+  entryPoints: ['src/redis/index.ts'],
+  outfile: 'dist/redis.cjs',
+  format: 'cjs',
+  platform: 'node',
+  plugins: [
+    { name: 'main', setup: (on) => on.onResolve({ filter: /^(\.\.\/)+index\.js$/ }, () => main) },
+  ],
+});
+const redisNames = await build({
+  ...common,
+  entryPoints: ['src/redis/index.ts'],
+  format: 'esm',
+  platform: 'node',
+  write: false,
+  metafile: true,
+});
+
+/**
+ * An ES module that names what a CommonJS file exports.
+ * @param {string} file
+ * @param {string} from
+ * @param {import('esbuild').Metafile} metafile
+ */
+function nameExports(file, from, metafile) {
+  const names = Object.values(metafile.outputs).flatMap((output) => output.exports);
+  writeFileSync(`dist/${file}`, `export {\n  ${names.join(',\n  ')},\n} from './${from}';\n`);
+}
+nameExports('node.js', 'index.cjs', esm.metafile);
+nameExports('redis.js', 'redis.cjs', redisNames.metafile);
 
 const tsc = spawnSync('node', ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.types.json'], {
   stdio: 'inherit',

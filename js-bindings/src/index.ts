@@ -11,3 +11,6 @@
 export { Backoff, type BackoffSettings, type Growth, type Jitter } from './backoff.js';
 export { FreedError, liveHandles } from './handles.js';
 export { status, WasmUnavailableError, type Status } from './status.js';
+export * from './codec/index.js';
+export { Event, type EventInit, type Micros, type Target } from './event.js';
+export * from './messenger/index.js';

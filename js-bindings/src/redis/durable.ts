@@ -1,0 +1,205 @@
+/**
+ * The durable mode: every subscriber gets every event once and in order, as long as the channel
+ * keeps it.
+ *
+ * A channel is a stream, its log, and a hash with its epoch and offset. An entry of the log is a
+ * frame of events; its id is the offset of the last of them. One call of a script appends a frame
+ * and publishes it. A subscription listens to what is published, and reads the log where that has a
+ * hole. See ADR 0024.
+ */
+
+import {
+  type Channel,
+  type CheckedOptions,
+  type Event,
+  feed,
+  type Inbox,
+  type Incoming,
+  Position,
+  type Received,
+  TransportError,
+} from '../index.js';
+import { frameIn, judgeScript, type Carrier, type Judgement, type Parcel } from './carrier.js';
+import { ConnectionError } from './connection-error.js';
+import type { Arg, Outcome } from './driver.js';
+import { Fans } from './durable/fans.js';
+import { Header } from './durable/header.js';
+import { Reader, last } from './durable/reader.js';
+import { APPEND, append, keysOf, readAppended } from './durable/scripts.js';
+import { LogReader, Subscription } from './durable/subscription.js';
+import { Tap } from './durable/tap.js';
+import { frameOf, recordOf } from './frames.js';
+import { key } from './keys.js';
+import type { Current, Link } from './link.js';
+import type { Server } from './script.js';
+import type { Settings } from './settings.js';
+import type { Subscriber } from './subscriber.js';
+import { randomWord } from './words.js';
+
+/** Publishers (of one channel each) of which it is known how far they came. */
+const MAX_PUBLISHERS = 4_096;
+
+/** Sends parcels by `log_append.lua`, again and again until there is an answer: it appends none twice. */
+export class DurableCarrier implements Carrier {
+  readonly name = 'durable';
+  /** The log has numbers of its own. */
+  readonly numbered = false;
+  readonly resends = true;
+  /** Where the log was when something was confirmed to a publisher last. */
+  readonly #reached = new Map<string, Position>();
+
+  constructor(private readonly settings: Settings) {}
+
+  async prepare(link: Link, { connection }: Current): Promise<void> {
+    await APPEND.load(link, connection);
+  }
+
+  command(parcel: Parcel): readonly Arg[] {
+    const { prefix } = this.settings;
+    const { channel, publisher } = parcel.lane;
+    return append(
+      {
+        frame: frameIn(parcel),
+        count: parcel.count,
+        publisher,
+        record: key(prefix, channel, `sent:${publisher}`),
+        number: parcel.first,
+        reached: this.#reached.get(publisher),
+      },
+      keysOf(prefix, channel),
+      this.settings,
+    );
+  }
+
+  judge(outcome: Outcome): Judgement {
+    if ('refused' in outcome) return judgeScript(outcome.refused);
+    try {
+      const { publisher, position } = readAppended(outcome.reply);
+      if (position !== undefined) this.#confirmed(publisher, position);
+      return 'taken';
+    } catch (error) {
+      return { refused: ConnectionError.from(error) };
+    }
+  }
+
+  #confirmed(publisher: string, position: Position): void {
+    const known = this.#reached.get(publisher);
+    if (known?.epoch === position.epoch && known.offset > position.offset) return;
+    this.#reached.delete(publisher);
+    this.#reached.set(publisher, position);
+    if (this.#reached.size > MAX_PUBLISHERS) {
+      for (const oldest of this.#reached.keys()) {
+        this.#reached.delete(oldest);
+        break;
+      }
+    }
+  }
+}
+
+/** Durable channels of one transport. */
+export class Durable {
+  readonly #fans: Fans;
+  readonly #end = new AbortController();
+
+  constructor(
+    private readonly server: Server,
+    subscriber: Subscriber,
+  ) {
+    this.#fans = new Fans(subscriber);
+  }
+
+  /** See `Transport.subscribe`. */
+  async subscribe(channel: Channel, options: CheckedOptions): Promise<Inbox> {
+    const log = this.#log(channel);
+    const tap = new Tap();
+    const name = log.keys.log;
+    try {
+      // First the live feed, then the log: nothing falls in between.
+      await this.#fans.join(name, tap);
+      tap.clear();
+      const newest = await log.tryRead('newest', 1);
+      if (this.#end.signal.aborted) throw TransportError.closed();
+      const reader = readerFrom(options, newest);
+      const [writing, inbox] = feed(options.capacity);
+      const subscription = new Subscription(log, tap, reader, writing, this.#end.signal);
+      void subscription.run(!reader.isAt(newest.end)).finally(() => this.#fans.leave(name, tap));
+      return inbox;
+    } catch (error) {
+      this.#fans.leave(name, tap);
+      throw error instanceof TransportError ? error : ConnectionError.from(error).toTransport();
+    }
+  }
+
+  /** See `Transport.history`. */
+  async history(channel: Channel, count: number): Promise<Received[]> {
+    const log = this.#log(channel);
+    for (let frames = Math.min(Math.max(1, count), 16); ; frames *= 4) {
+      const { entries } = await log.tryRead('newest', frames).catch((error: unknown) => {
+        throw ConnectionError.from(error).toTransport();
+      });
+      const headers = entries.flatMap(({ entry }) => Header.parse(entry) ?? []);
+      const events = headers.reduce((sum, { stamp }) => sum + stamp.count, 0);
+      if (entries.length >= frames && events < count) continue;
+      const all: Incoming[] = [];
+      for (const header of headers.reverse()) header.unpack(0, all);
+      const received = all.filter((incoming): incoming is Received => incoming.kind === 'event');
+      return count > 0 ? received.slice(-count) : [];
+    }
+  }
+
+  /** See `Transport.publishOnce`. */
+  async publishOnce(channel: Channel, once: string, event: Event): Promise<boolean> {
+    const { settings } = this.server.link;
+    const frame = fit(() => frameOf(recordOf(event)));
+    const call = append(
+      {
+        frame,
+        count: 1,
+        publisher: randomWord(),
+        record: key(settings.prefix, channel, `idem:log:${once}`),
+        number: 0,
+        reached: undefined,
+      },
+      keysOf(settings.prefix, channel),
+      settings,
+    );
+    try {
+      // The same call again does nothing, so a broken connection is no reason to give up.
+      const reply = await this.server.insist({ command: call, script: APPEND });
+      return readAppended(reply).position !== undefined;
+    } catch (error) {
+      throw ConnectionError.from(error).toTransport();
+    }
+  }
+
+  /** Ends all subscriptions. */
+  close(): void {
+    this.#end.abort();
+  }
+
+  #log(channel: Channel): LogReader {
+    return new LogReader(this.server, keysOf(this.server.link.settings.prefix, channel));
+  }
+}
+
+function readerFrom(
+  options: CheckedOptions,
+  newest: Awaited<ReturnType<LogReader['tryRead']>>,
+): Reader {
+  const { start = 'new' } = options;
+  if (start === 'beginning') return Reader.oldest(newest.end.epoch);
+  if (start instanceof Position) return Reader.after(start);
+  const entry = newest.entries[0]?.entry;
+  const header = entry === undefined ? undefined : Header.parse(entry);
+  const isLast = header !== undefined && last(header.stamp) === newest.end.offset;
+  return isLast ? Reader.behind(header.stamp) : Reader.after(newest.end);
+}
+
+/** @throws {@link TransportError} `unfit` */
+export function fit<T>(encode: () => T): T {
+  try {
+    return encode();
+  } catch (error) {
+    throw TransportError.unfit(error as Error);
+  }
+}

@@ -1,0 +1,119 @@
+/** The scripts of durable channels, with their arguments and answers as types. */
+
+import { randomBytes } from 'node:crypto';
+
+import { type Channel, Position } from '../../index.js';
+import { ConnectionError } from '../connection-error.js';
+import type { Arg, Reply } from '../driver.js';
+import { key } from '../keys.js';
+import { lua } from '../../../generated/lua.js';
+import { Answer, Script, numberOf, type Question } from '../script.js';
+import type { Settings } from '../settings.js';
+import { wordToBytes } from '../words.js';
+import { headerPrefix, type Entry } from './header.js';
+
+export const APPEND = new Script(lua.log_append);
+const READ = new Script(lua.log_read);
+
+/** What a channel is called on the server: the stream, which is the pub/sub channel too, and its epoch and offset. */
+export interface Keys {
+  readonly log: string;
+  readonly meta: string;
+}
+
+export function keysOf(prefix: string, channel: Channel): Keys {
+  return { log: key(prefix, channel, 'log'), meta: key(prefix, channel, 'meta') };
+}
+
+/** One frame on its way to the log. */
+export interface Append {
+  readonly frame: Buffer;
+  readonly count: number;
+  readonly publisher: string;
+  /** The publisher's record, or the key with which it is published. */
+  readonly record: string;
+  /** Of the frame, counted by its publisher; 0 with a key. */
+  readonly number: number;
+  /** What was confirmed to the publisher last. */
+  readonly reached: Position | undefined;
+}
+
+const NOTHING = Buffer.alloc(0);
+const PREFIX = headerPrefix();
+
+export function append(call: Append, keys: Keys, settings: Settings): readonly Arg[] {
+  return APPEND.call(
+    [keys.log, keys.meta, call.record, keys.log],
+    [
+      call.frame,
+      call.count,
+      wordToBytes(call.publisher),
+      call.number,
+      call.reached === undefined ? NOTHING : wordToBytes(call.reached.epoch),
+      call.reached?.offset ?? 0,
+      randomBytes(8),
+      settings.retention,
+      settings.retentionTime,
+      settings.metaTtl,
+      settings.remember,
+      PREFIX,
+      'PUBLISH',
+    ],
+  );
+}
+
+/** What became of a frame: it is in the log, where the log ended; or somebody else published with its key. */
+export interface Appended {
+  readonly publisher: string;
+  readonly position: Position | undefined;
+}
+
+export function readAppended(reply: Reply): Appended {
+  const answer = new Answer(reply);
+  const status = answer.int();
+  const publisher = answer.word() ?? '';
+  const epoch = answer.word() ?? '0'.repeat(16);
+  const offset = answer.count();
+  if (status === 2) return { publisher, position: undefined };
+  if (status === 0 || status === 1) return { publisher, position: new Position(epoch, offset) };
+  throw ConnectionError.protocol(`log_append.lua answered ${status}`);
+}
+
+/** Reads so many frames at most: those that end at an offset or later, or the newest, newest first. */
+export function read(
+  keys: Keys,
+  from: number | 'newest',
+  frames: number,
+  settings: Settings,
+): Question {
+  const args = [from === 'newest' ? '+' : from, frames, randomBytes(8), settings.metaTtl];
+  return { command: READ.call([keys.log, keys.meta], args), script: READ };
+}
+
+/** Where a log ended, and the entries that were asked for. */
+export interface LogPage {
+  readonly end: Position;
+  /** Each with the offset of its last event, which is its id. */
+  readonly entries: readonly { readonly id: number; readonly entry: Entry }[];
+}
+
+export function readPage(reply: Reply): LogPage {
+  const answer = new Answer(reply);
+  const epoch = answer.word() ?? '0'.repeat(16);
+  const end = new Position(epoch, answer.count());
+  const entries: { id: number; entry: Entry }[] = [];
+  for (const list = answer.array(); !list.isEmpty;) {
+    const item = list.array();
+    const id = numberOf(item.id());
+    let header: Buffer = NOTHING;
+    let frame: Buffer = NOTHING;
+    for (const fields = item.array(); !fields.isEmpty;) {
+      const name = fields.text();
+      const value = fields.bytes();
+      if (name === 'h') header = value;
+      if (name === 'f') frame = value;
+    }
+    entries.push({ id, entry: { header, frame } });
+  }
+  return { end, entries };
+}

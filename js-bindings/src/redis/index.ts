@@ -1,0 +1,12 @@
+/**
+ * `swarmbus/redis`: joins processes through a Redis or Valkey server, over the package `redis` or
+ * `ioredis`.
+ */
+
+export { ConnectionError, type ConnectionErrorCode } from './connection-error.js';
+export type { Address, Arg, Call, Connection, Driver, Outcome, Reply } from './driver.js';
+export { ioredis } from './drivers/ioredis.js';
+export { nodeRedis } from './drivers/node-redis.js';
+export type { Overflow } from './outbox.js';
+export { SettingsError, type RedisOptions } from './settings.js';
+export { RedisTransport } from './transport.js';

@@ -1,0 +1,198 @@
+/** {@link Outbox}: events that wait to be sent, bounded in number and bytes. Pure. */
+
+import type { Channel } from '../index.js';
+
+/**
+ * What happens to an event that finds no room.
+ *
+ * - `reject`: nothing is lost; its publisher waits.
+ * - `drop_oldest`: the event that has waited longest is dropped.
+ * - `drop_lowest_priority`: the oldest event of the lowest priority is dropped if that is lower
+ *   than the new event's; else the new one is refused.
+ */
+export type Overflow = 'reject' | 'drop_oldest' | 'drop_lowest_priority';
+
+/** One channel of one publisher. */
+export interface Lane {
+  readonly channel: Channel;
+  /** What the channel is called on the server. */
+  readonly key: string;
+  /** Who numbers its events: no other lane of anybody has this number. */
+  readonly publisher: string;
+  /** When it began to number, in milliseconds of a clock that only goes forward. */
+  readonly born: number;
+}
+
+/** An event that waits. */
+export interface Entry {
+  readonly lane: Lane;
+  /** The event, encoded. */
+  readonly record: Uint8Array;
+  /** Its number in its lane, from 1. */
+  readonly number: number;
+  readonly priority: number;
+  /** How many events the outbox took before this one. */
+  ticket: number;
+}
+
+/**
+ * What became of an event that was offered: it waits, and so many were dropped for it; there is no
+ * room for it yet; or there will be none for one of its priority.
+ */
+export type Offered = number | 'full' | 'outranked';
+
+/** Events that leave in the order in which they came. */
+class Fifo {
+  #entries: Entry[] = [];
+  #head = 0;
+  bytes = 0;
+
+  get length(): number {
+    return this.#entries.length - this.#head;
+  }
+
+  get first(): Entry | undefined {
+    return this.#entries[this.#head];
+  }
+
+  push(entry: Entry): void {
+    this.#entries.push(entry);
+    this.bytes += entry.record.length;
+  }
+
+  shift(): Entry | undefined {
+    const entry = this.#entries[this.#head];
+    if (entry === undefined) return undefined;
+    this.#head += 1;
+    this.bytes -= entry.record.length;
+    // Each place is moved at most once for each event that has left.
+    if (this.#head > 1_024 && this.#head * 2 > this.#entries.length) {
+      this.#entries = this.#entries.slice(this.#head);
+      this.#head = 0;
+    } else if (this.#head === this.#entries.length) {
+      this.#entries = [];
+      this.#head = 0;
+    }
+    return entry;
+  }
+}
+
+/** Events in the order in which they came. */
+export class Outbox {
+  /** One, or, for the policy that asks for the lowest, one for each priority. */
+  readonly #ranks: Fifo[];
+  #length = 0;
+  #bytes = 0;
+  #nextTicket = 0;
+
+  constructor(
+    private readonly policy: Overflow,
+    private readonly maxEvents: number,
+    private readonly maxBytes: number,
+  ) {
+    const ranks = policy === 'drop_lowest_priority' ? 10 : 1;
+    this.#ranks = Array.from({ length: ranks }, () => new Fifo());
+  }
+
+  /** Events that wait. */
+  get length(): number {
+    return this.#length;
+  }
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** How many it has taken in so far: the ticket of the next. */
+  get nextTicket(): number {
+    return this.#nextTicket;
+  }
+
+  /** The ticket of the oldest event that waits, or of the next. */
+  get oldestTicket(): number {
+    return this.#oldest().first?.ticket ?? this.#nextTicket;
+  }
+
+  /**
+   * Takes an event in, at the cost of others if the policy says so. One that is larger than the
+   * whole outbox is taken when nothing else waits.
+   */
+  offer(entry: Entry): Offered {
+    const length = entry.record.length;
+    let dropped = 0;
+    if (!this.#hasRoom(length)) {
+      if (this.policy === 'reject') return 'full';
+      if (this.policy === 'drop_lowest_priority' && !this.#canYield(entry)) return 'outranked';
+      do {
+        const rank = this.policy === 'drop_oldest' ? this.#oldest() : this.#lowest();
+        this.#shift(rank);
+        dropped += 1;
+      } while (!this.#hasRoom(length));
+    }
+    entry.ticket = this.#nextTicket;
+    this.#nextTicket += 1;
+    this.#length += 1;
+    this.#bytes += length;
+    (this.#ranks[this.#ranks.length === 1 ? 0 : entry.priority] as Fifo).push(entry);
+    return dropped;
+  }
+
+  /** Moves events out, oldest first: at most so many, and so many bytes unless the first alone has more. */
+  take(maxEvents: number, maxBytes: number): Entry[] {
+    const taken: Entry[] = [];
+    let bytes = 0;
+    while (taken.length < maxEvents) {
+      const rank = this.#oldest();
+      const first = rank.first;
+      if (first === undefined) break;
+      bytes += first.record.length;
+      if (taken.length > 0 && bytes > maxBytes) break;
+      this.#shift(rank);
+      taken.push(first);
+    }
+    return taken;
+  }
+
+  #hasRoom(length: number): boolean {
+    return (
+      this.#length === 0 || (this.#length < this.maxEvents && this.#bytes + length <= this.maxBytes)
+    );
+  }
+
+  /** Whether enough would be dropped for it: what only part of the room would be made for must not cost anything. */
+  #canYield(entry: Entry): boolean {
+    let [events, bytes] = [0, 0];
+    for (const rank of this.#ranks.slice(0, entry.priority)) {
+      events += rank.length;
+      bytes += rank.bytes;
+    }
+    const [staying, room] = [this.#length - events, this.maxBytes - (this.#bytes - bytes)];
+    return staying === 0 || (staying < this.maxEvents && entry.record.length <= room);
+  }
+
+  #shift(rank: Fifo): void {
+    const entry = rank.shift();
+    if (entry === undefined) return;
+    this.#length -= 1;
+    this.#bytes -= entry.record.length;
+  }
+
+  /** The rank with the oldest event. */
+  #oldest(): Fifo {
+    let oldest = this.#ranks[0] as Fifo;
+    for (const rank of this.#ranks) {
+      if (
+        rank.first !== undefined &&
+        (oldest.first === undefined || rank.first.ticket < oldest.first.ticket)
+      ) {
+        oldest = rank;
+      }
+    }
+    return oldest;
+  }
+
+  /** The lowest rank that has an event. */
+  #lowest(): Fifo {
+    return this.#ranks.find((rank) => rank.length > 0) ?? (this.#ranks[0] as Fifo);
+  }
+}

@@ -1,0 +1,72 @@
+/** Joins waiting events into parcels. Pure. */
+
+import { HEADROOM, type Parcel } from './carrier.js';
+import { FRAME_HEADER, MAX_FRAME_LEN, writeFrameHeader } from './frames.js';
+import type { Entry, Lane } from './outbox.js';
+
+/** How much one parcel holds at most. */
+export interface PackLimits {
+  readonly events: number;
+  readonly bytes: number;
+  /** A parcel ends where a number is missing. */
+  readonly numbered: boolean;
+}
+
+/** A parcel that is not full yet. */
+interface Open {
+  readonly lane: Lane;
+  entries: Entry[];
+  bytes: number;
+}
+
+/**
+ * All entries as parcels. Those of a lane are in the order of its events; lanes are in the order in
+ * which their parcels filled up.
+ */
+export function pack(entries: readonly Entry[], limits: PackLimits): Parcel[] {
+  const parcels: Parcel[] = [];
+  const lanes = new Map<Lane, Open>();
+  const ticket = entries[0]?.ticket ?? 0;
+  const close = (open: Open): void => {
+    if (open.entries.length > 0) parcels.push(parcelOf(open, ticket));
+    open.entries = [];
+    open.bytes = FRAME_HEADER;
+  };
+  let open: Open | undefined;
+  for (const entry of entries) {
+    // Mostly the next event is of the same lane.
+    if (open?.lane !== entry.lane) {
+      open = lanes.get(entry.lane);
+      if (open === undefined) {
+        open = { lane: entry.lane, entries: [], bytes: FRAME_HEADER };
+        lanes.set(entry.lane, open);
+      }
+    }
+    const before = open.entries[open.entries.length - 1];
+    const length = open.bytes + entry.record.length;
+    if (before !== undefined) {
+      const hole = limits.numbered && before.number + 1 !== entry.number;
+      if (
+        hole ||
+        open.entries.length >= limits.events ||
+        length > Math.min(limits.bytes, MAX_FRAME_LEN)
+      )
+        close(open);
+    }
+    open.entries.push(entry);
+    open.bytes += entry.record.length;
+  }
+  for (const rest of lanes.values()) close(rest);
+  return parcels;
+}
+
+function parcelOf({ lane, entries, bytes }: Open, ticket: number): Parcel {
+  const message = Buffer.allocUnsafe(HEADROOM + bytes);
+  writeFrameHeader(message, HEADROOM, entries.length, bytes);
+  let at = HEADROOM + FRAME_HEADER;
+  for (const { record } of entries) {
+    message.set(record, at);
+    at += record.length;
+  }
+  return { lane, message, count: entries.length, first: (entries[0] as Entry).number, ticket };
+}

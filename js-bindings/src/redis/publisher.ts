@@ -1,0 +1,341 @@
+/**
+ * {@link Publisher}: takes events, and has them sent in batches that form by themselves.
+ *
+ * A lone event leaves at once. While batches are on their way, what comes in collects, and the next
+ * batch takes all of it: the busier the connection, the larger the batches.
+ */
+
+import { type Channel, Event, TransportError, TransportPublishError } from '../index.js';
+import { Watch, deferred, type Deferred } from '../messenger/async.js';
+import type { Carrier } from './carrier.js';
+import type { ConnectionError } from './connection-error.js';
+import type { Arg } from './driver.js';
+import { frameOf, readFrame, recordOf } from './frames.js';
+import { MAIN_PURPOSE, key } from './keys.js';
+import type { Link } from './link.js';
+import { Outbox, type Lane } from './outbox.js';
+import { Sender } from './sender.js';
+import { randomWord } from './words.js';
+
+/** Channels whose numbering is remembered. One that is forgotten begins anew under another number. */
+const MAX_LANES = 4_096;
+
+/** How often subscribers are told where a channel that has fallen silent is. */
+const POSITIONS = 3;
+
+/** After so many events without a turn of the event loop, whoever publishes waits for one. */
+const TURN = 2_048;
+
+interface Numbering {
+  readonly lane: Lane;
+  next: number;
+  /** How often the position is still to be told after the last event. */
+  positions: number;
+}
+
+/** Somebody who waits for room. */
+interface Waiter {
+  readonly channel: Channel;
+  readonly events: readonly Event[];
+  /** The first that is not accepted yet. */
+  at: number;
+  readonly until: number;
+  readonly done: Deferred<void>;
+}
+
+const DONE = Promise.resolve();
+
+/** Sends events of one mode over one connection. */
+export class Publisher {
+  readonly outbox: Outbox;
+  /** Every event with a lower ticket has arrived or is lost. */
+  readonly settled = new Watch(0);
+  /** Why the server does not take what it is sent, while that lasts. */
+  trouble: ConnectionError | undefined;
+  /** The lowest number of a channel, and the channels by their names; the oldest first. */
+  readonly #lanes = new Map<string, Numbering>();
+  readonly #sender: Sender;
+  readonly #end = new AbortController();
+  #waiters: Waiter[] = [];
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #turn: Promise<void> | undefined;
+  #sinceTurn = 0;
+  #lost = 0;
+  #everLost = 0;
+  #cause: TransportError | undefined;
+  #positionsDue = false;
+  #closed = false;
+
+  constructor(
+    readonly link: Link,
+    readonly carrier: Carrier,
+  ) {
+    const { overflow, bufferEvents, bufferBytes } = link.settings;
+    this.outbox = new Outbox(overflow, bufferEvents, bufferBytes);
+    this.#sender = new Sender(this, this.#end.signal);
+  }
+
+  /** See `Transport.publish`. */
+  publish(channel: Channel, event: Event): Promise<void> {
+    return this.publishBatch(channel, [event]);
+  }
+
+  /** See `Transport.publishBatch`. */
+  publishBatch(channel: Channel, events: readonly Event[]): Promise<void> {
+    const wasEmpty = this.outbox.length === 0;
+    let at = 0;
+    try {
+      if (this.#waiters.length === 0) {
+        const numbering = this.#numbering(channel);
+        for (; at < events.length; at += 1) {
+          if (!this.#accept(numbering, events[at] as Event)) break;
+        }
+      }
+      if (at < events.length) return this.#wait(channel, events, at);
+    } catch (error) {
+      return Promise.reject(new TransportPublishError(events.slice(at), error as TransportError));
+    } finally {
+      if (wasEmpty && this.outbox.length > 0) this.#sender.work();
+    }
+    return this.#sinceTurn > TURN ? this.#nextTurn() : DONE;
+  }
+
+  /**
+   * See `Transport.publishConfirmed`. What is lost meanwhile may be of these events, whoever
+   * published it: then they are all handed back. Whoever flushes is told of it all the same.
+   */
+  async publishConfirmed(channel: Channel, events: readonly Event[]): Promise<void> {
+    const before = this.#everLost;
+    try {
+      await this.publishBatch(channel, events);
+      await this.drained();
+    } catch (error) {
+      throw new TransportPublishError(events, error as TransportError);
+    }
+    const lost = this.#everLost - before;
+    if (lost > 0) {
+      const cause = this.#cause ?? TransportError.timedOut();
+      throw new TransportPublishError(events, TransportError.lost(lost, cause));
+    }
+  }
+
+  /** See `Transport.flush`. */
+  async flush(): Promise<void> {
+    await this.drained();
+    const [lost, cause] = [this.#lost, this.#cause ?? TransportError.timedOut()];
+    this.#lost = 0;
+    if (lost > 0) throw TransportError.lost(lost, cause);
+  }
+
+  /** Waits until everything that was published before is settled, well or not. */
+  async drained(): Promise<void> {
+    if (this.#closed) throw TransportError.closed();
+    const waiter = this.#waiters[this.#waiters.length - 1];
+    if (waiter !== undefined) await waiter.done.promise.catch(() => undefined);
+    const target = this.outbox.nextTicket;
+    const signal = this.#end.signal;
+    for (;;) {
+      const before = this.settled.value;
+      if (before >= target) return;
+      // As long as it goes on, it may take its time.
+      const moved = await this.settled.until(
+        (at) => at > before,
+        this.link.settings.patience,
+        signal,
+      );
+      if (signal.aborted) throw TransportError.closed();
+      if (!moved) throw this.#whyNot() ?? TransportError.timedOut();
+    }
+  }
+
+  /** Takes nothing more, sends what waits as far as that is possible within `patience`, and returns what is left. */
+  async close(patience: number): Promise<{ channel: Channel; event: Event }[]> {
+    this.#closed = true;
+    this.#refuseAll(() => TransportError.closed());
+    const target = this.outbox.nextTicket;
+    await this.settled.until((at) => at >= target, patience, this.#end.signal);
+    this.#end.abort();
+    this.#sender.work();
+    const left: { channel: Channel; event: Event }[] = [];
+    for (const { lane, record } of this.outbox.take(Infinity, Infinity)) {
+      const event = readFrame(frameOf(record));
+      if (event !== undefined) left.push({ channel: lane.channel, event });
+    }
+    return left;
+  }
+
+  /**
+   * Has subscribers told where channels are that have fallen silent, so that they notice what they
+   * missed at the end, as soon as nothing waits to be sent.
+   */
+  tellPositions(): void {
+    this.#positionsDue = true;
+    this.#sender.work();
+  }
+
+  /** For the sender: the commands that tell positions, if it is time to. */
+  duePositions(): (readonly Arg[])[] {
+    const { carrier } = this;
+    if (!this.#positionsDue || this.outbox.length > 0) return [];
+    this.#positionsDue = false;
+    const commands: (readonly Arg[])[] = [];
+    if (carrier.position === undefined) return commands;
+    for (const numbering of this.#lanes.values()) {
+      if (numbering.positions === 0) continue;
+      numbering.positions -= 1;
+      commands.push(carrier.position(numbering.lane, numbering.next));
+    }
+    return commands;
+  }
+
+  /** For the sender: events were lost. */
+  lose(events: number, cause: TransportError): void {
+    this.#lost += events;
+    this.#everLost += events;
+    this.#cause = cause;
+  }
+
+  /** For the sender: something was taken to be sent, so that there is room. */
+  room(): void {
+    this.#sinceTurn = 0;
+    let served = 0;
+    for (const waiter of this.#waiters) {
+      try {
+        const numbering = this.#numbering(waiter.channel);
+        while (
+          waiter.at < waiter.events.length &&
+          this.#accept(numbering, waiter.events[waiter.at] as Event)
+        ) {
+          waiter.at += 1;
+        }
+        if (waiter.at < waiter.events.length) break;
+        waiter.done.resolve();
+      } catch (error) {
+        waiter.done.reject(rest(waiter, error as TransportError));
+      }
+      served += 1;
+    }
+    if (served > 0) this.#waiters = this.#waiters.slice(served);
+    this.#watchWaiters();
+  }
+
+  /** Takes one event; `false` if there is no room. @throws {@link TransportError} if waiting is no use. */
+  #accept(numbering: Numbering, event: Event): boolean {
+    if (this.#closed) throw TransportError.closed();
+    let record: Uint8Array;
+    try {
+      record = recordOf(event);
+    } catch (error) {
+      throw TransportError.unfit(error as Error);
+    }
+    const { lane, next: number } = numbering;
+    const offered = this.outbox.offer({
+      lane,
+      record,
+      number,
+      priority: event.priority,
+      ticket: 0,
+    });
+    if (offered === 'full') return false;
+    if (offered === 'outranked') throw TransportError.full();
+    numbering.next += 1;
+    numbering.positions = POSITIONS;
+    this.#sinceTurn += 1;
+    if (offered > 0) this.lose(offered, TransportError.full());
+    return true;
+  }
+
+  #wait(channel: Channel, events: readonly Event[], at: number): Promise<void> {
+    // Whoever does not wait for what it publishes cannot fill the memory either.
+    if (this.#closed) throw TransportError.closed();
+    if (this.#waiters.length >= this.link.settings.bufferEvents) throw TransportError.full();
+    const until = Date.now() + this.link.settings.patience;
+    const waiter = { channel, events, at, until, done: deferred<void>() };
+    this.#waiters.push(waiter);
+    this.#watchWaiters();
+    return waiter.done.promise;
+  }
+
+  /** One timer for all: those who came first have waited longest. */
+  #watchWaiters(): void {
+    const first = this.#waiters[0];
+    if (first === undefined) {
+      clearTimeout(this.#timer);
+      this.#timer = undefined;
+    } else {
+      this.#timer ??= setTimeout(
+        () => {
+          this.#timer = undefined;
+          const now = Date.now();
+          while (this.#waiters[0] !== undefined && this.#waiters[0].until <= now) {
+            const waiter = this.#waiters.shift() as Waiter;
+            waiter.done.reject(rest(waiter, this.#whyNot() ?? TransportError.full()));
+          }
+          this.#watchWaiters();
+        },
+        Math.max(1, first.until - Date.now()),
+      );
+    }
+  }
+
+  #refuseAll(why: () => TransportError): void {
+    const waiters = this.#waiters;
+    this.#waiters = [];
+    this.#watchWaiters();
+    for (const waiter of waiters) waiter.done.reject(rest(waiter, why()));
+  }
+
+  /** Lets what was read and answered have its turn. */
+  #nextTurn(): Promise<void> {
+    this.#turn ??= new Promise((resolve) => {
+      setImmediate(() => {
+        this.#turn = undefined;
+        this.#sinceTurn = 0;
+        resolve();
+      });
+    });
+    return this.#turn;
+  }
+
+  /** What keeps events from being sent, as far as is known. */
+  #whyNot(): TransportError | undefined {
+    if (this.trouble !== undefined) return TransportError.refused(this.trouble);
+    return this.link.error?.toTransport();
+  }
+
+  #numbering(channel: Channel): Numbering {
+    const name = channel.name;
+    const known = this.#lanes.get(name);
+    if (known !== undefined) return known;
+    const numbering: Numbering = {
+      lane: {
+        channel,
+        key: key(this.link.settings.prefix, channel, MAIN_PURPOSE[channel.mode]),
+        publisher: randomWord(),
+        born: performance.now(),
+      },
+      next: 1,
+      positions: 0,
+    };
+    this.#lanes.set(name, numbering);
+    if (this.#lanes.size > MAX_LANES) this.#forgetOne();
+    return numbering;
+  }
+
+  /** Forgets the channel that is in nobody's way: one that has told its position. */
+  #forgetOne(): void {
+    let oldest: string | undefined;
+    for (const [name, numbering] of this.#lanes) {
+      oldest ??= name;
+      if (numbering.positions === 0) {
+        oldest = name;
+        break;
+      }
+    }
+    if (oldest !== undefined) this.#lanes.delete(oldest);
+  }
+}
+
+function rest(waiter: Waiter, why: TransportError): TransportPublishError {
+  return new TransportPublishError(waiter.events.slice(waiter.at), why);
+}

@@ -1,0 +1,190 @@
+/** {@link RedisOptions}: where the server is, how patient to be, and what is kept. */
+
+import { positive } from '../messenger/number.js';
+import type { Address, Driver } from './driver.js';
+import { nodeRedis } from './drivers/node-redis.js';
+import type { Overflow } from './outbox.js';
+
+/** Settings of a transport. All times are milliseconds. */
+export interface RedisOptions {
+  /** Which client makes the connections. Default {@link nodeRedis}. */
+  driver?: Driver;
+  /** What all names on the server begin with. Default `swarmbus`. */
+  prefix?: string;
+  /** Options for TLS, as `tls.connect` takes them, with a `rediss://` URL. */
+  tls?: Readonly<Record<string, unknown>>;
+  /** How long making a connection may take, log-in included. Default 5,000. */
+  connectTimeout?: number;
+  /** How long an answer may take before the connection counts as broken. Default 5,000. */
+  responseTimeout?: number;
+  /** How often it is tried whether a published event still arrives. Default 5,000. */
+  probeEvery?: number;
+  /** The delays between tries to connect, which double from `base` to `cap`, with full jitter. Default 100 and 2,000. */
+  backoff?: { readonly base: number; readonly cap: number };
+  /** The most events in one message on the way. Default 512. */
+  batchEvents?: number;
+  /** The most bytes in one message that has more than one event. Default 128 KiB. */
+  batchBytes?: number;
+  /** How long a message that is not full waits for more events when nothing else is on its way. Default 0. */
+  batchDelay?: number;
+  /** The most events that wait to be sent in each mode. Default 65,536. */
+  bufferEvents?: number;
+  /** The most bytes that wait to be sent in each mode. Default 64 MiB. */
+  bufferBytes?: number;
+  /** What happens to events that find the buffer full. Default `reject`: publishers wait. */
+  overflow?: Overflow;
+  /** How long `publish` waits for room, and `flush` for a sign of progress. Default 30,000. */
+  patience?: number;
+  /** How many events a durable channel keeps. Default 1,000,000. */
+  retention?: number;
+  /** How long a durable channel to which nothing is published keeps its events. Default a day. */
+  retentionTime?: number;
+  /** How many tasks a group channel holds that some group has yet to do. Default 1,000,000. */
+  maxTasks?: number;
+  /** How many dead letters of each group channel are kept. Default 1,000. */
+  deadLetters?: number;
+  /** A group that nobody worked for this long holds no tasks back any more. Default 7 days. */
+  groupTtl?: number;
+  /** How long the server remembers what was published, to know it when it is sent again. Default a day. */
+  remember?: number;
+  /** How often a quiet durable subscription asks whether it really has all. Default 40,000. */
+  checkEvery?: number;
+}
+
+/** Why settings make no sense. No text holds a password. */
+export class SettingsError extends Error {
+  override readonly name = 'SettingsError';
+
+  constructor(
+    readonly code: 'url' | 'prefix' | 'number',
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+/** {@link RedisOptions} without holes. */
+export interface Settings extends Required<Omit<RedisOptions, 'tls'>> {
+  readonly address: Address;
+  /** Host and port, or the path of a socket. */
+  readonly place: string;
+  readonly tls: Readonly<Record<string, unknown>> | undefined;
+  /** How long epoch and offset of a durable channel are kept. */
+  readonly metaTtl: number;
+  /** A consumer that was silent this long and has nothing in hand is removed. */
+  readonly consumerTtl: number;
+  /** How often a member of a group looks for what can be removed. */
+  readonly tidyEvery: number;
+}
+
+const DAY = 24 * 3_600_000;
+
+/** Redis refuses times that overflow when they are added to its clock's. */
+const LONGEST = 2 ** 42;
+
+/** @throws {@link SettingsError} */
+export function settingsOf(url: string, options: RedisOptions = {}): Settings {
+  const number = (
+    name: keyof RedisOptions,
+    fallback: number,
+    most = Number.MAX_SAFE_INTEGER,
+  ): number => {
+    try {
+      return Math.min(positive(name, (options[name] as number | undefined) ?? fallback), most);
+    } catch (error) {
+      throw new SettingsError('number', (error as Error).message);
+    }
+  };
+  const prefix = options.prefix ?? 'swarmbus';
+  if (
+    Buffer.byteLength(prefix) < 1 ||
+    Buffer.byteLength(prefix) > 64 ||
+    /[\s\p{Cc}\p{Cs}{}]/u.test(prefix)
+  ) {
+    const rule = '1 to 64 bytes without braces, white space and control characters';
+    throw new SettingsError('prefix', `${JSON.stringify(prefix)} is no prefix: ${rule}`);
+  }
+  const address = addressOf(url);
+  const retentionTime = number('retentionTime', DAY, LONGEST);
+  const delay = options.batchDelay ?? 0;
+  if (!(delay >= 0)) throw new SettingsError('number', `batchDelay is at least 0, not ${delay}`);
+  return {
+    address,
+    place: address.path ?? `${address.host}:${address.port}`,
+    driver: options.driver ?? nodeRedis(),
+    prefix,
+    tls: options.tls,
+    connectTimeout: number('connectTimeout', 5_000),
+    responseTimeout: number('responseTimeout', 5_000),
+    probeEvery: number('probeEvery', 5_000),
+    backoff: options.backoff ?? { base: 100, cap: 2_000 },
+    batchEvents: number('batchEvents', 512, 65_536),
+    batchBytes: number('batchBytes', 128 << 10, 16 << 20),
+    batchDelay: delay,
+    bufferEvents: number('bufferEvents', 65_536),
+    bufferBytes: number('bufferBytes', 64 << 20),
+    overflow: options.overflow ?? 'reject',
+    patience: number('patience', 30_000),
+    retention: number('retention', 1_000_000),
+    retentionTime,
+    metaTtl: Math.min(retentionTime * 30, LONGEST),
+    maxTasks: number('maxTasks', 1_000_000),
+    deadLetters: number('deadLetters', 1_000),
+    groupTtl: number('groupTtl', 7 * DAY, LONGEST),
+    remember: number('remember', DAY, LONGEST),
+    checkEvery: number('checkEvery', 40_000),
+    consumerTtl: 300_000,
+    tidyEvery: 5_000,
+  };
+}
+
+/** Reads `redis://`, `rediss://` and `unix://`. The URL is not repeated in errors: it may hold a password. */
+function addressOf(text: string): Address {
+  const form =
+    'redis://[USER[:PASSWORD]@]HOST[:PORT][/DB], rediss://… for TLS, or unix:///PATH[?db=DB&user=USER&pass=PASSWORD]';
+  const bad = (): SettingsError =>
+    new SettingsError('url', `the URL cannot be read; it looks like ${form}`);
+  let url: URL;
+  try {
+    url = new URL(text);
+  } catch {
+    throw bad();
+  }
+  const unescape = (part: string): string | undefined => {
+    try {
+      return part === '' ? undefined : decodeURIComponent(part);
+    } catch {
+      throw bad();
+    }
+  };
+  const database = (part: string | null): number => {
+    if (part === null || part === '') return 0;
+    if (!/^\d{1,9}$/.test(part)) throw bad();
+    return Number(part);
+  };
+  if (url.protocol === 'unix:') {
+    const path = unescape(url.pathname);
+    const query = url.searchParams;
+    if (path === undefined || url.host !== '') throw bad();
+    const [username, password] = [query.get('user') ?? undefined, query.get('pass') ?? undefined];
+    return {
+      host: '',
+      port: 0,
+      path,
+      tls: false,
+      username,
+      password,
+      database: database(query.get('db')),
+    };
+  }
+  if ((url.protocol !== 'redis:' && url.protocol !== 'rediss:') || url.hostname === '') throw bad();
+  return {
+    host: url.hostname.replace(/^\[(.*)\]$/, '$1'),
+    port: url.port === '' ? 6379 : Number(url.port),
+    path: undefined,
+    tls: url.protocol === 'rediss:',
+    username: unescape(url.username),
+    password: unescape(url.password),
+    database: database(url.pathname.slice(1)),
+  };
+}
