@@ -16,7 +16,9 @@ use crate::{
     transport::RedisTransport,
 };
 
-/// Settings of a [`RedisTransport`], beside those of its connections.
+/// Settings of a [`RedisTransport`], beside those of its connections. In a cluster
+/// the limits of what waits hold for each of its partitions, which are 64, in so far
+/// as it has channels in use.
 ///
 /// | setting | default |
 /// | --- | --- |

@@ -61,6 +61,12 @@ pub(crate) trait Carrier: Send + Sync + 'static {
     /// none overtakes the one before it.
     fn resends(&self) -> bool;
 
+    /// Whether parcels are kept until they are answered, because
+    /// [`judge`](Self::judge) may say [`Answer::NotNow`].
+    fn keeps(&self) -> bool {
+        self.resends()
+    }
+
     /// Called with each new connection before the first parcel, and after
     /// [`Answer::NotNow`]: loads scripts, for example.
     async fn prepare(

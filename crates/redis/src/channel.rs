@@ -13,9 +13,13 @@
 //! | `swarmbus:{CHANNEL}:idem:log:KEY`, `…:idem:tasks:KEY` | a key of `publish_once` |
 //! | `swarmbus:{probe}:INSTANCE` | pub/sub channel of one transport's liveness probe |
 //!
-//! `swarmbus` is [`Settings::prefix`](crate::Settings::prefix). The braces are a
-//! hash tag, which a channel's name cannot hold: all keys of a channel are in
-//! one slot of a Redis Cluster.
+//! `swarmbus` is [`Settings::prefix`](crate::Settings::prefix). A channel's name
+//! cannot hold braces.
+//!
+//! In a cluster `swarmbus:{TAG}` stands for `swarmbus`: `swarmbus:{53t}:{CHANNEL}:live`.
+//! The tag is that of the channel's partition, which is the CRC-16 of its name, mod
+//! 16384, divided by 256; the tags are in `cluster/slots.rs`. The first braces are the
+//! hash tag, so a partition is in one slot.
 
 use swarmbus::transport::{Channel, Mode};
 

@@ -12,7 +12,12 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
 
-use crate::{dialer::Dialer, error::ConnectionError, meter};
+use crate::{
+    cluster::trunk::Line,
+    dialer::{Dialed, Dialer},
+    error::ConnectionError,
+    meter,
+};
 
 /// How one connection is at the moment. What the program sees of it is
 /// [`ConnectionState`](swarmbus::transport::ConnectionState).
@@ -55,7 +60,10 @@ pub(crate) trait Duty: Send + Sync + 'static {
 
     /// Takes a message that came without being asked for, in the task that
     /// reads the connection: briefly. `number` is that of [`begin`](Self::begin).
-    fn push(&self, _number: u64, _message: PushInfo) {}
+    /// An error ends the connection.
+    fn push(&self, _number: u64, _message: PushInfo) -> Result<(), ConnectionError> {
+        Ok(())
+    }
 
     /// Called with each new connection before anybody else gets it. They are
     /// numbered from 1. An error has it thrown away and tried again.
@@ -132,7 +140,7 @@ impl Link {
         Self { shared, _alive: Arc::new(end.drop_guard()) }
     }
 
-    /// The connection, as soon as there is one. Cancel safe.
+    /// The connection with its number, as soon as there is one. Cancel safe.
     ///
     /// # Errors
     ///
@@ -140,20 +148,27 @@ impl Link {
     pub(crate) async fn ready(
         &self,
         patience: Duration,
-    ) -> Result<MultiplexedConnection, ConnectionError> {
-        if let Some((_, connection)) = &*self.shared.current.borrow() {
-            return Ok(connection.clone());
+    ) -> Result<(u64, MultiplexedConnection), ConnectionError> {
+        if let Some(current) = &*self.shared.current.borrow() {
+            return Ok(current.clone());
         }
-        timeout(patience, self.next(0))
-            .await
-            .unwrap_or_else(|_| {
-                let state = self.shared.state.borrow();
-                match &*state {
-                    LinkState::Disconnected { error, .. } => Err(error.clone()),
-                    _ => Err(ConnectionError::TimedOut(patience)),
-                }
-            })
-            .map(|(_, connection)| connection)
+        timeout(patience, self.next(0)).await.unwrap_or_else(|_| {
+            let state = self.shared.state.borrow();
+            match &*state {
+                LinkState::Disconnected { error, .. } => Err(error.clone()),
+                _ => Err(ConnectionError::TimedOut(patience)),
+            }
+        })
+    }
+
+    /// A command failed with this on the connection of this number: whatever that
+    /// says about the connection is done about it.
+    pub(crate) fn suspect(&self, number: u64, error: &ConnectionError) {
+        if error.is_another_node() {
+            self.give_up(number, error.clone());
+        } else if error.breaks_connection() {
+            self.doubt();
+        }
     }
 
     /// The connection with its number, as soon as there is one with a higher
@@ -241,6 +256,12 @@ impl Shared {
         });
     }
 
+    /// Why a connection is of no use.
+    fn failed(&self, line: &Line, error: &ConnectionError) {
+        line.failed(error);
+        self.dialer.note(error);
+    }
+
     fn disconnected(&self, error: ConnectionError) {
         self.current.send_replace(None);
         self.state.send_modify(|state| match state {
@@ -266,7 +287,7 @@ async fn supervise(shared: Arc<Shared>) {
         loop {
             number += 1;
             match open(&shared, number).await {
-                Ok(connection) => {
+                Ok(Dialed { connection, line }) => {
                     let born = Instant::now();
                     shared.current.send_replace(Some((number, connection.clone())));
                     shared.state.send_replace(LinkState::Connected);
@@ -274,6 +295,8 @@ async fn supervise(shared: Arc<Shared>) {
                     info!(connection = shared.duty.name(), number, "connected to Redis");
                     let error = watch_over(&shared, number, connection).await;
                     shared.duty.ended();
+                    shared.failed(&line, &error);
+                    drop(line);
                     shared.disconnected(error);
                     if born.elapsed() >= STABLE {
                         failures = 0;
@@ -292,21 +315,26 @@ async fn supervise(shared: Arc<Shared>) {
     shared.duty.ended();
 }
 
-async fn open(shared: &Arc<Shared>, number: u64) -> Result<MultiplexedConnection, ConnectionError> {
+async fn open(shared: &Arc<Shared>, number: u64) -> Result<Dialed, ConnectionError> {
     let duty = &shared.duty;
     let (receiver, weak) = (Arc::clone(duty), Arc::downgrade(shared));
-    let on_push = move |push: PushInfo| match push.kind {
-        PushKind::Disconnection => {
-            if let Some(shared) = weak.upgrade() {
-                shared.give_up(number, ConnectionError::Lost("closed by the other side".into()));
+    let on_push = move |push: PushInfo| {
+        let taken = match push.kind {
+            PushKind::Disconnection => {
+                Err(ConnectionError::Lost("closed by the other side".into()))
             }
+            _ => receiver.push(number, push),
+        };
+        if let (Err(error), Some(shared)) = (taken, weak.upgrade()) {
+            shared.give_up(number, error);
         }
-        _ => receiver.push(number, push),
     };
-    let mut connection =
-        shared.dialer.dial(duty.name(), duty.blocking(), Arc::new(on_push)).await?;
-    duty.begin(number, &mut connection).await?;
-    Ok(connection)
+    let mut dialed = shared.dialer.dial(duty.name(), duty.blocking(), Arc::new(on_push)).await?;
+    if let Err(error) = duty.begin(number, &mut dialed.connection).await {
+        shared.failed(&dialed.line, &error);
+        return Err(error);
+    }
+    Ok(dialed)
 }
 
 /// Returns when the connection is of no use any more, and why.

@@ -8,6 +8,11 @@ use redis::{
 use tokio::time::timeout;
 
 use crate::{
+    cluster::{
+        Cluster,
+        slots::{TAGS, slot_of},
+        trunk::Line,
+    },
     error::{ConnectionError, NEEDED},
     sentinel::Sentinels,
     settings::{Settings, SettingsError},
@@ -18,6 +23,7 @@ use crate::{
 pub(crate) type OnPush = Arc<dyn Fn(PushInfo) + Send + Sync>;
 
 /// One server, and how to make connections to it.
+#[derive(Clone)]
 pub(crate) struct Dialer {
     pub(crate) settings: Settings,
     route: Route,
@@ -26,23 +32,82 @@ pub(crate) struct Dialer {
 }
 
 /// How the server is found.
+#[derive(Clone)]
 enum Route {
-    Direct(Client),
-    Sentinels(Sentinels),
+    Direct(Box<Client>),
+    Sentinels(Arc<Sentinels>),
+    /// The master of a slot.
+    Slot(Arc<Cluster>, u16),
+}
+
+/// A connection, and what is told when it is of no use any more.
+pub(crate) struct Dialed {
+    pub(crate) connection: MultiplexedConnection,
+    pub(crate) line: Line,
 }
 
 impl Dialer {
+    /// In a cluster, for the first partition.
     pub(crate) fn new(settings: Settings) -> Result<Self, SettingsError> {
         let client = settings.client()?;
+        let instance = format!("{:016x}", fastrand::u64(..));
+        if settings.is_cluster() {
+            let cluster = Arc::new(Cluster::new(settings));
+            return Ok(Self::in_cluster(cluster, 0, instance));
+        }
         let route = match settings.master() {
-            None => Route::Direct(client),
+            None => Route::Direct(Box::new(client)),
             Some(name) => {
                 let sentinels = settings.sentinel_clients()?;
-                Route::Sentinels(Sentinels::new(name.to_owned(), sentinels))
+                Route::Sentinels(Arc::new(Sentinels::new(name.to_owned(), sentinels)))
             }
         };
-        let instance = format!("{:016x}", fastrand::u64(..));
         Ok(Self { settings, route, instance })
+    }
+
+    /// The same for another partition; `None` if there are none.
+    pub(crate) fn partition(&self, number: usize) -> Option<Self> {
+        let cluster = Arc::clone(self.cluster()?);
+        Some(Self::in_cluster(cluster, number, self.instance.clone()))
+    }
+
+    /// The same for the keys of a name that is in no partition: a cluster has them
+    /// where `{NAME}` is.
+    pub(crate) fn for_name(&self, name: &str) -> Option<Self> {
+        self.for_slot(slot_of(name))
+    }
+
+    /// The same for the master of a slot.
+    pub(crate) fn for_slot(&self, slot: u16) -> Option<Self> {
+        let cluster = Arc::clone(self.cluster()?);
+        let settings = cluster.settings().clone();
+        Some(Self { settings, route: Route::Slot(cluster, slot), instance: self.instance.clone() })
+    }
+
+    /// The names of a partition begin with its tag.
+    fn in_cluster(cluster: Arc<Cluster>, partition: usize, instance: String) -> Self {
+        let tag = TAGS.get(partition).copied().unwrap_or_default();
+        let settings = cluster.settings().clone();
+        let prefix = format!("{}:{{{tag}}}", settings.prefix);
+        let route = Route::Slot(cluster, slot_of(tag));
+        Self { settings: settings.prefix(prefix), route, instance }
+    }
+
+    pub(crate) fn cluster(&self) -> Option<&Arc<Cluster>> {
+        match &self.route {
+            Route::Slot(cluster, _) => Some(cluster),
+            Route::Direct(_) | Route::Sentinels(_) => None,
+        }
+    }
+
+    /// Whether commands and messages are those of a cluster.
+    pub(crate) fn is_sharded(&self) -> bool {
+        self.cluster().is_some()
+    }
+
+    /// PUBLISH, or what a cluster has instead.
+    pub(crate) fn publish(&self) -> &'static str {
+        if self.is_sharded() { "SPUBLISH" } else { "PUBLISH" }
     }
 
     /// A connection to a master that is new enough and lets us in. `purpose`
@@ -53,43 +118,82 @@ impl Dialer {
         purpose: &str,
         blocking: bool,
         on_push: OnPush,
-    ) -> Result<MultiplexedConnection, ConnectionError> {
+    ) -> Result<Dialed, ConnectionError> {
         let limit = self.settings.connect_timeout;
+        let dial = async {
+            let (cluster, node) = match &self.route {
+                Route::Slot(cluster, slot) => (cluster, cluster.master(*slot).await?),
+                Route::Direct(_) | Route::Sentinels(_) => {
+                    let client = self.client().await?;
+                    let connection = self.dial_at(&client, purpose, blocking, on_push).await?;
+                    return Ok(Dialed { connection, line: Line::default() });
+                }
+            };
+            let client = cluster.client(&node)?;
+            if blocking {
+                // Who waits on the server needs it alone.
+                let connection = self.dial_at(&client, purpose, blocking, on_push).await?;
+                return Ok(Dialed { connection, line: Line::default() });
+            }
+            let dial = |on_push| self.dial_at(&client, purpose, blocking, on_push);
+            let prefix = &self.settings.prefix;
+            let (connection, line) = cluster.line(&node, purpose, prefix, on_push, dial).await?;
+            Ok(Dialed { connection, line })
+        };
+        timeout(limit, dial).await.unwrap_or(Err(ConnectionError::TimedOut(limit)))
+    }
+
+    async fn dial_at(
+        &self,
+        client: &Client,
+        purpose: &str,
+        blocking: bool,
+        on_push: OnPush,
+    ) -> Result<MultiplexedConnection, ConnectionError> {
         let answers = (!blocking).then_some(self.settings.response_timeout);
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(limit))
+            .set_connection_timeout(Some(self.settings.connect_timeout))
             .set_response_timeout(answers)
             .set_push_sender(move |push| {
                 on_push(push);
                 Ok::<(), ()>(())
             });
-        let dial = async {
-            let client = self.client().await?;
-            let mut connection = client
-                .get_multiplexed_async_connection_with_config(&config)
-                .await
-                .map_err(|error| self.refused(&error))?;
-            let name = format!("swarmbus:{purpose}:{}", self.instance);
-            // A name is for people; a user that may not set it does without.
-            let _ = self.ask(&mut connection, redis::cmd("CLIENT").arg("SETNAME").arg(name)).await;
-            check(&self.ask(&mut connection, &redis::cmd("HELLO")).await?)?;
-            // Of the commands that everybody may use, this one is refused
-            // while the server loads its data.
-            self.ask(&mut connection, &redis::cmd("PING")).await?;
-            Ok(connection)
-        };
-        timeout(limit, dial).await.unwrap_or(Err(ConnectionError::TimedOut(limit)))
+        let mut connection = client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await
+            .map_err(|error| self.refused(&error, client))?;
+        let name = format!("swarmbus:{purpose}:{}", self.instance);
+        // A name is for people; a user that may not set it does without.
+        let _ = self.ask(&mut connection, redis::cmd("CLIENT").arg("SETNAME").arg(name)).await;
+        self.check(&self.ask(&mut connection, &redis::cmd("HELLO")).await?)?;
+        // Of the commands that everybody may use, this one is refused
+        // while the server loads its data.
+        self.ask(&mut connection, &redis::cmd("PING")).await?;
+        Ok(connection)
+    }
+
+    /// A connection ended with this. What it says of where the keys are is
+    /// remembered.
+    pub(crate) fn note(&self, error: &ConnectionError) {
+        if let (Route::Slot(cluster, slot), ConnectionError::Moved { to }) = (&self.route, error) {
+            cluster.learn(*slot, to);
+        }
+    }
+
+    fn check(&self, hello: &Value) -> Result<(), ConnectionError> {
+        check(hello, self.is_sharded())
     }
 
     /// The client for the server, wherever that is now.
     async fn client(&self) -> Result<Client, ConnectionError> {
         match &self.route {
-            Route::Direct(client) => Ok(client.clone()),
+            Route::Direct(client) => Ok(Client::clone(client)),
             Route::Sentinels(sentinels) => {
                 let (host, port) = sentinels.master(self.settings.connect_timeout).await?;
                 let client = self.settings.client_at(host, port);
                 client.map_err(|error| ConnectionError::Protocol(error.to_string()))
             }
+            Route::Slot(cluster, slot) => cluster.client(&cluster.master(*slot).await?),
         }
     }
 
@@ -100,7 +204,7 @@ impl Dialer {
     ) -> Result<(), ConnectionError> {
         let limit = self.settings.response_timeout;
         let asked = timeout(limit, self.ask(connection, &redis::cmd("HELLO"))).await;
-        check(&asked.unwrap_or(Err(ConnectionError::TimedOut(limit)))?)
+        self.check(&asked.unwrap_or(Err(ConnectionError::TimedOut(limit)))?)
     }
 
     /// One command and its answer.
@@ -124,11 +228,15 @@ impl Dialer {
     }
 
     /// What redis-rs reports about a connection that was not made.
-    fn refused(&self, error: &redis::RedisError) -> ConnectionError {
+    fn refused(&self, error: &redis::RedisError, client: &Client) -> ConnectionError {
         let limit = self.settings.connect_timeout;
         match ConnectionError::of(error, "HELLO", limit) {
             ConnectionError::Lost(detail) => {
-                ConnectionError::Unreachable { address: self.settings.address(), detail }
+                let address = match self.route {
+                    Route::Slot(..) => client.get_connection_info().addr().to_string(),
+                    Route::Direct(_) | Route::Sentinels(_) => self.settings.address(),
+                };
+                ConnectionError::Unreachable { address, detail }
             }
             ConnectionError::Protocol(detail) if error.kind() == ErrorKind::InvalidClientConfig => {
                 ConnectionError::Tls(detail)
@@ -152,11 +260,15 @@ fn name_of(command: &Cmd) -> String {
     }
 }
 
-/// Reads the answer to HELLO: version and role.
-fn check(hello: &Value) -> Result<(), ConnectionError> {
-    // A sentinel names no role.
-    if let Some(mode) = field(hello, "mode").filter(|mode| mode == "sentinel") {
-        return Err(ConnectionError::WrongRole { role: mode });
+/// Reads the answer to HELLO: version, mode and role.
+fn check(hello: &Value, sharded: bool) -> Result<(), ConnectionError> {
+    match field(hello, "mode") {
+        // A sentinel names no role.
+        Some(mode) if mode == "sentinel" => return Err(ConnectionError::WrongRole { role: mode }),
+        Some(mode) if (mode == "cluster") != sharded => {
+            return Err(ConnectionError::WrongMode { found: mode });
+        }
+        _ => {}
     }
     let (Some(version), Some(role)) = (field(hello, "version"), field(hello, "role")) else {
         return Err(ConnectionError::Protocol("HELLO names no version and role".to_owned()));
@@ -193,9 +305,9 @@ mod tests {
 
     #[test]
     fn who_answers_is_checked() {
-        let server = |version, mode, role| {
-            check(&hello(&[("version", version), ("mode", mode), ("role", role)]))
-        };
+        let answer =
+            |version, mode, role| hello(&[("version", version), ("mode", mode), ("role", role)]);
+        let server = |version, mode, role| check(&answer(version, mode, role), mode == "cluster");
         assert_eq!(server("7.0.15", "standalone", "master"), Ok(()));
         assert_eq!(server("8.1.0", "cluster", "master"), Ok(()));
         let old = ConnectionError::TooOld { found: "6.2.14".into(), needed: "7.0" };
@@ -204,7 +316,11 @@ mod tests {
         assert_eq!(server("7.0.15", "standalone", "replica"), Err(replica));
         let sentinel = ConnectionError::WrongRole { role: "sentinel".into() };
         let hello = hello(&[("version", "7.0.15"), ("mode", "sentinel")]);
-        assert_eq!(check(&hello), Err(sentinel));
-        assert!(matches!(check(&Value::Nil), Err(ConnectionError::Protocol(_))));
+        assert_eq!(check(&hello, false), Err(sentinel));
+        for (mode, sharded) in [("cluster", false), ("standalone", true)] {
+            let wrong = ConnectionError::WrongMode { found: mode.into() };
+            assert_eq!(check(&answer("7.0.15", mode, "master"), sharded), Err(wrong));
+        }
+        assert!(matches!(check(&Value::Nil, false), Err(ConnectionError::Protocol(_))));
     }
 }

@@ -17,6 +17,7 @@
 //! # }
 //! ```
 
+mod cluster;
 mod facts;
 mod judge;
 mod rights;
@@ -24,7 +25,7 @@ mod rights;
 use std::sync::Arc;
 
 use crate::{
-    dialer::Dialer,
+    dialer::{Dialed, Dialer},
     error::ConnectionError,
     settings::{Settings, SettingsError},
 };
@@ -84,7 +85,8 @@ impl Finding {
 
 /// Looks at a server with the eyes of the user in `settings`: version, role,
 /// persistence, memory, output buffers, clients, permissions, latency and clock.
-/// It changes nothing there.
+/// It changes nothing there. Of a cluster it looks at one master so, and at the
+/// others whether they answer and have all slots.
 ///
 /// A server that cannot be reached is a finding, too. Dropped in the middle, it
 /// has done no harm.
@@ -94,15 +96,19 @@ impl Finding {
 /// When the settings make no sense.
 pub async fn examine(settings: &Settings) -> Result<Vec<Finding>, SettingsError> {
     let dialer = Dialer::new(settings.clone())?;
+    let dialer = dialer.for_name(rights::NAME).unwrap_or(dialer);
     let dialed = dialer.dial("doctor", false, Arc::new(|_| {})).await;
-    let mut connection = match dialed {
-        Ok(connection) => connection,
+    let (mut connection, _line) = match dialed {
+        Ok(Dialed { connection, line }) => (connection, line),
         Err(error) => return Ok(vec![unreached(&error)]),
     };
     let mut findings = vec![Finding::ok("connection", format!("to {}", settings.address()))];
     let asked = async {
         let facts = Facts::ask(&dialer, &mut connection).await?;
         findings.extend(judge::all(&facts));
+        if let Some(whole) = dialer.cluster() {
+            findings.extend(cluster::look(&dialer, &mut connection, whole).await?);
+        }
         findings.push(rights::look(&dialer, &mut connection, facts.user.as_deref()).await?);
         let beats = facts::ping(&dialer, &mut connection).await?;
         findings.push(judge::latency(beats));
@@ -123,6 +129,8 @@ fn unreached(error: &ConnectionError) -> Finding {
     let (found, advice) = text.rsplit_once("; ").unwrap_or((&text, "see the server's log"));
     let check = match error {
         ConnectionError::WrongRole { .. } => "role",
+        ConnectionError::WrongMode { .. } => "mode",
+        ConnectionError::Unsettled(_) => "cluster",
         ConnectionError::TooOld { .. } => "version",
         ConnectionError::NoPermission { .. } => "permissions",
         _ => "connection",

@@ -173,6 +173,7 @@ impl Durable {
             record: &key(&settings.prefix, channel, &format!("idem:log:{once}")),
             number: 0,
             reached: None,
+            publish: self.server.link.dialer().publish(),
         };
         let call = append.call(&Keys::new(&settings.prefix, channel), &self.retention);
         // The same call again does nothing, so a broken connection is no reason

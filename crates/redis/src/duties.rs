@@ -50,7 +50,7 @@ impl Duty for PublisherDuty {
         connection: &mut MultiplexedConnection,
     ) -> Result<(), ConnectionError> {
         let key = probe_key(&self.0.settings.prefix, &self.0.instance);
-        let mut publish = redis::cmd("PUBLISH");
+        let mut publish = redis::cmd(self.0.publish());
         publish.arg(key).arg("hello");
         self.0.ask(connection, &publish).await.map(drop)
     }

@@ -51,6 +51,27 @@ pub enum ConnectionError {
         /// What it is.
         role: String,
     },
+    /// The server is a node of a cluster and none was expected, or the other way
+    /// round.
+    #[error(
+        "the server runs in {found} mode; a cluster is named by redis+cluster://HOST:PORT,…, \
+         and any other server by redis://"
+    )]
+    WrongMode {
+        /// `cluster` or `standalone`.
+        found: String,
+    },
+    /// The keys are on another node of the cluster now. They are looked for by
+    /// themselves.
+    #[error("the cluster has moved the keys to {to}; they are looked for there")]
+    Moved {
+        /// Host and port, or `another node`.
+        to: String,
+    },
+    /// The cluster does not serve the keys for now: they are being moved, or their
+    /// master is gone and there is no other yet.
+    #[error("the cluster does not serve these keys now ({0}); see `CLUSTER INFO` if that lasts")]
+    Unsettled(String),
     /// The server is older than what this crate needs.
     #[error("the server has version {found}, {needed} is needed; install a newer Redis or Valkey")]
     TooOld {
@@ -130,6 +151,12 @@ impl ConnectionError {
             "OOM" => Self::OutOfMemory,
             "READONLY" | "MISCONF" | "NOREPLICAS" => Self::ReadOnly(detail.to_owned()),
             "LOADING" | "MASTERDOWN" => Self::Loading,
+            "MOVED" => {
+                // The slot, and host and port.
+                let to = detail.split_once(' ').map_or(detail, |(_, to)| to);
+                Self::Moved { to: to.to_owned() }
+            }
+            "ASK" | "TRYAGAIN" | "CLUSTERDOWN" => Self::Unsettled(format!("{code} {detail}")),
             _ if detail.starts_with("unknown command") => {
                 Self::TooOld { found: format!("without {command}"), needed: NEEDED }
             }
@@ -144,7 +171,7 @@ impl ConnectionError {
             Self::NoPermission { .. } | Self::TooOld { .. } => true,
             // Passing states of a script's server have codes of their own.
             Self::Protocol(text) => {
-                let passing = ["NOSCRIPT", "BUSY", "TRYAGAIN", "CLUSTERDOWN", "MOVED", "ASK"];
+                let passing = ["NOSCRIPT", "BUSY"];
                 !passing.iter().any(|code| text.starts_with(code))
             }
             Self::Unreachable { .. }
@@ -152,6 +179,9 @@ impl ConnectionError {
             | Self::WrongPassword
             | Self::UnknownMaster(_)
             | Self::WrongRole { .. }
+            | Self::WrongMode { .. }
+            | Self::Moved { .. }
+            | Self::Unsettled(_)
             | Self::OutOfMemory
             | Self::TooManyTasks { .. }
             | Self::ReadOnly(_)
@@ -166,10 +196,14 @@ impl ConnectionError {
     /// one must be made before the next command.
     pub(crate) fn breaks_connection(&self) -> bool {
         match self {
+            // It may be cut off from the others, which have another master by now.
+            Self::Unsettled(text) => text.starts_with("CLUSTERDOWN"),
             Self::Unreachable { .. }
             | Self::Lost(_)
             | Self::UnknownMaster(_)
             | Self::WrongRole { .. }
+            | Self::WrongMode { .. }
+            | Self::Moved { .. }
             | Self::ReadOnly(_)
             | Self::TimedOut(_)
             | Self::Tls(_)
@@ -182,6 +216,16 @@ impl ConnectionError {
             | Self::Loading
             | Self::Protocol(_) => false,
         }
+    }
+
+    /// Whether a node of a cluster sent us away, and did nothing.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        matches!(self, Self::Moved { .. } | Self::Unsettled(_))
+    }
+
+    /// Whether the keys have to be looked for again. The connection itself is well.
+    pub(crate) fn is_another_node(&self) -> bool {
+        self.is_elsewhere() && self.breaks_connection()
     }
 }
 
@@ -210,12 +254,15 @@ pub(crate) fn failed(error: ConnectionError) -> TransportError {
         | ConnectionError::ReadOnly(_)
         | ConnectionError::Loading
         | ConnectionError::TooOld { .. }
+        | ConnectionError::Unsettled(_)
         | ConnectionError::Protocol(_) => refused(error),
         ConnectionError::Unreachable { .. }
         | ConnectionError::Lost(_)
         | ConnectionError::WrongPassword
         | ConnectionError::UnknownMaster(_)
         | ConnectionError::WrongRole { .. }
+        | ConnectionError::WrongMode { .. }
+        | ConnectionError::Moved { .. }
         | ConnectionError::TimedOut(_)
         | ConnectionError::Tls(_)
         | ConnectionError::Closed => disconnected(error),
@@ -243,6 +290,9 @@ mod tests {
         assert_eq!(of("READONLY"), ConnectionError::ReadOnly("why".into()));
         assert_eq!(of("MISCONF"), ConnectionError::ReadOnly("why".into()));
         assert_eq!(of("LOADING"), ConnectionError::Loading);
+        assert_eq!(of("TRYAGAIN"), ConnectionError::Unsettled("TRYAGAIN why".into()));
+        let moved = ConnectionError::coded("MOVED", "3999 127.0.0.1:6381", "GET");
+        assert_eq!(moved, ConnectionError::Moved { to: "127.0.0.1:6381".into() });
         assert_eq!(of("ERR"), ConnectionError::Protocol("ERR why".into()));
         let denied =
             ConnectionError::NoPermission { command: "PUBLISH".into(), detail: "why".into() };

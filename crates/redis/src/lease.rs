@@ -12,13 +12,12 @@ use swarmbus::{
 use crate::{
     channel,
     connection::Link,
-    dialer::Dialer,
     duties::Commands,
     error::ConnectionError,
     script::{Answer, Script, millis, unexpected},
     server::{Call, Server},
     settings::Settings,
-    state::OpenError,
+    state::{OpenError, dialer},
 };
 
 static ACQUIRE: Script = Script::new(include_str!("lua/lease_acquire.lua"));
@@ -76,8 +75,7 @@ impl RedisLeases {
     /// See [`OpenError`]: the first try to connect must succeed.
     pub async fn connect(settings: Settings, name: &str) -> Result<Self, OpenError> {
         let name = Channel::live(name)?;
-        let dialer = Arc::new(Dialer::new(settings)?);
-        let link = Link::connect(dialer, Arc::new(Commands("leases"))).await?;
+        let link = Link::connect(dialer(settings, &name)?, Arc::new(Commands("leases"))).await?;
         Ok(Self::on(Server::new(link), &name))
     }
 

@@ -28,8 +28,11 @@
 //!
 //! - [`RedisTransport`] is a [`Transport`](swarmbus::transport::Transport).
 //! - [`Settings`] say where the server is and who asks: Redis or Valkey, 7.0 or
-//!   newer, over TCP, TLS or a Unix socket, by its address or by its sentinels.
-//!   [`RedisBuilder`] has the rest.
+//!   newer, over TCP, TLS or a Unix socket, by its address or by its sentinels, or a
+//!   cluster by some of its nodes. [`RedisBuilder`] has the rest.
+//! - In a cluster, channels are divided among 64 partitions, evenly over the nodes.
+//!   Slots that move and masters that fail are followed; messages stay on their node
+//!   (SPUBLISH).
 //! - Events that are published while others are on their way travel together:
 //!   a lone event leaves at once, a busy connection carries hundreds in one
 //!   message.
@@ -56,6 +59,7 @@
 mod builder;
 mod carrier;
 mod channel;
+mod cluster;
 mod connection;
 mod dialer;
 pub mod doctor;
@@ -70,6 +74,7 @@ mod live;
 pub mod local;
 mod meter;
 mod outbox;
+mod partition;
 mod probe;
 mod publisher;
 mod script;

@@ -11,6 +11,7 @@ use redis::{Cmd, RedisWrite, ToRedisArgs, Value};
 
 use crate::{
     carrier::{Answer, Carrier, Parcel},
+    dialer::Dialer,
     envelope::{Envelope, Kind, LEN},
     error::ConnectionError,
     outbox::Lane,
@@ -18,8 +19,21 @@ use crate::{
 
 /// Sends parcels as PUBLISH. One whose answer did not come is not sent again:
 /// twice would be worse than a gap that shows.
+///
+/// In a cluster, what a node did not take because the keys are elsewhere is sent
+/// there: that has not arrived for certain.
 #[derive(Debug)]
-pub(crate) struct LiveCarrier;
+pub(crate) struct LiveCarrier {
+    /// PUBLISH or SPUBLISH.
+    command: &'static str,
+    sharded: bool,
+}
+
+impl LiveCarrier {
+    pub(crate) fn new(dialer: &Dialer) -> Self {
+        Self { command: dialer.publish(), sharded: dialer.is_sharded() }
+    }
+}
 
 impl Carrier for LiveCarrier {
     fn name(&self) -> &'static str {
@@ -34,6 +48,10 @@ impl Carrier for LiveCarrier {
         false
     }
 
+    fn keeps(&self) -> bool {
+        self.sharded
+    }
+
     fn command(&self, parcel: &Parcel) -> Cmd {
         let envelope = Envelope {
             kind: Kind::Live,
@@ -42,7 +60,7 @@ impl Carrier for LiveCarrier {
             count: parcel.count,
             age: age(&parcel.lane),
         };
-        publish(&parcel.lane.key, envelope, &parcel.frame)
+        publish(self.command, &parcel.lane.key, envelope, &parcel.frame)
     }
 
     fn position(&self, lane: &Lane, next: u64) -> Option<Cmd> {
@@ -53,14 +71,15 @@ impl Carrier for LiveCarrier {
             count: 0,
             age: age(lane),
         };
-        Some(publish(&lane.key, envelope, &[]))
+        Some(publish(self.command, &lane.key, envelope, &[]))
     }
 
     fn judge(&self, answer: Value) -> Answer {
         match answer {
-            Value::ServerError(error) => {
-                Answer::Refused(ConnectionError::answered(&error, "PUBLISH"))
-            }
+            Value::ServerError(error) => match ConnectionError::answered(&error, self.command) {
+                error if error.is_elsewhere() => Answer::NotNow(error),
+                error => Answer::Refused(error),
+            },
             _ => Answer::Taken,
         }
     }
@@ -70,10 +89,10 @@ fn age(lane: &Lane) -> u32 {
     u32::try_from(lane.born.elapsed().as_millis()).unwrap_or(u32::MAX)
 }
 
-fn publish(key: &str, envelope: Envelope, frame: &[u8]) -> Cmd {
+fn publish(name: &str, key: &str, envelope: Envelope, frame: &[u8]) -> Cmd {
     let message = Message { envelope: envelope.to_bytes(), frame };
-    let mut command = Cmd::with_capacity(3, 7 + key.len() + LEN + frame.len());
-    command.arg("PUBLISH").arg(key).arg(message);
+    let mut command = Cmd::with_capacity(3, name.len() + key.len() + LEN + frame.len());
+    command.arg(name).arg(key).arg(message);
     command
 }
 

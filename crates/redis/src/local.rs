@@ -26,6 +26,7 @@
 //! [`Proxy`] between them.
 
 mod builder;
+mod cluster;
 mod process;
 mod proxy;
 mod sets;
@@ -43,8 +44,9 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 
 pub use builder::{Fsync, ServerBuilder};
+pub use cluster::Cluster;
 pub use proxy::{Proxy, Way};
-pub use sets::{Cluster, Replicated};
+pub use sets::Replicated;
 
 use self::{
     builder::Spec,

@@ -24,7 +24,7 @@ use crate::{
     connection::Link,
     error::ConnectionError,
     meter::PingMeter,
-    subscriber::{Listener, Subscriber},
+    subscriber::{Acknowledged, Listener, Subscriber},
 };
 
 /// The way there and back of one transport.
@@ -55,25 +55,15 @@ impl Listener for Echo {
 }
 
 impl Probe {
-    /// Returns when its channel is listened to.
-    pub(crate) async fn start(
-        publisher: Link,
-        subscriber: &Subscriber,
-    ) -> Result<Self, ConnectionError> {
+    /// Listens to its channel; the second value says when.
+    pub(crate) fn start(publisher: Link, subscriber: &Subscriber) -> (Self, Acknowledged) {
         let dialer = publisher.dialer();
         let key = probe_key(&dialer.settings.prefix, &dialer.instance);
         let echo = Arc::new(Echo(watch::Sender::new(0)));
         let acknowledged = subscriber.listen(&key, Arc::clone(&echo) as _);
-        acknowledged.within(dialer.settings.response_timeout).await?;
         let subscriber = subscriber.link().clone();
-        Ok(Self {
-            publisher,
-            subscriber,
-            key,
-            last: AtomicU64::new(0),
-            echo,
-            meter: PingMeter::new(),
-        })
+        let (last, meter) = (AtomicU64::new(0), PingMeter::new());
+        (Self { publisher, subscriber, key, last, echo, meter }, acknowledged)
     }
 
     /// How long an event takes from here to the server and back. Cancel safe.
@@ -90,9 +80,9 @@ impl Probe {
         let (subscriber, _) = connected(&self.subscriber, patience).await?;
         let (number, began) = (self.last.fetch_add(1, Relaxed) + 1, Instant::now());
         let mut echo = self.echo.0.subscribe();
-        let mut publish = redis::cmd("PUBLISH");
-        publish.arg(&self.key).arg(number);
         let dialer = self.publisher.dialer();
+        let mut publish = redis::cmd(dialer.publish());
+        publish.arg(&self.key).arg(number);
         if let Err(error) = dialer.ask(&mut connection, &publish).await {
             if error.breaks_connection() {
                 self.publisher.give_up(publisher, error.clone());

@@ -37,6 +37,8 @@ use swarmbus_core::backoff::{Backoff, Jitter};
 pub struct Settings {
     info: ConnectionInfo,
     sentinels: Vec<ConnectionInfo>,
+    /// Nodes of a cluster that are asked first; none: it is no cluster.
+    seeds: Vec<ConnectionInfo>,
     certificates: TlsCertificates,
     pub(crate) prefix: String,
     pub(crate) connect_timeout: Duration,
@@ -56,7 +58,8 @@ pub enum SettingsError {
     /// The URL cannot be read. It is not repeated here: it may hold a password.
     #[error(
         "the URL cannot be read ({0}); it looks like redis://[USER[:PASSWORD]@]HOST[:PORT][/DB], \
-         rediss://… for TLS, or unix:///PATH[?db=DB&user=USER&pass=PASSWORD]"
+         rediss://… for TLS, unix:///PATH[?db=DB&user=USER&pass=PASSWORD], or \
+         redis+cluster://[USER[:PASSWORD]@]HOST[:PORT][,HOST[:PORT]…]"
     )]
     Url(&'static str),
     /// Certificates that are not checked are as good as none.
@@ -80,12 +83,24 @@ pub enum SettingsError {
 
 impl Settings {
     /// For the server at a URL: `redis://`, `rediss://` (TLS) or `unix://`,
-    /// with user, password and number of the database.
+    /// with user, password and number of the database; or for the cluster of
+    /// which some nodes are named: `redis+cluster://` or `rediss+cluster://`.
+    ///
+    /// ```
+    /// use swarmbus_redis::Settings;
+    ///
+    /// let cluster = Settings::new("redis+cluster://worker:secret@10.0.0.1:7000,10.0.0.2:7000")?;
+    /// assert_eq!(cluster.address(), "cluster of 10.0.0.1:7000, 10.0.0.2:7000");
+    /// # Ok::<(), swarmbus_redis::SettingsError>(())
+    /// ```
     ///
     /// # Errors
     ///
     /// [`SettingsError::Url`] and [`SettingsError::Insecure`].
     pub fn new(url: &str) -> Result<Self, SettingsError> {
+        if let Some((scheme, rest)) = url.split_once("+cluster://") {
+            return Self::of_cluster(scheme, rest);
+        }
         // redis-rs may name the URL in its error, and with it the password.
         let info = url.into_connection_info().map_err(|_| SettingsError::Url("see its form"))?;
         if matches!(info.addr(), ConnectionAddr::TcpTls { insecure: true, .. }) {
@@ -97,6 +112,7 @@ impl Settings {
         Ok(Self {
             info: info.set_redis_settings(login).set_tcp_settings(tcp),
             sentinels: Vec::new(),
+            seeds: Vec::new(),
             certificates: TlsCertificates { client_tls: None, root_cert: None },
             prefix: "swarmbus".to_owned(),
             connect_timeout: Duration::from_secs(5),
@@ -106,6 +122,28 @@ impl Settings {
                 .cap(MAX_DELAY)
                 .jitter(Jitter::Full),
         })
+    }
+
+    /// The same settings for several nodes: the part before their addresses, and
+    /// the one after them, is that of a URL for one.
+    fn of_cluster(scheme: &str, rest: &str) -> Result<Self, SettingsError> {
+        let (nodes, end) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        let (login, hosts) = match nodes.rsplit_once('@') {
+            Some((login, hosts)) => (format!("{login}@"), hosts),
+            None => (String::new(), nodes),
+        };
+        let node = |host: &str| Self::new(&format!("{scheme}://{login}{host}{end}"));
+        let mut settings: Vec<_> = hosts.split(',').map(node).collect::<Result<_, _>>()?;
+        let seeds: Vec<_> = settings.iter().map(|settings| settings.info.clone()).collect();
+        let mut first = settings.swap_remove(0);
+        if matches!(first.info.addr(), ConnectionAddr::Unix(_)) {
+            return Err(SettingsError::Url("nodes of a cluster have hosts"));
+        }
+        if first.info.redis_settings().db() != 0 {
+            return Err(SettingsError::Url("a cluster has one database"));
+        }
+        first.seeds = seeds;
+        Ok(first)
     }
 
     /// The URLs of sentinels, which are asked where the master is, each time
@@ -133,6 +171,9 @@ impl Settings {
     ) -> Result<Self, SettingsError> {
         if matches!(self.info.addr(), ConnectionAddr::Unix(_)) {
             return Err(SettingsError::Url("sentinels name hosts"));
+        }
+        if self.is_cluster() {
+            return Err(SettingsError::Url("a cluster has no sentinels"));
         }
         let read = |url: U| Self::new(url.as_ref()).map(|settings| settings.info);
         self.sentinels = urls.into_iter().map(read).collect::<Result<_, _>>()?;
@@ -195,16 +236,19 @@ impl Settings {
         self
     }
 
-    /// Host and port, the path of the socket, or the master's name and its
-    /// sentinels.
+    /// Host and port, the path of the socket, the master's name and its
+    /// sentinels, or the nodes of a cluster that were named.
     pub fn address(&self) -> String {
+        let list = |infos: &[ConnectionInfo]| {
+            let addresses: Vec<_> = infos.iter().map(|info| info.addr().to_string()).collect();
+            addresses.join(", ")
+        };
+        if self.is_cluster() {
+            return format!("cluster of {}", list(&self.seeds));
+        }
         match self.master() {
             None => self.info.addr().to_string(),
-            Some(name) => {
-                let sentinels: Vec<_> =
-                    self.sentinels.iter().map(|info| info.addr().to_string()).collect();
-                format!("{name} of {}", sentinels.join(", "))
-            }
+            Some(name) => format!("{name} of {}", list(&self.sentinels)),
         }
     }
 
@@ -223,7 +267,22 @@ impl Settings {
         self.sentinels.iter().map(|info| self.client_of(info.clone())).collect()
     }
 
-    /// A client for the master that sentinels have named.
+    /// Whether it is a cluster.
+    pub(crate) fn is_cluster(&self) -> bool {
+        !self.seeds.is_empty()
+    }
+
+    /// Host and port of the nodes of a cluster that were named.
+    pub(crate) fn seeds(&self) -> impl Iterator<Item = (String, u16)> {
+        self.seeds.iter().filter_map(|info| match info.addr() {
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+                Some((host.clone(), *port))
+            }
+            _ => None,
+        })
+    }
+
+    /// A client for a server that sentinels or nodes of the cluster have named.
     pub(crate) fn client_at(&self, host: String, port: u16) -> Result<Client, SettingsError> {
         let addr = match self.info.addr() {
             ConnectionAddr::TcpTls { .. } => {
@@ -310,13 +369,27 @@ mod tests {
         let named = Settings::new("redis://mymaster").unwrap();
         assert_eq!(named.clone().sentinels([""; 0]).unwrap_err(), SettingsError::NoSentinel);
         assert!(matches!(named.sentinels(["nonsense"]), Err(SettingsError::Url(_))));
+        assert_eq!(at("redis+cluster://a,b:7000"), "cluster of a:6379, b:7000");
+        assert_eq!(at("rediss+cluster://u:p@[::1]:1,b/"), "cluster of ::1:1, b:6379");
+        for bad in
+            ["redis+cluster://", "redis+cluster://a,", "redis+cluster://a/1", "x+cluster://a"]
+        {
+            assert!(matches!(Settings::new(bad), Err(SettingsError::Url(_))), "{bad}");
+        }
+        let cluster = Settings::new("redis+cluster://a").unwrap();
+        assert!(matches!(cluster.sentinels(["redis://b"]), Err(SettingsError::Url(_))));
         let insecure = Settings::new("rediss://localhost/#insecure");
         assert_eq!(insecure.unwrap_err(), SettingsError::Insecure);
     }
 
     #[test]
     fn passwords_stay_secret() {
-        for url in ["redis://u:pa55@h", "redis://:pa55@h:1/2", "unix:///s?user=u&pass=pa55"] {
+        for url in [
+            "redis://u:pa55@h",
+            "redis://:pa55@h:1/2",
+            "unix:///s?user=u&pass=pa55",
+            "redis+cluster://u:pa55@h,i:1",
+        ] {
             assert!(!format!("{:?}", Settings::new(url).unwrap()).contains("pa55"));
         }
         let error = Settings::new("redis://u:pa55@h:badport").unwrap_err();

@@ -43,7 +43,8 @@ const STEPS: usize = 32;
 /// - **Durability** is the server's: with `appendonly yes` and `appendfsync
 ///   always`, what was answered survives a crash.
 /// - **A scan** walks over all keys of the server, others' too; it takes as long
-///   as there are keys, in small steps.
+///   as there are keys, in small steps. In a cluster these are all keys of one
+///   node; if the store moves to another meanwhile, a scan may miss some.
 /// - **Without a connection** a call waits for one, at most
 ///   [`response_timeout`](Settings::response_timeout), and then fails with
 ///   [`StateError::Unavailable`]. Put a [`ResilientStore`] before it to go on.
@@ -95,8 +96,7 @@ impl RedisState {
     /// See [`OpenError`]: the first try to connect must succeed.
     pub async fn connect(settings: Settings, name: &str) -> Result<Self, OpenError> {
         let name = Channel::live(name)?;
-        let dialer = Arc::new(Dialer::new(settings)?);
-        let link = Link::connect(dialer, Arc::new(Commands("state"))).await?;
+        let link = Link::connect(dialer(settings, &name)?, Arc::new(Commands("state"))).await?;
         Ok(Self::on(link, &name))
     }
 
@@ -112,8 +112,7 @@ impl RedisState {
     /// Outside of a tokio runtime.
     pub fn connect_later(settings: Settings, name: &str) -> Result<Self, OpenError> {
         let name = Channel::live(name)?;
-        let dialer = Arc::new(Dialer::new(settings)?);
-        Ok(Self::on(Link::start(dialer, Arc::new(Commands("state"))), &name))
+        Ok(Self::on(Link::start(dialer(settings, &name)?, Arc::new(Commands("state"))), &name))
     }
 
     fn on(link: Link, name: &Channel) -> Self {
@@ -121,13 +120,23 @@ impl RedisState {
         Self { server: Server::new(link), prefix }
     }
 
-    /// Leases over the same connection, with names of their own.
+    /// Leases over the same connection, with names of their own; in a cluster,
+    /// over one to where their keys are.
     ///
     /// # Errors
     ///
     /// A store cannot have this name.
+    ///
+    /// # Panics
+    ///
+    /// With a cluster, outside of a tokio runtime.
     pub fn leases(&self, name: &str) -> Result<RedisLeases, ChannelError> {
-        Ok(RedisLeases::on(self.server.clone(), &Channel::live(name)?))
+        let name = Channel::live(name)?;
+        let server = match self.server.link.dialer().for_name(name.name()) {
+            Some(there) => Server::new(Link::start(Arc::new(there), Arc::new(Commands("leases")))),
+            None => self.server.clone(),
+        };
+        Ok(RedisLeases::on(server, &name))
     }
 
     /// Whether there is a connection, as far as is known.
@@ -262,6 +271,12 @@ impl StateStore for RedisState {
             other => Err(unexpected(&other)),
         }
     }
+}
+
+/// Makes connections to where the keys of a store are.
+pub(crate) fn dialer(settings: Settings, name: &Channel) -> Result<Arc<Dialer>, SettingsError> {
+    let dialer = Dialer::new(settings)?;
+    Ok(Arc::new(dialer.for_name(name.name()).unwrap_or(dialer)))
 }
 
 fn state_error(error: ConnectionError) -> StateError {

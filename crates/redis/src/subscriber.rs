@@ -107,17 +107,23 @@ impl Acknowledged {
 impl Subscriber {
     /// Connects, and fails if the first try fails.
     pub(crate) async fn connect(dialer: Arc<Dialer>) -> Result<Self, ConnectionError> {
-        let shared = Arc::new(Shared {
-            dialer: Arc::clone(&dialer),
-            topics: Mutex::default(),
-            changed: Notify::new(),
-            number: AtomicU64::new(0),
-        });
+        let shared = Arc::new(Shared::new(&dialer));
         let link = Link::connect(dialer, Arc::clone(&shared) as Arc<dyn Duty>).await?;
+        Ok(Self::with(shared, link))
+    }
+
+    /// Connects in the background.
+    pub(crate) fn start(dialer: Arc<Dialer>) -> Self {
+        let shared = Arc::new(Shared::new(&dialer));
+        let link = Link::start(dialer, Arc::clone(&shared) as Arc<dyn Duty>);
+        Self::with(shared, link)
+    }
+
+    fn with(shared: Arc<Shared>, link: Link) -> Self {
         let end = CancellationToken::new();
         let task = keep_in_line(Arc::clone(&shared), link.clone());
         tokio::spawn(end.clone().run_until_cancelled_owned(task));
-        Ok(Self { shared, link, _alive: end.drop_guard() })
+        Self { shared, link, _alive: end.drop_guard() }
     }
 
     /// Listens to a name. One that has a listener already gets the new one.
@@ -189,20 +195,16 @@ impl Duty for Shared {
         "subscriber"
     }
 
-    fn push(&self, number: u64, message: PushInfo) {
-        if message.kind != PushKind::Message || number < self.number.load(Relaxed) {
-            return;
+    fn push(&self, number: u64, message: PushInfo) -> Result<(), ConnectionError> {
+        if number < self.number.load(Relaxed) {
+            return Ok(());
         }
-        let Ok([Value::BulkString(key), Value::BulkString(payload)]) =
-            <[Value; 2]>::try_from(message.data)
-        else {
-            return;
-        };
-        let Ok(key) = std::str::from_utf8(&key) else { return };
-        let listener = self.topics.lock().wanted.get(key).map(|topic| Arc::clone(&topic.listener));
-        if let Some(listener) = listener {
-            listener.message(payload.into());
+        match message.kind {
+            PushKind::Message | PushKind::SMessage => self.message(message.data),
+            PushKind::SUnsubscribe => return self.left(number, &message.data),
+            _ => {}
         }
+        Ok(())
     }
 
     async fn begin(
@@ -238,6 +240,91 @@ impl Duty for Shared {
 }
 
 impl Shared {
+    fn new(dialer: &Arc<Dialer>) -> Self {
+        Self {
+            dialer: Arc::clone(dialer),
+            topics: Mutex::default(),
+            changed: Notify::new(),
+            number: AtomicU64::new(0),
+        }
+    }
+
+    fn message(&self, data: Vec<Value>) {
+        let Ok([Value::BulkString(key), Value::BulkString(payload)]) = <[Value; 2]>::try_from(data)
+        else {
+            return;
+        };
+        let Ok(key) = std::str::from_utf8(&key) else { return };
+        let listener = self.topics.lock().wanted.get(key).map(|topic| Arc::clone(&topic.listener));
+        if let Some(listener) = listener {
+            listener.message(payload.into());
+        }
+    }
+
+    /// A node of a cluster has ended a subscription: because we asked for it, or
+    /// because it does not have the slot any more.
+    fn left(&self, number: u64, data: &[Value]) -> Result<(), ConnectionError> {
+        let Some(Value::BulkString(key)) = data.first() else { return Ok(()) };
+        let Ok(key) = std::str::from_utf8(key) else { return Ok(()) };
+        match self.topics.lock().wanted.get(key) {
+            Some(topic) if topic.on == number => {
+                Err(ConnectionError::Moved { to: "another node".to_owned() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The same command for each name, with an answer for each: a node of a cluster
+    /// takes names of one slot alone, and refuses all of a command.
+    async fn for_each(
+        &self,
+        connection: &mut MultiplexedConnection,
+        command: &str,
+        keys: &[String],
+    ) -> Result<Vec<Value>, ConnectionError> {
+        let mut pipeline = redis::Pipeline::with_capacity(keys.len());
+        for key in keys {
+            pipeline.cmd(command).arg(key);
+        }
+        let answers = connection.send_packed_commands(&pipeline, 0, keys.len()).await;
+        answers.map_err(|error| self.dialer.error(&error, command))
+    }
+
+    async fn subscribe_each(
+        &self,
+        number: u64,
+        connection: &mut MultiplexedConnection,
+        keys: &[String],
+    ) -> Result<(), ConnectionError> {
+        let answers = self.for_each(connection, "SSUBSCRIBE", keys).await?;
+        for (key, answer) in keys.chunks(1).zip(answers) {
+            let word = match answer {
+                Value::ServerError(error) => {
+                    match ConnectionError::answered(&error, "SSUBSCRIBE") {
+                        error @ ConnectionError::NoPermission { .. } => Ack::Refused(error),
+                        error => return Err(error),
+                    }
+                }
+                _ => Ack::Active,
+            };
+            self.acknowledged(number, key, &word);
+        }
+        Ok(())
+    }
+
+    async fn unsubscribe(
+        &self,
+        connection: &mut MultiplexedConnection,
+        keys: &[String],
+    ) -> Result<(), ConnectionError> {
+        if self.dialer.is_sharded() {
+            // What is said of a slot that has moved is said of others, too.
+            return self.for_each(connection, "SUNSUBSCRIBE", keys).await.map(drop);
+        }
+        let left = connection.unsubscribe(keys).await;
+        left.map_err(|error| self.dialer.error(&error, "UNSUBSCRIBE"))
+    }
+
     /// Subscribes, many names at a time. Names that the server refuses are told
     /// to those who wait for them; an error is one of the connection.
     async fn subscribe(
@@ -247,6 +334,10 @@ impl Shared {
         keys: &[String],
     ) -> Result<(), ConnectionError> {
         for chunk in keys.chunks(CHUNK) {
+            if self.dialer.is_sharded() {
+                self.subscribe_each(number, connection, chunk).await?;
+                continue;
+            }
             match self.try_subscribe(connection, chunk).await {
                 Ok(()) => self.acknowledged(number, chunk, &Ack::Active),
                 // One that may not be subscribed to has all of them refused.
@@ -318,8 +409,7 @@ impl Shared {
             (topics.missing(number), unwanted)
         };
         for chunk in unwanted.chunks(CHUNK) {
-            let left = connection.unsubscribe(chunk).await;
-            left.map_err(|error| self.dialer.error(&error, "UNSUBSCRIBE"))?;
+            self.unsubscribe(connection, chunk).await?;
             // Wanted again in the meantime, they have to be subscribed again.
             for key in chunk {
                 if let Some(topic) = self.topics.lock().wanted.get_mut(key) {

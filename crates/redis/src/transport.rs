@@ -1,4 +1,4 @@
-//! [`RedisTransport`]: a [`Transport`] over one Redis server.
+//! [`RedisTransport`]: a [`Transport`] over a Redis server, or a cluster.
 
 use std::{
     fmt,
@@ -14,25 +14,21 @@ use swarmbus::{
         Transport, TransportError, TransportPublishError, Unsupported,
     },
 };
-use tokio::{sync::watch, time::timeout};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     builder::{ConnectError, RedisBuilder},
-    connection::{Link, LinkState},
+    cluster::slots::{TAGS, partition_of},
     dialer::Dialer,
-    duties::PublisherDuty,
     error::ConnectionError,
-    live::{LiveCarrier, mode::Live},
     meter,
-    probe::Probe,
+    partition::{Partition, States},
     publisher::Publisher,
     settings::Settings,
     streams::Streams,
-    subscriber::Subscriber,
 };
 
-/// Joins swarms through a Redis or Valkey server.
+/// Joins swarms through a Redis or Valkey server, or a cluster of them.
 ///
 /// Clones share everything. It connects again without end when a connection
 /// breaks, with growing delays. When the last clone is dropped, what still
@@ -63,20 +59,12 @@ pub struct RedisTransport {
 }
 
 struct Shared {
-    settings: Settings,
-    publishing: Link,
-    subscriber: Arc<Subscriber>,
-    publisher: Publisher,
-    live: Arc<Live>,
-    /// Made when the first channel of such a mode is used, because its
-    /// connections are its own; `None` after the transport was closed before.
-    streams: OnceLock<Option<Streams>>,
-    dialer: Arc<Dialer>,
     builder: RedisBuilder,
-    probe: Arc<Probe>,
-    state: watch::Sender<ConnectionState>,
-    /// Ends the tasks.
-    _alive: DropGuard,
+    dialer: Dialer,
+    /// One for a server. Of a cluster, each is made when its first channel is
+    /// used; `None` after the transport was closed before.
+    partitions: Vec<OnceLock<Option<Arc<Partition>>>>,
+    states: Arc<States>,
 }
 
 impl RedisTransport {
@@ -96,38 +84,19 @@ impl RedisTransport {
     }
 
     pub(crate) async fn with(builder: RedisBuilder) -> Result<Self, ConnectError> {
-        let (settings, batching) = (builder.settings.clone(), builder.batching);
         meter::describe();
-        let dialer = Arc::new(Dialer::new(settings.clone())?);
-        // One after the other, so that a wrong password is tried once.
-        let duty = Arc::new(PublisherDuty::new(Arc::clone(&dialer)));
-        let publishing = Link::connect(Arc::clone(&dialer), duty).await?;
-        let subscriber = Arc::new(Subscriber::connect(Arc::clone(&dialer)).await?);
-        let probe = Arc::new(Probe::start(publishing.clone(), &subscriber).await?);
-        let publisher = Publisher::start(publishing.clone(), Arc::new(LiveCarrier), batching);
-        let live = Arc::new(Live::new(Arc::clone(&subscriber)));
-        let state = watch::Sender::new(ConnectionState::Connected);
-        let end = CancellationToken::new();
-        let shared = Arc::new(Shared {
-            settings,
-            publishing,
-            subscriber,
-            publisher,
-            live,
-            streams: OnceLock::new(),
-            dialer,
-            builder,
-            probe,
-            state,
-            _alive: end.clone().drop_guard(),
-        });
-        tokio::spawn(end.clone().run_until_cancelled_owned(shared.watch_states()));
-        tokio::spawn(end.run_until_cancelled_owned(shared.look_after()));
-        Ok(Self { shared })
+        let dialer = Dialer::new(builder.settings.clone())?;
+        let (states, first) = (Arc::new(States::new()), Arc::new(dialer.clone()));
+        let first = Partition::connect(first, &builder, &states).await?;
+        let count = if dialer.is_sharded() { TAGS.len() } else { 1 };
+        let mut partitions: Vec<_> = (1..count).map(|_| OnceLock::new()).collect();
+        partitions.insert(0, OnceLock::from(Some(Arc::new(first))));
+        Ok(Self { shared: Arc::new(Shared { builder, dialer, partitions, states }) })
     }
 
     /// Publishes on a channel of its own and waits until that comes back: how
-    /// long an event takes to the server and from there. For health checks.
+    /// long an event takes to the server and from there. For health checks. In a
+    /// cluster to every node that is in use, of which the slowest counts.
     ///
     /// ```
     /// # use swarmbus::{Bus, health::{Check, Health}};
@@ -153,7 +122,16 @@ impl RedisTransport {
     /// What is wrong with the connection, after the response timeout at the
     /// latest.
     pub async fn ping(&self) -> Result<Duration, ConnectionError> {
-        self.shared.probe.ping(self.shared.settings.response_timeout).await
+        let patience = self.shared.builder.settings.response_timeout;
+        let mut pings = JoinSet::new();
+        for partition in self.shared.started() {
+            pings.spawn(async move { partition.probe.ping(patience).await });
+        }
+        let mut slowest = Ok(Duration::ZERO);
+        while let Some(Ok(ping)) = pings.join_next().await {
+            slowest = slowest.and_then(|slowest| Ok(ping?.max(slowest)));
+        }
+        slowest
     }
 
     /// Closes the transport, sends what waits for as long as `patience`, and
@@ -162,20 +140,17 @@ impl RedisTransport {
     /// Dropped in the middle, the transport takes nothing more, and may be
     /// closed again.
     pub async fn close_within(&self, patience: Duration) -> Vec<(Channel, Event)> {
-        let shared = &self.shared;
-        let mut left = shared.publisher.close(patience).await;
-        if let Some(streams) = shared.streams.get_or_init(|| None) {
-            for publisher in streams.publishers() {
-                left.extend(publisher.close(patience).await);
+        let mut closing = JoinSet::new();
+        for partition in &self.shared.partitions {
+            if let Some(partition) = partition.get_or_init(|| None).clone() {
+                closing.spawn(async move { partition.close_within(patience).await });
             }
-            // Answers to tasks, as far as they can be sent.
-            let _ = timeout(patience, streams.groups.flush()).await;
-            streams.close();
         }
-        shared.live.close();
-        shared.subscriber.close();
-        shared.publishing.close();
-        shared.state.send_replace(ConnectionState::Closed);
+        let mut left = Vec::new();
+        while let Some(closed) = closing.join_next().await {
+            left.extend(closed.unwrap_or_default());
+        }
+        self.shared.states.all.send_replace(ConnectionState::Closed);
         left
     }
 
@@ -208,24 +183,29 @@ impl RedisTransport {
     pub async fn delete(&self, channel: &Channel) -> Result<(), TransportError> {
         match channel.mode() {
             Mode::Live => Ok(()),
-            Mode::Durable | Mode::Group => self.streams()?.delete(channel).await,
+            Mode::Durable | Mode::Group => self.streams(channel)?.delete(channel).await,
         }
     }
 
-    fn streams(&self) -> Result<&Streams, TransportError> {
-        let Shared { streams, dialer, subscriber, builder, .. } = &*self.shared;
-        let start = || {
-            let RedisBuilder { batching, retention, limits, .. } = *builder;
-            Some(Streams::start(dialer, subscriber, batching, retention, limits))
-        };
-        streams.get_or_init(start).as_ref().ok_or(TransportError::Closed)
+    fn partition(&self, channel: &Channel) -> Result<&Partition, TransportError> {
+        let Shared { builder, dialer, partitions, states } = &*self.shared;
+        let number = if partitions.len() > 1 { partition_of(channel.name()) } else { 0 };
+        let partition = partitions.get(number).and_then(|partition| {
+            let start = || {
+                let dialer = Arc::new(dialer.partition(number)?);
+                Some(Arc::new(Partition::start(dialer, builder, states)))
+            };
+            partition.get_or_init(start).as_deref()
+        });
+        partition.ok_or(TransportError::Closed)
     }
 
-    fn publisher(&self, mode: Mode) -> Result<&Publisher, TransportError> {
-        match mode {
-            Mode::Live => Ok(&self.shared.publisher),
-            mode => Ok(self.streams()?.publisher(mode).unwrap_or(&self.shared.publisher)),
-        }
+    fn streams(&self, channel: &Channel) -> Result<&Streams, TransportError> {
+        self.partition(channel)?.streams()
+    }
+
+    fn publisher(&self, channel: &Channel) -> Result<&Publisher, TransportError> {
+        self.partition(channel)?.publisher(channel.mode())
     }
 }
 
@@ -242,11 +222,11 @@ impl Transport for RedisTransport {
     }
 
     fn state(&self) -> watch::Receiver<ConnectionState> {
-        self.shared.state.subscribe()
+        self.shared.states.all.subscribe()
     }
 
     async fn publish(&self, channel: &Channel, event: Event) -> Result<(), TransportPublishError> {
-        match self.publisher(channel.mode()) {
+        match self.publisher(channel) {
             Ok(publisher) => publisher.publish(channel, event).await,
             Err(cause) => Err(TransportPublishError::new(event, cause)),
         }
@@ -257,7 +237,7 @@ impl Transport for RedisTransport {
         channel: &Channel,
         batch: &mut Vec<Event>,
     ) -> Result<(), TransportError> {
-        self.publisher(channel.mode())?.publish_batch(channel, batch).await
+        self.publisher(channel)?.publish_batch(channel, batch).await
     }
 
     async fn publish_confirmed(
@@ -265,7 +245,7 @@ impl Transport for RedisTransport {
         channel: &Channel,
         batch: &mut Vec<Event>,
     ) -> Result<(), TransportError> {
-        self.publisher(channel.mode())?.publish_confirmed(channel, batch).await
+        self.publisher(channel)?.publish_confirmed(channel, batch).await
     }
 
     async fn publish_once(
@@ -279,7 +259,7 @@ impl Transport for RedisTransport {
             if mode == Mode::Live {
                 return Err(TransportError::Unsupported(Unsupported::Once(mode)));
             }
-            let streams = self.streams()?;
+            let streams = self.streams(channel)?;
             if let Some(publisher) = streams.publisher(mode) {
                 // What was published before comes before.
                 publisher.drained().await?;
@@ -296,14 +276,16 @@ impl Transport for RedisTransport {
     }
 
     async fn flush(&self) -> Result<(), TransportError> {
-        let live = self.shared.publisher.flush().await;
-        let Some(streams) = self.shared.streams.get().and_then(Option::as_ref) else {
-            return live;
-        };
-        // Each is asked, also when another failed: what was lost is told once.
-        let [durable, group] = streams.publishers();
-        let (durable, group) = (durable.flush().await, group.flush().await);
-        live.and(durable).and(group).and(streams.groups.flush().await)
+        let mut flushing = JoinSet::new();
+        for partition in self.shared.started() {
+            flushing.spawn(async move { partition.flush().await });
+        }
+        // Each is waited for, also when another failed: what was lost is told once.
+        let mut flushed = Ok(());
+        while let Some(each) = flushing.join_next().await {
+            flushed = flushed.and(each.unwrap_or(Err(TransportError::Closed)));
+        }
+        flushed
     }
 
     async fn subscribe(
@@ -313,9 +295,9 @@ impl Transport for RedisTransport {
     ) -> Result<Inbox, TransportError> {
         options.check(channel.mode())?;
         match channel.mode() {
-            Mode::Live => self.shared.live.subscribe(channel, &options).await,
-            Mode::Durable => self.streams()?.durable.subscribe(channel, &options).await,
-            Mode::Group => self.streams()?.groups.subscribe(channel, &options).await,
+            Mode::Live => self.partition(channel)?.live.subscribe(channel, &options).await,
+            Mode::Durable => self.streams(channel)?.durable.subscribe(channel, &options).await,
+            Mode::Group => self.streams(channel)?.groups.subscribe(channel, &options).await,
         }
     }
 
@@ -325,7 +307,7 @@ impl Transport for RedisTransport {
         count: usize,
     ) -> Result<Vec<Received>, TransportError> {
         match channel.mode() {
-            Mode::Durable => self.streams()?.durable.history(channel, count).await,
+            Mode::Durable => self.streams(channel)?.durable.history(channel, count).await,
             mode => Err(TransportError::Unsupported(Unsupported::History(mode))),
         }
     }
@@ -336,80 +318,31 @@ impl Transport for RedisTransport {
         count: usize,
     ) -> Result<Vec<DeadTask>, TransportError> {
         match channel.mode() {
-            Mode::Group => self.streams()?.groups.dead_letters(channel, count).await,
+            Mode::Group => self.streams(channel)?.groups.dead_letters(channel, count).await,
             mode => Err(TransportError::Unsupported(Unsupported::DeadLetters(mode))),
         }
     }
 
     async fn close(&self) {
         // As far as that is possible at once: without a connection, not at all.
-        let connected = self.shared.publishing.error().is_none();
-        let patience =
-            if connected { self.shared.settings.response_timeout } else { Duration::ZERO };
-        drop(self.close_within(patience).await);
+        let connected = self.shared.started().all(|partition| partition.error().is_none());
+        let patience = self.shared.builder.settings.response_timeout;
+        drop(self.close_within(if connected { patience } else { Duration::ZERO }).await);
     }
 }
 
 impl Shared {
-    /// Makes one state of those of all connections.
-    fn watch_states(&self) -> impl Future<Output = ()> + Send + use<> {
-        let (mut publishing, mut subscribing) =
-            (self.publishing.state(), self.subscriber.link().state());
-        let state = self.state.clone();
-        async move {
-            loop {
-                let worst = {
-                    let (a, b) = (publishing.borrow_and_update(), subscribing.borrow_and_update());
-                    if a.is_connected() { b.clone() } else { a.clone() }
-                };
-                state.send_if_modified(|state| {
-                    let news = !matches!(state, ConnectionState::Closed);
-                    if news {
-                        *state = public(worst);
-                    }
-                    news
-                });
-                tokio::select! {
-                    Ok(()) = publishing.changed() => {}
-                    Ok(()) = subscribing.changed() => {}
-                    else => return,
-                }
-            }
-        }
-    }
-
-    /// What has to be done every few seconds.
-    fn look_after(&self) -> impl Future<Output = ()> + Send + use<> {
-        let (probe, live) = (Arc::clone(&self.probe), Arc::clone(&self.live));
-        let positions = self.publisher.positions();
-        async move {
-            let each_time = || {
-                live.sweep();
-                positions.send();
-            };
-            probe.run(each_time).await;
-        }
-    }
-}
-
-/// What the program sees of a connection's state.
-fn public(state: LinkState) -> ConnectionState {
-    match state {
-        LinkState::Connecting => ConnectionState::Connecting,
-        LinkState::Connected => ConnectionState::Connected,
-        LinkState::Disconnected { since, error } => {
-            ConnectionState::Disconnected { since, error: Arc::new(error) }
-        }
-        LinkState::Closed => ConnectionState::Closed,
+    fn started(&self) -> impl Iterator<Item = Arc<Partition>> {
+        self.partitions.iter().filter_map(|partition| partition.get()?.clone())
     }
 }
 
 impl fmt::Debug for RedisTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisTransport")
-            .field("settings", &self.shared.settings)
-            .field("state", &*self.shared.state.borrow())
-            .field("publisher", &self.shared.publisher)
+            .field("settings", &self.shared.builder.settings)
+            .field("state", &*self.shared.states.all.borrow())
+            .field("partitions", &self.shared.started().collect::<Vec<_>>())
             .finish_non_exhaustive()
     }
 }

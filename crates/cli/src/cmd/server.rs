@@ -23,8 +23,8 @@ pub(crate) const GET_ONE: &str = "to get one, install redis-server or valkey-ser
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct ServerArg {
     /// The Redis or Valkey server, 7.0 or newer:
-    /// redis://[USER[:PASSWORD]@]HOST[:PORT][/DB], rediss://… for TLS, or
-    /// unix:///PATH. Other users of this machine can read arguments: a URL with
+    /// redis://[USER[:PASSWORD]@]HOST[:PORT][/DB], rediss://… for TLS,
+    /// unix:///PATH, or redis+cluster://HOST:PORT,… for a cluster. Other users of this machine can read arguments: a URL with
     /// a password is better kept in the variable SWARMBUS_REDIS [default:
     /// SWARMBUS_REDIS, or redis://127.0.0.1:6379].
     // Read by `settings`, as clap would repeat a wrong one with its password.

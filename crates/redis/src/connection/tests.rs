@@ -33,7 +33,7 @@ async fn until(link: &Link, what: impl Fn(&LinkState) -> bool) {
 }
 
 async fn answers(link: &Link) {
-    let mut connection = link.ready(LONG).await.unwrap();
+    let (_, mut connection) = link.ready(LONG).await.unwrap();
     let pong = link.dialer().ask(&mut connection, &redis::cmd("PING")).await;
     assert_eq!(pong, Ok(redis::Value::SimpleString("PONG".into())));
 }

@@ -116,7 +116,7 @@ fn pairs(map: &Value) -> HashMap<String, String> {
     pairs.iter().filter_map(|(name, value)| text(name).zip(text(value))).collect()
 }
 
-fn text(value: &Value) -> Option<String> {
+pub(super) fn text(value: &Value) -> Option<String> {
     match value {
         Value::BulkString(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
         Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(text.clone()),

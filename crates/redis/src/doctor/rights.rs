@@ -48,6 +48,9 @@ const COMMANDS: [&[&str]; 35] = [
 /// Stands for a key.
 const KEY: &str = "\0";
 
+/// In the name of the key that is asked for.
+pub(super) const NAME: &str = "doctor";
+
 /// Tries what the user may do in a transaction that is given up: the server
 /// looks at permissions when it queues a command.
 pub(super) async fn look(
@@ -56,7 +59,7 @@ pub(super) async fn look(
     user: Option<&str>,
 ) -> Result<Finding, ConnectionError> {
     let prefix = &dialer.settings.prefix;
-    let key = format!("{prefix}:{{doctor}}:log");
+    let key = format!("{prefix}:{{{NAME}}}:log");
     let mut denied = Denied::default();
     match dialer.ask(connection, &cmd("MULTI")).await {
         Ok(_) => {}
@@ -64,22 +67,27 @@ pub(super) async fn look(
         Err(error) => return Err(error),
     }
     for words in COMMANDS {
-        match dialer.ask(connection, &command(words, &key)).await {
+        let name = if words[0] == "PUBLISH" { dialer.publish() } else { words[0] };
+        match dialer.ask(connection, &command(name, &words[1..], &key)).await {
             Ok(_) => {}
-            Err(ConnectionError::NoPermission { detail, .. }) => denied.note(words[0], &detail),
+            Err(ConnectionError::NoPermission { detail, .. }) => denied.note(name, &detail),
             // Renamed or removed.
             Err(ConnectionError::Protocol(_) | ConnectionError::TooOld { .. }) => {
-                denied.commands.push(words[0]);
+                denied.commands.push(name);
             }
             Err(error) => return Err(error),
         }
     }
     dialer.ask(connection, &cmd("DISCARD")).await?;
     // It cannot be queued.
-    match dialer.ask(connection, &command(&["SUBSCRIBE", KEY], &key)).await {
-        Err(ConnectionError::NoPermission { detail, .. }) => denied.note("SUBSCRIBE", &detail),
+    let (subscribe, unsubscribe) = match dialer.is_sharded() {
+        true => ("SSUBSCRIBE", "SUNSUBSCRIBE"),
+        false => ("SUBSCRIBE", "UNSUBSCRIBE"),
+    };
+    match dialer.ask(connection, &command(subscribe, &[KEY], &key)).await {
+        Err(ConnectionError::NoPermission { detail, .. }) => denied.note(subscribe, &detail),
         Ok(_) => {
-            dialer.ask(connection, &command(&["UNSUBSCRIBE", KEY], &key)).await?;
+            dialer.ask(connection, &command(unsubscribe, &[KEY], &key)).await?;
         }
         Err(error) => return Err(error),
     }
@@ -128,8 +136,8 @@ impl Denied {
     }
 }
 
-fn command(words: &[&str], key: &str) -> Cmd {
-    let mut command = Cmd::new();
+fn command(name: &str, words: &[&str], key: &str) -> Cmd {
+    let mut command = cmd(name);
     for word in words {
         command.arg(if *word == KEY { key } else { word });
     }

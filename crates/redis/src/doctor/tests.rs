@@ -6,7 +6,7 @@ use super::{
     facts::{Facts, lines},
     judge, *,
 };
-use crate::local::{Fsync, Server};
+use crate::local::{Cluster, Fsync, Server};
 
 /// A server that is well.
 const INFO: &str = "# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\n\
@@ -68,7 +68,6 @@ fn what_is_wrong_is_found_alone_with_what_to_do() {
         ),
         (&[("connected_clients", "9999")], "clients", Verdict::Warning, "maxclients 20000"),
         (&[("connected_slaves", "2")], "role", Verdict::Warning, "min-replicas-to-write 1"),
-        (&[("redis_mode", "cluster")], "version", Verdict::Warning, "cluster"),
     ] {
         let found = bad(changes);
         let [(what, how, advised)] = &found[..] else { panic!("{changes:?}: {found:?}") };
@@ -136,6 +135,29 @@ async fn a_user_with_other_keys_or_channels_is_found() {
         let advice = format!("ACL SETUSER {user} {rule}");
         assert_eq!((found.verdict, found.advice), (Verdict::Problem, Some(advice)));
     }
+}
+
+#[tokio::test]
+async fn a_cluster_is_looked_at_as_a_whole() {
+    let cluster = Cluster::start(3, 0).unwrap();
+    let findings = seen(&cluster.url()).await;
+    let found = find(&findings, "cluster");
+    assert_eq!((found.verdict, found.found), (Verdict::Ok, "3 masters serve all slots".into()));
+    assert_eq!(find(&findings, "nodes").verdict, Verdict::Ok);
+    assert_eq!(find(&findings, "replicas").verdict, Verdict::Warning);
+    assert_eq!(find(&findings, "permissions").verdict, Verdict::Ok);
+    // A node alone is none of the servers that are fit.
+    let alone = seen(&cluster.nodes()[0].url()).await;
+    assert_eq!(find(&alone, "mode").verdict, Verdict::Problem);
+    let server = Server::start().unwrap();
+    let none = seen(&format!("redis+cluster://{}", server.address())).await;
+    assert_eq!(find(&none, "mode").verdict, Verdict::Problem);
+    // A slot that nobody has.
+    cluster.nodes()[0].run(["CLUSTER", "DELSLOTS", "1"]).unwrap();
+    let findings = seen(&format!("redis+cluster://{}", cluster.nodes()[0].address())).await;
+    let found = find(&findings, "cluster");
+    assert_eq!(found.verdict, Verdict::Problem, "{found:?}");
+    assert!(found.advice.unwrap().contains("--cluster fix"));
 }
 
 #[tokio::test]

@@ -74,6 +74,7 @@ impl Carrier for DurableCarrier {
             record: &key(prefix, &lane.channel, &format!("sent:{:016x}", lane.publisher)),
             number: parcel.first,
             reached: self.reached.lock().get(&lane.publisher).copied(),
+            publish: self.dialer.publish(),
         };
         append.call(&Keys::new(prefix, &lane.channel), &self.retention)
     }

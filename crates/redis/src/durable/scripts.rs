@@ -64,6 +64,8 @@ pub(super) struct Append<'a> {
     pub(super) number: u64,
     /// What was confirmed to the publisher last.
     pub(super) reached: Option<Position>,
+    /// PUBLISH or SPUBLISH.
+    pub(super) publish: &'static str,
 }
 
 impl Append<'_> {
@@ -82,7 +84,7 @@ impl Append<'_> {
             .arg(millis(retention.meta))
             .arg(millis(retention.known))
             .arg(&header::prefix())
-            .arg("PUBLISH");
+            .arg(self.publish);
         call
     }
 }

@@ -72,7 +72,7 @@ impl ServerBuilder {
     }
 
     /// Is a node of a cluster.
-    pub(super) fn cluster(mut self) -> Self {
+    pub(crate) fn cluster(mut self) -> Self {
         self.0.cluster = true;
         self
     }

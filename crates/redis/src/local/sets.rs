@@ -1,9 +1,7 @@
-//! Several servers that belong together: with sentinels, or as a cluster.
+//! [`Replicated`]: servers with sentinels.
 
 use std::{
-    ffi::OsStr,
     net::SocketAddr,
-    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -140,110 +138,8 @@ impl Replicated {
     }
 }
 
-/// A Redis Cluster.
-///
-/// ```
-/// use swarmbus_redis::local::Cluster;
-///
-/// # fn main() -> Result<(), swarmbus_redis::local::StartError> {
-/// let cluster = Cluster::start(3, 0)?;
-/// assert_eq!(cluster.nodes().len(), 3);
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug)]
-pub struct Cluster {
-    nodes: Vec<Server>,
-}
-
-impl Cluster {
-    /// Starts so many masters, at least 3, with so many replicas each, and
-    /// returns when they are one cluster. A node that does not answer for 1 s
-    /// is down.
-    ///
-    /// # Errors
-    ///
-    /// See [`StartError`].
-    pub fn start(masters: usize, replicas: usize) -> Result<Self, StartError> {
-        let nodes = (0..masters * (replicas + 1))
-            .map(|_| {
-                Server::builder()
-                    .cluster()
-                    .setting("cluster-node-timeout", "1000")
-                    .setting("repl-diskless-sync-delay", "0")
-                    .start()
-            })
-            .collect::<Result<_, _>>()?;
-        let cluster = Self { nodes };
-        let addresses = cluster.nodes.iter().map(|node| node.address().to_string());
-        let replicas = replicas.to_string();
-        let options = ["--cluster-replicas", &replicas, "--cluster-yes"].map(str::to_owned);
-        let command = ["create".to_owned()].into_iter().chain(addresses).chain(options);
-        cluster.manage(command)?;
-        cluster.wait_until_ok()?;
-        Ok(cluster)
-    }
-
-    /// All nodes: masters first, as far as nothing failed over.
-    pub fn nodes(&self) -> &[Server] {
-        &self.nodes
-    }
-
-    /// Runs `redis-cli --cluster` with these arguments: `reshard`, `rebalance`,
-    /// `add-node`, …
-    ///
-    /// # Errors
-    ///
-    /// [`StartError::Refused`] with what it says.
-    pub fn manage<A: AsRef<OsStr>>(
-        &self,
-        arguments: impl IntoIterator<Item = A>,
-    ) -> Result<String, StartError> {
-        let first = self.nodes.first().ok_or(StartError::NoProgram)?;
-        let output =
-            Command::new(&first.programs.client).arg("--cluster").args(arguments).output()?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        if output.status.success() {
-            return Ok(text);
-        }
-        let error = String::from_utf8_lossy(&output.stderr);
-        Err(StartError::Refused(format!("{text} {error}")))
-    }
-
-    /// Returns when every node that runs says that the cluster is whole.
-    ///
-    /// # Errors
-    ///
-    /// When that takes too long.
-    pub fn wait_until_ok(&self) -> Result<(), StartError> {
-        wait_until("the cluster", || {
-            self.nodes.iter().filter(|node| node.is_running()).all(|node| {
-                node.run(["CLUSTER", "INFO"]).is_ok_and(|info| info.contains("cluster_state:ok"))
-            })
-        })
-    }
-
-    /// Returns when all other nodes know that this one has failed, and the
-    /// cluster is whole without it.
-    ///
-    /// # Errors
-    ///
-    /// When that takes too long: it was no master with a replica.
-    pub fn wait_until_replaced(&self, node: &Server) -> Result<(), StartError> {
-        let address = format!(" {}@", node.address());
-        let knows = |other: &Server| {
-            other.run(["CLUSTER", "NODES"]).is_ok_and(|nodes| {
-                let failed = |line: &str| line.contains(&address) && line.contains("fail ");
-                nodes.lines().any(failed)
-            })
-        };
-        let others = || self.nodes.iter().filter(|other| other.address() != node.address());
-        wait_until("another master", || others().all(knows))?;
-        self.wait_until_ok()
-    }
-}
-
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) -> Result<(), StartError> {
+/// Looks again and again.
+pub(super) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) -> Result<(), StartError> {
     let deadline = Instant::now() + AGREE_LIMIT;
     while !is_so() {
         if Instant::now() > deadline {

@@ -44,6 +44,8 @@ pub(super) struct Sender {
     again: VecDeque<Ticketed>,
     /// How often in a row the server said: not now.
     refusals: u32,
+    /// The keys are on another node: nothing more is sent to this one.
+    moved: Option<ConnectionError>,
     taken: Vec<Entry>,
 }
 
@@ -76,6 +78,7 @@ impl Sender {
             rounds: VecDeque::new(),
             again: VecDeque::new(),
             refusals: 0,
+            moved: None,
             taken: Vec::new(),
         }
     }
@@ -104,8 +107,17 @@ impl Sender {
         number: u64,
         connection: &MultiplexedConnection,
     ) -> Result<std::convert::Infallible, Broken> {
-        let window = if self.carrier.resends() { 1 } else { WINDOW };
+        self.moved = None;
         loop {
+            if let Some(error) = self.moved.take_if(|_| self.rounds.is_empty()) {
+                return self.broken(number, error);
+            }
+            let alone = self.carrier.resends() || !self.again.is_empty();
+            let window = match (&self.moved, alone) {
+                (Some(_), _) => 0,
+                (None, true) => 1,
+                (None, false) => WINDOW,
+            };
             while self.rounds.len() < window && self.next_round(number, connection).await? {}
             let room = self.rounds.len() < window;
             let Some(first) = self.rounds.front_mut() else {
@@ -179,7 +191,7 @@ impl Sender {
             return parcels;
         }
         let (carrier, batching) = (&*self.carrier, &self.shared.batching);
-        let resends = carrier.resends();
+        let (resends, keeps) = (carrier.resends(), carrier.keeps());
         let (events, bytes) = if resends {
             // One parcel of each channel at the most.
             (batching.events.get(), batching.bytes.get().saturating_sub(PARCEL_SLACK).max(1))
@@ -197,7 +209,7 @@ impl Sender {
             self.shared.room.notify_waiters();
             self.packer.pack(&mut self.taken, |mut parcel| {
                 pipeline.add_command(carrier.command(&parcel));
-                if !resends {
+                if !keeps {
                     parcel.frame = Bytes::new();
                 }
                 parcels.push(Ticketed(ticket, parcel));
@@ -240,6 +252,10 @@ impl Sender {
         self.shared.meter.sent(events, frames);
         self.mark_settled();
         match not_now {
+            Some(error) if error.is_another_node() => {
+                self.moved = Some(error);
+                Ok(())
+            }
             Some(error) => self.pause(number, connection, error).await,
             None => {
                 if self.refusals > 0 {

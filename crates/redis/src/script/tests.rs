@@ -18,7 +18,7 @@ impl Desk {
         let dialer = Dialer::new(Settings::new(&server.url()).unwrap()).unwrap();
         let dialer = Arc::new(dialer);
         let link = Link::connect(Arc::clone(&dialer), Arc::new(Commands("test"))).await.unwrap();
-        let connection = link.ready(std::time::Duration::from_secs(5)).await.unwrap();
+        let (_, connection) = link.ready(std::time::Duration::from_secs(5)).await.unwrap();
         Self { _server: server, dialer, connection }
     }
 

@@ -31,8 +31,15 @@ impl Log {
         change: impl FnOnce(&mut Append<'a>),
     ) -> Result<Appended, ConnectionError> {
         let record = "test:{c}:publisher:7";
-        let mut append =
-            Append { frame: b"frame", count: 3, publisher: 7, record, number: 1, reached: None };
+        let mut append = Append {
+            frame: b"frame",
+            count: 3,
+            publisher: 7,
+            record,
+            number: 1,
+            reached: None,
+            publish: "PUBLISH",
+        };
         change(&mut append);
         let call = append.call(&self.keys, &self.retention);
         let (publisher, appended) = Appended::read(self.desk.run(&APPEND, &call).await?)?;

@@ -1,0 +1,299 @@
+//! All modes over clusters whose slots move and whose nodes die.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use swarmbus::{
+    Event,
+    core::backoff::Backoff,
+    lease::{Grant, LeaseStore},
+    state::StateStore,
+    transport::{
+        Channel, Gap, Inbox, Incoming, Mode, SubscribeOptions, Transport, TransportError,
+        conformance,
+    },
+};
+use swarmbus_redis::{
+    ConnectError, ConnectionError, RedisState, RedisTransport, Settings,
+    local::{Cluster, Server},
+};
+use tokio::{sync::watch, task::JoinSet, time::timeout};
+
+/// Longer than anything here takes.
+const LONG: Duration = Duration::from_secs(60);
+
+/// Events between two harms, of each channel.
+const BETWEEN: u64 = 200;
+
+fn settings(cluster: &Cluster) -> Settings {
+    Settings::new(&cluster.url())
+        .unwrap()
+        .backoff(Backoff::fixed(Duration::from_millis(20)))
+        .response_timeout(Duration::from_secs(2))
+        .connect_timeout(Duration::from_secs(2))
+        .probe_every(Duration::from_millis(200))
+}
+
+async fn connect(cluster: &Cluster) -> RedisTransport {
+    RedisTransport::builder(settings(cluster)).patience(LONG).connect().await.unwrap()
+}
+
+/// One channel, with a publisher and a subscriber.
+struct Traffic {
+    channel: Channel,
+    /// How many events came or were reported missing.
+    seen: watch::Receiver<u64>,
+}
+
+/// All of them.
+struct Load {
+    traffics: Vec<Traffic>,
+    stop: Arc<watch::Sender<bool>>,
+    tasks: JoinSet<Account>,
+    _subscriber: RedisTransport,
+}
+
+/// What became of the events of a channel.
+#[derive(Debug)]
+struct Account {
+    mode: Mode,
+    published: u64,
+    delivered: u64,
+    /// Gaps, and the sum of those with a number.
+    gaps: u64,
+    missed: u64,
+}
+
+impl Load {
+    /// Channels of all modes on several partitions.
+    async fn start(cluster: &Cluster) -> Self {
+        let (here, there) = (connect(cluster).await, connect(cluster).await);
+        let stop = Arc::new(watch::Sender::new(false));
+        let (mut traffics, mut tasks) = (Vec::new(), JoinSet::new());
+        for name in ["a", "b", "c"] {
+            for channel in [Channel::live(name), Channel::durable(name), Channel::group(name)] {
+                let channel = channel.unwrap();
+                let options = match channel.mode() {
+                    Mode::Group => {
+                        let options = SubscribeOptions::new().max_deliveries(1_000);
+                        options.redeliver_after(Duration::from_secs(5))
+                    }
+                    Mode::Live | Mode::Durable => SubscribeOptions::new(),
+                };
+                let inbox = there.subscribe(&channel, options).await.unwrap();
+                let (total, known) = watch::channel(None);
+                let (count, seen) = watch::channel(0);
+                let publish = publish(here.clone(), channel.clone(), stop.subscribe(), total);
+                let read = read(channel.mode(), inbox, known, count);
+                tasks.spawn(async { tokio::join!(publish, read).1 });
+                traffics.push(Traffic { channel, seen });
+            }
+        }
+        Self { traffics, stop, tasks, _subscriber: there }
+    }
+
+    /// Returns when some more of every channel has come.
+    async fn goes_on(&mut self) {
+        for traffic in &mut self.traffics {
+            let more = *traffic.seen.borrow() + BETWEEN;
+            let came = timeout(LONG, traffic.seen.wait_for(|seen| *seen >= more)).await;
+            came.unwrap_or_else(|_| panic!("{:?} stands still", traffic.channel)).unwrap();
+        }
+    }
+
+    async fn settle(mut self) -> Vec<Account> {
+        self.goes_on().await;
+        self.stop.send_replace(true);
+        let mut accounts = Vec::new();
+        while let Some(account) = timeout(LONG, self.tasks.join_next()).await.expect("it ends") {
+            accounts.push(account.unwrap());
+        }
+        accounts
+    }
+}
+
+/// Publishes numbers, and says how many in the end.
+async fn publish(
+    transport: RedisTransport,
+    channel: Channel,
+    stop: watch::Receiver<bool>,
+    total: watch::Sender<Option<u64>>,
+) {
+    let mut published = 0;
+    while !*stop.borrow() {
+        let numbers = published..published + 20;
+        let mut events: Vec<_> = numbers.map(|n| Event::of("n", n.to_string())).collect();
+        match transport.publish_confirmed(&channel, &mut events).await {
+            Ok(()) => {}
+            // At most once: the subscriber is told.
+            Err(TransportError::Lost { .. }) if channel.mode() == Mode::Live => {}
+            Err(error) => panic!("{channel:?}: {error}"),
+        }
+        published += 20;
+    }
+    total.send_replace(Some(published));
+}
+
+/// Reads everything. What does not come must be reported; what comes twice must say
+/// so, and may in a group alone.
+async fn read(
+    mode: Mode,
+    mut inbox: Inbox,
+    mut total: watch::Receiver<Option<u64>>,
+    seen: watch::Sender<u64>,
+) -> Account {
+    let mut account = Account { mode, published: 0, delivered: 0, gaps: 0, missed: 0 };
+    let (mut next, mut done, mut gap_before) = (0, BTreeSet::new(), false);
+    loop {
+        let published = *total.borrow();
+        if let Some(published) = published {
+            account.published = published;
+            let all = match mode {
+                Mode::Group => account.delivered + account.missed >= published,
+                Mode::Live | Mode::Durable => next >= published,
+            };
+            if all {
+                return account;
+            }
+        }
+        let incoming = tokio::select! {
+            incoming = inbox.next() => incoming.expect("the inbox goes on"),
+            Ok(()) = total.changed() => continue,
+        };
+        match incoming {
+            Incoming::Gap(Gap { missed, .. }) => {
+                account.gaps += 1;
+                account.missed += missed.unwrap_or(0);
+                gap_before = true;
+                if mode != Mode::Group {
+                    next += missed.unwrap_or(0);
+                }
+            }
+            Incoming::Event(received) => {
+                let n: u64 = received.event.text().unwrap().parse().unwrap();
+                if mode == Mode::Group {
+                    let first = done.insert(n);
+                    assert!(first || received.redelivered(), "{n} came twice without a word");
+                    account.delivered += u64::from(first);
+                    received.ack();
+                } else {
+                    let reported = n == next || (mode == Mode::Durable && gap_before && n > next);
+                    assert!(reported, "{mode:?}: {n} came instead of {next}");
+                    next = n + 1;
+                    account.delivered += 1;
+                }
+                gap_before = false;
+            }
+            other => panic!("{other:?}"),
+        }
+        seen.send_replace(next.max(account.delivered + account.missed));
+    }
+}
+
+/// In which slot a channel is, by what is on the nodes.
+fn slot_of(cluster: &Cluster, channel: &Channel) -> u16 {
+    let pattern = format!("swarmbus:*:{{{}}}:live", channel.name());
+    let running = || cluster.nodes().iter().filter(|node| node.is_running());
+    let subscribed = running().find_map(|node| {
+        let names = node.run(["PUBSUB", "SHARDCHANNELS", &pattern]).unwrap();
+        names.lines().next().filter(|name| !name.is_empty()).map(str::to_owned)
+    });
+    let name = subscribed.expect("somebody listens");
+    running().next().unwrap().run(["CLUSTER", "KEYSLOT", &name]).unwrap().parse().unwrap()
+}
+
+/// What keeps the thread, while the others work on.
+fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    tokio::task::block_in_place(work)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_keeps_the_contract_and_shares_state() {
+    let cluster = Cluster::start(3, 0).unwrap();
+    conformance::check(|| connect(&cluster)).await;
+
+    for name in ["a", "b", "c", "d"] {
+        let state = RedisState::connect(settings(&cluster), name).await.unwrap();
+        state.set("k", name.into(), None).await.unwrap();
+        assert_eq!(state.get("k").await.unwrap().unwrap(), name);
+        let leases = state.leases(&format!("leases-{name}")).unwrap();
+        let granted = leases.acquire("l", "me", LONG).await.unwrap();
+        assert!(matches!(granted, Grant::Granted { .. }));
+        // It goes where its slot goes.
+        let key = format!("swarmbus:{{{name}}}:state:k");
+        let slot = cluster.nodes()[0].run(["CLUSTER", "KEYSLOT", &key]).unwrap().parse().unwrap();
+        let before = cluster.master_of(slot).unwrap().address();
+        let other = cluster.nodes().iter().find(|node| node.address() != before).unwrap();
+        blocking(|| cluster.move_slot(slot, other)).unwrap();
+        assert_eq!(state.get("k").await.unwrap().unwrap(), name);
+        assert!(state.compare_and_set("k", Some(name.as_bytes()), "x".into(), None).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_server_is_not_taken_for_a_cluster_nor_the_other_way_round() {
+    let wrong = async |url: &str| match RedisTransport::connect(url).await.unwrap_err() {
+        ConnectError::Connection(ConnectionError::WrongMode { found }) => found,
+        other => panic!("{other}"),
+    };
+    let server = Server::start().unwrap();
+    let url = format!("redis+cluster://{}", server.address());
+    assert_eq!(wrong(&url).await, "standalone");
+    let cluster = Cluster::start(3, 0).unwrap();
+    assert_eq!(wrong(&cluster.nodes()[0].url()).await, "cluster");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_when_slots_move_and_a_node_is_added() {
+    let mut cluster = Cluster::start(3, 0).unwrap();
+    let mut load = Load::start(&cluster).await;
+    load.goes_on().await;
+    let channel = load.traffics[0].channel.clone();
+    let slot = slot_of(&cluster, &channel);
+    let first = cluster.master_of(slot).unwrap().address();
+    let others: Vec<_> = cluster.nodes().iter().filter(|node| node.address() != first).collect();
+    for other in &others {
+        blocking(|| cluster.move_slot(slot, other)).unwrap();
+        load.goes_on().await;
+    }
+    blocking(|| cluster.add_master().map(drop)).unwrap();
+    // All that there is goes to the new one.
+    let slots: BTreeSet<_> =
+        load.traffics.iter().map(|traffic| slot_of(&cluster, &traffic.channel)).collect();
+    let new = cluster.nodes().last().unwrap();
+    for slot in slots {
+        blocking(|| cluster.move_slot(slot, new)).unwrap();
+        load.goes_on().await;
+    }
+    for account in load.settle().await {
+        if account.mode == Mode::Live {
+            assert_eq!(account.delivered + account.missed, account.published, "{account:?}");
+        } else {
+            assert_eq!((account.delivered, account.gaps), (account.published, 0), "{account:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_failover_loses_is_reported() {
+    let cluster = Cluster::start(3, 1).unwrap();
+    let mut load = Load::start(&cluster).await;
+    load.goes_on().await;
+    let channel = load.traffics[0].channel.clone();
+    let slot = slot_of(&cluster, &channel);
+    let master = cluster.master_of(slot).unwrap();
+    blocking(|| {
+        master.kill9();
+        cluster.wait_until_replaced(master).unwrap();
+    });
+    load.goes_on().await;
+    // As a replica of the one that took over.
+    blocking(|| master.restart()).unwrap();
+    for account in load.settle().await {
+        let accounted = account.delivered + account.missed;
+        assert!(accounted >= account.published || account.gaps > 0, "{account:?}");
+        if account.mode == Mode::Live {
+            assert_eq!(accounted, account.published, "{account:?}");
+        }
+    }
+}
