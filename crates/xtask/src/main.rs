@@ -2,10 +2,12 @@
 //!
 //! `test` is the one command that sets a machine up and runs every check of
 //! every language; `tidy` holds the repository's rules as code; `wasm` builds the
-//! npm package; `bench` prints the comparison with the rivals.
+//! npm package; `bench` prints the comparison with the rivals; `chaos` breaks
+//! Redis under load.
 
 mod apt;
 mod bench;
+mod chaos;
 mod test;
 mod tidy;
 mod wasm;
@@ -35,6 +37,8 @@ enum Task {
     Wasm,
     /// Measure swarmbus and its rivals in one run.
     Bench(bench::Args),
+    /// Break Redis under load, again and again, and count what is lost.
+    Chaos(chaos::Args),
 }
 
 fn main() -> ExitCode {
@@ -44,6 +48,7 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::run(&workspace).map(|()| ExitCode::SUCCESS),
         Task::Wasm => wasm::run(&workspace).map(|()| ExitCode::SUCCESS),
         Task::Bench(args) => bench::run(&workspace, &args).map(|()| ExitCode::SUCCESS),
+        Task::Chaos(args) => chaos::run(&workspace, &args),
     });
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
