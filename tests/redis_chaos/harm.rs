@@ -220,7 +220,7 @@ fn fail_over(rig: &Rig, time: usize) -> Result<()> {
     let set = rig.set()?;
     block_in_place(|| {
         let before = set.master()?;
-        if time % 2 == 0 {
+        if time.is_multiple_of(2) {
             before.kill9();
             set.wait_for_another_than(before.address())
         } else {

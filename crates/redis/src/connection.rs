@@ -283,11 +283,14 @@ const STABLE: Duration = Duration::from_secs(1);
 
 async fn supervise(shared: Arc<Shared>) {
     let (mut number, mut failures) = (0, 0);
+    let mut reached = shared.dialer.reached();
     let life = async {
         loop {
             number += 1;
-            match open(&shared, number).await {
+            reached.borrow_and_update();
+            let refused = match open(&shared, number).await {
                 Ok(Dialed { connection, line }) => {
+                    shared.dialer.note_reached();
                     let born = Instant::now();
                     shared.current.send_replace(Some((number, connection.clone())));
                     shared.state.send_replace(LinkState::Connected);
@@ -301,10 +304,20 @@ async fn supervise(shared: Arc<Shared>) {
                     if born.elapsed() >= STABLE {
                         failures = 0;
                     }
+                    false
                 }
-                Err(error) => shared.disconnected(error),
+                Err(error) => {
+                    shared.disconnected(error);
+                    true
+                }
+            };
+            tokio::select! {
+                () = sleep(shared.dialer.settings.backoff.delay(failures, fastrand::u64(..))) => {}
+                // Another connection to the server was made, so it is back. One that
+                // was made and broke waits all the same, or two that break at once
+                // would wake each other without end.
+                Ok(()) = reached.changed(), if refused => {}
             }
-            sleep(shared.dialer.settings.backoff.delay(failures, fastrand::u64(..))).await;
             failures = failures.saturating_add(1);
         }
     };

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ErrorKind, PushInfo, Value, aio::MultiplexedConnection,
 };
-use tokio::time::timeout;
+use tokio::{sync::watch, time::timeout};
 
 use crate::{
     cluster::{
@@ -29,6 +29,8 @@ pub(crate) struct Dialer {
     route: Route,
     /// Who we are, in the names of connections and of the probe's channel.
     pub(crate) instance: String,
+    /// How many connections were made.
+    reached: Arc<watch::Sender<u64>>,
 }
 
 /// How the server is found.
@@ -62,7 +64,22 @@ impl Dialer {
                 Route::Sentinels(Arc::new(Sentinels::new(name.to_owned(), sentinels)))
             }
         };
-        Ok(Self { settings, route, instance })
+        Ok(Self::on(settings, route, instance))
+    }
+
+    fn on(settings: Settings, route: Route, instance: String) -> Self {
+        Self { settings, route, instance, reached: Arc::new(watch::Sender::new(0)) }
+    }
+
+    /// A connection was made and is of use: whoever failed to make one may try
+    /// again.
+    pub(crate) fn note_reached(&self) {
+        self.reached.send_modify(|reached| *reached += 1);
+    }
+
+    /// Changes with each connection that is made.
+    pub(crate) fn reached(&self) -> watch::Receiver<u64> {
+        self.reached.subscribe()
     }
 
     /// The same for another partition; `None` if there are none.
@@ -81,7 +98,7 @@ impl Dialer {
     pub(crate) fn for_slot(&self, slot: u16) -> Option<Self> {
         let cluster = Arc::clone(self.cluster()?);
         let settings = cluster.settings().clone();
-        Some(Self { settings, route: Route::Slot(cluster, slot), instance: self.instance.clone() })
+        Some(Self::on(settings, Route::Slot(cluster, slot), self.instance.clone()))
     }
 
     /// The names of a partition begin with its tag.
@@ -90,7 +107,7 @@ impl Dialer {
         let settings = cluster.settings().clone();
         let prefix = format!("{}:{{{tag}}}", settings.prefix);
         let route = Route::Slot(cluster, slot_of(tag));
-        Self { settings: settings.prefix(prefix), route, instance }
+        Self::on(settings.prefix(prefix), route, instance)
     }
 
     pub(crate) fn cluster(&self) -> Option<&Arc<Cluster>> {

@@ -16,7 +16,7 @@ use swarmbus_core::backoff::{Backoff, Jitter};
 /// | [`connect_timeout`](Self::connect_timeout) | 5 s |
 /// | [`response_timeout`](Self::response_timeout) | 5 s |
 /// | [`probe_every`](Self::probe_every) | 5 s |
-/// | [`backoff`](Self::backoff) | 0.1 s, doubling up to 2 s, full jitter |
+/// | [`backoff`](Self::backoff) | 0.1 s, doubling up to 1 s, full jitter |
 /// | [`root_certificates`](Self::root_certificates) | those of the system |
 /// | [`client_certificate`](Self::client_certificate) | none |
 ///
@@ -47,9 +47,10 @@ pub struct Settings {
     pub(crate) backoff: Backoff,
 }
 
-/// The longest delay between tries. With full jitter, half of all connections
-/// are back within 0.6 s of the end of an outage, however long that was.
-const MAX_DELAY: Duration = Duration::from_secs(2);
+/// The longest delay between tries. A transport has several connections, and the
+/// first that is made brings the others: with full jitter, half of all transports
+/// are back within 0.3 s of the end of an outage, however long that was.
+const MAX_DELAY: Duration = Duration::from_secs(1);
 
 /// Why settings make no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -57,6 +57,25 @@ async fn it_comes_back_after_the_server_was_killed() {
 }
 
 #[tokio::test]
+async fn whoever_is_back_first_brings_the_others() {
+    let server = Server::start().unwrap();
+    // Nobody tries twice by itself.
+    let never = Backoff::fixed(Duration::from_secs(3_600));
+    let dialer = Arc::new(Dialer::new(quick(&server.url()).backoff(never)).unwrap());
+    server.kill9();
+    let failed = Link::start(Arc::clone(&dialer), Arc::new(Commands("failed")));
+    until(&failed, is_down).await;
+    server.restart().unwrap();
+    let broken = Link::connect(Arc::clone(&dialer), Arc::new(Commands("broken"))).await.unwrap();
+    until(&failed, LinkState::is_connected).await;
+    // A connection that breaks is not made anew because there are others.
+    server.run(["CLIENT", "KILL", "TYPE", "normal"]).unwrap();
+    until(&broken, is_down).await;
+    let _new = Link::connect(dialer, Arc::new(Commands("new"))).await.unwrap();
+    assert!(timeout(Duration::from_millis(100), broken.next(1)).await.is_err());
+}
+
+#[tokio::test]
 async fn it_comes_back_after_the_server_closed_the_connection() {
     let server = Server::start().unwrap();
     let link = connect(quick(&server.url())).await.unwrap();
