@@ -98,19 +98,21 @@ export class Event<T extends string = string, P = unknown> {
     this.hops = init.hops ?? NO_HOPS;
     this.attributes = init.attributes ?? NO_ATTRIBUTES;
     this.timestamp = init.timestamp;
-    this.ownId = init instanceof Event ? init.ownId : init.id;
-    const nonce = init.nonce;
+    this.nonceLow = 0;
+    this.nonceHigh = 0;
     if (init instanceof Event) {
+      this.ownId = init.ownId;
+      this.body = init.body;
       this.nonceLow = init.nonceLow;
       this.nonceHigh = init.nonceHigh;
-    } else if (nonce === undefined) {
-      this.nonceLow = 0;
-      this.nonceHigh = 0;
     } else {
-      this.nonceLow = Number(nonce & 0xffff_ffffn);
-      this.nonceHigh = Number(BigInt.asUintN(32, nonce >> 32n));
+      this.ownId = init.id;
+      this.body = init.payload;
+      if (init.nonce !== undefined) {
+        this.nonceLow = Number(init.nonce & 0xffff_ffffn);
+        this.nonceHigh = Number(BigInt.asUintN(32, init.nonce >> 32n));
+      }
     }
-    this.body = init instanceof Event ? init.body : init.payload;
   }
 
   /** @internal An event as it came: the nonce as two numbers. */

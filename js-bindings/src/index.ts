@@ -9,6 +9,15 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 
 export { Backoff, type BackoffSettings, type Growth, type Jitter } from './backoff.js';
+export * from './codec/index.js';
+export {
+  CRITICAL_PRIORITY,
+  DEFAULT_PRIORITY,
+  Event,
+  type EventInit,
+  type Micros,
+  type Target,
+} from './event.js';
 export { FreedError, liveHandles } from './handles.js';
 export { status, WasmUnavailableError, type Status } from './status.js';
 export * from './codec/index.js';

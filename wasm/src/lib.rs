@@ -7,3 +7,4 @@
 
 pub mod arena;
 pub mod backoff;
+pub mod tape;

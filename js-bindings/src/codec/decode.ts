@@ -6,8 +6,10 @@ import { Event } from '../event.js';
 import { DecodeError, PayloadError } from './error.js';
 import { recordEnd, trailing, whole } from './frame.js';
 import { FRAME_HEADER } from './layout.js';
-import { limitsOf, type Limits } from './limits.js';
+import { loads, type Engine } from './engine.js';
+import { DEFAULT_LIMITS, limitsOf, type Limits } from './limits.js';
 import { Payload } from './payload.js';
+import { load, quickEvent } from './quick.js';
 import { readPayload } from './read.js';
 import { EventView } from './view.js';
 
@@ -37,10 +39,9 @@ export function decode<T extends string = string, P = unknown>(
   whole(bytes, limits);
   const end = recordEnd(bytes, FRAME_HEADER, bytes.length, limits);
   trailing(bytes, end);
-  return toEvent(new EventView(bytes, FRAME_HEADER, end, limits), options?.lazy === true) as Event<
-    T,
-    P
-  >;
+  const lazy = options?.lazy === true;
+  const engine = lazy || limits !== DEFAULT_LIMITS ? undefined : load(bytes);
+  return eventAt(engine, bytes, FRAME_HEADER, end, limits, lazy) as Event<T, P>;
 }
 
 /**
@@ -52,15 +53,35 @@ export function decodeBatch(bytes: Uint8Array, options?: DecodeOptions): Event[]
   const limits = limitsOf(options?.limits);
   const lazy = options?.lazy === true;
   const count = whole(bytes, limits);
+  let engine = lazy || limits !== DEFAULT_LIMITS ? undefined : load(bytes);
+  let loaded = loads;
   const events: Event[] = [];
   let at = FRAME_HEADER;
   for (let i = 0; i < count; i++) {
     const end = recordEnd(bytes, at, bytes.length, limits);
-    events.push(toEvent(new EventView(bytes, at, end, limits), lazy));
+    if (engine !== undefined && loads !== loaded) {
+      // An event that is not plain was read the other way.
+      engine = load(bytes);
+      loaded = loads;
+    }
+    events.push(eventAt(engine, bytes, at, end, limits, lazy));
     at = end;
   }
   trailing(bytes, at);
   return events;
+}
+
+/** The event of a record. `engine` holds the bytes, if there is one. */
+function eventAt(
+  engine: Engine | undefined,
+  bytes: Uint8Array,
+  at: number,
+  end: number,
+  limits: Limits,
+  lazy: boolean,
+): Event {
+  const event = engine === undefined ? undefined : quickEvent(engine, bytes, at, end, body);
+  return event ?? toEvent(new EventView(bytes, at, end, limits), lazy);
 }
 
 /** The event that a view looks at. */

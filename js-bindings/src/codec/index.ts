@@ -18,4 +18,5 @@ export { forward, type Changes } from './forward.js';
 export { FrameReader, frameLength, peek, peekBatch } from './frame.js';
 export { DEFAULT_LIMITS, MAX_HOP_LEN, MAX_TYPE_LEN, type Limits } from './limits.js';
 export { Payload, type Content } from './payload.js';
+export { routeBatch, TypeTable } from './route.js';
 export type { EventView } from './view.js';

@@ -7,25 +7,11 @@
  * get one again, so that a program with ever new shapes soon stops compiling.
  */
 
+import { CODE_GENERATION, literal } from './generate.js';
 import { GROW, GUARD } from './memory.js';
+import { Site, type ShapeWriter } from './site.js';
 import { allocate, utf8Length, writeUtf8 } from './text.js';
 import { recount, writeAny, writeNumber, writeString } from './write.js';
-
-/** Returns the end, or -1 when the object is of another shape. */
-export type ShapeWriter = (bytes: Uint8Array, view: DataView, at: number, object: object) => number;
-
-/** A place in the program's values, and the writers that served there. */
-export class Site {
-  /** The writer that fitted last, and the one before. */
-  first: ShapeWriter | null = null;
-  second: ShapeWriter | null = null;
-  /** All others, by the first key of their shape. */
-  many: Map<string, ShapeWriter[]> | null = null;
-  /** The place of an array's elements. */
-  element: Site | null = null;
-  misses = 0;
-  generation = 0;
-}
 
 const SHAPES = 512;
 /** Shapes that were seen but have no writer. */
@@ -43,15 +29,6 @@ let protos = 0;
 /** Sightings before a shape is compiled. */
 let threshold = 3;
 let generation = 0;
-
-/** Whether this program may make functions of text. */
-const CODE_GENERATION = ((): boolean => {
-  try {
-    return (new Function('return 1') as () => number)() === 1;
-  } catch {
-    return false;
-  }
-})();
 
 let compiles = CODE_GENERATION;
 
@@ -229,11 +206,4 @@ else if(v===undefined){p-=${name.length};count--;}else p=writeAny(b,dv,p,v,s${at
     recount,
     ...sites.map(() => new Site()),
   );
-}
-
-/** A string literal; JSON allows two characters that old JavaScript does not. */
-function literal(key: string): string {
-  return JSON.stringify(key)
-    .replace(/\u2028/g, '\\u2028')
-    .replace(/\u2029/g, '\\u2029');
 }

@@ -15,7 +15,7 @@ interface NodeBufferClass {
   prototype: NodeBytes;
 }
 
-const NodeBuffer = (globalThis as { Buffer?: NodeBufferClass }).Buffer;
+const NodeBuffer = (globalThis as unknown as { Buffer?: NodeBufferClass }).Buffer;
 
 /** Whether there is a Buffer with the methods wanted here. */
 const HAS_BUFFER =
@@ -71,6 +71,11 @@ export function readUtf8(bytes: Uint8Array, start: number, end: number): string 
 }
 
 function readLong(bytes: Uint8Array, start: number, end: number): string | undefined {
+  if (HAS_BUFFER) {
+    let seen = 0;
+    for (let at = start; at < end; at++) seen |= bytes[at]!;
+    if (seen < 128) return NodeBuffer!.prototype.latin1Slice.call(bytes, start, end);
+  }
   try {
     return decoder.decode(bytes.subarray(start, end));
   } catch {

@@ -4,7 +4,7 @@
  */
 
 import { MAX_TYPE_LEN } from './limits.js';
-import { Site } from './shape.js';
+import { Site } from './site.js';
 import { xxh64 } from './xxh64.js';
 
 export class TypeEntry {
@@ -49,6 +49,21 @@ export function typeEntry(text: string): TypeEntry | undefined {
   }
   last = entry;
   return entry;
+}
+
+/** By the lower half of their hash, for texts that were just read: those cost to look up. */
+const read = new Map<number, TypeEntry>();
+
+/** What is known of a type that was read with the halves of its hash; undefined when either is wrong. */
+export function typeOf(text: string, hashLow: number, hashHigh: number): TypeEntry | undefined {
+  let entry = read.get(hashLow);
+  if (entry === undefined || entry.text !== text) {
+    entry = typeEntry(text);
+    if (entry === undefined || (entry.hashLow | 0) !== hashLow) return undefined;
+    if (read.size >= MAX_ENTRIES) read.clear();
+    read.set(hashLow, entry);
+  }
+  return (entry.hashHigh | 0) === hashHigh ? entry : undefined;
 }
 
 /** White space and control characters as Rust knows them, wildcards, lone surrogates. */

@@ -323,10 +323,12 @@ function wrongUuid(field: Field): DecodeError {
 }
 
 function time(bytes: Uint8Array, at: number): Micros | undefined {
-  const low = u32(bytes, at);
-  const high = u32(bytes, at + 4);
+  return micros(u32(bytes, at), u32(bytes, at + 4));
+}
+
+/** A time of its halves, undefined for 0; a bigint where a number would be rounded. */
+export function micros(low: number, high: number): Micros | undefined {
   if (low === 0 && high === 0) return undefined;
-  // Beyond 2^53 - 1 a number would be rounded.
   return high < 1 << 21 ? high * 4_294_967_296 + low : (BigInt(high) << 32n) | BigInt(low);
 }
 
@@ -340,19 +342,15 @@ export function checkNumbers(b: Uint8Array, at: number, end: number): void {
   if (priority > 9) throw new DecodeError('priority', `priority ${priority} is above 9`);
   const content = b[at + record.CONTENT]!;
   if (content > 3) throw new DecodeError('content', `unknown content kind ${content}`);
-  for (const [field, code] of TIMES) {
-    if (isTooLate(u32(b, at + field), u32(b, at + field + 4))) {
-      throw new DecodeError(code, `the ${code} lies after the year 9999`);
-    }
+  if (isTooLate(u32(b, at + record.TIMESTAMP), u32(b, at + record.TIMESTAMP + 4))) {
+    throw new DecodeError('timestamp', 'the timestamp lies after the year 9999');
+  }
+  if (isTooLate(u32(b, at + record.DEADLINE), u32(b, at + record.DEADLINE + 4))) {
+    throw new DecodeError('deadline', 'the deadline lies after the year 9999');
   }
   let strings = b[at + record.TYPE_LEN]! + u32(b, at + record.ATTRIBUTES_LEN);
-  for (const length of LENGTHS) strings += u16(b, at + length);
+  for (let i = 0; i < LENGTHS.length; i++) strings += u16(b, at + LENGTHS[i]!);
   if (strings > end - at - RECORD_HEADER) {
     throw new DecodeError('sections', 'the strings of the event reach beyond its end');
   }
 }
-
-const TIMES = [
-  [record.TIMESTAMP, 'timestamp'],
-  [record.DEADLINE, 'deadline'],
-] as const;

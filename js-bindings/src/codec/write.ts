@@ -23,7 +23,8 @@ import { EncodeError } from './error.js';
 import { Extension } from './extension.js';
 import { GROW, GUARD, write } from './memory.js';
 import { DEFAULT_LIMITS } from './limits.js';
-import { learn, Site, tryMany } from './shape.js';
+import { learn, tryMany } from './shape.js';
+import { Site } from './site.js';
 import { writeUtf8 } from './text.js';
 
 /** Deepest nesting of what is being written. */
