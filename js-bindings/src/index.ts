@@ -20,6 +20,4 @@ export {
 } from './event.js';
 export { FreedError, liveHandles } from './handles.js';
 export { status, WasmUnavailableError, type Status } from './status.js';
-export * from './codec/index.js';
-export { Event, type EventInit, type Micros, type Target } from './event.js';
 export * from './messenger/index.js';
