@@ -8,6 +8,7 @@ import { recordEnd, trailing, whole } from './frame.js';
 import { FRAME_HEADER } from './layout.js';
 import { loads, type Engine } from './engine.js';
 import { DEFAULT_LIMITS, limitsOf, type Limits } from './limits.js';
+import { counts } from './metrics.js';
 import { Payload } from './payload.js';
 import { load, quickEvent } from './quick.js';
 import { readPayload } from './read.js';
@@ -36,9 +37,11 @@ export function decode<T extends string = string, P = unknown>(
   options?: DecodeOptions,
 ): Event<T, P> {
   const limits = limitsOf(options?.limits);
-  whole(bytes, limits);
+  const count = whole(bytes, limits);
   const end = recordEnd(bytes, FRAME_HEADER, bytes.length, limits);
   trailing(bytes, end);
+  // One more is stated, and none is there.
+  if (count > 1) recordEnd(bytes, end, end, limits);
   const lazy = options?.lazy === true;
   const engine = lazy || limits !== DEFAULT_LIMITS ? undefined : load(bytes);
   return eventAt(engine, bytes, FRAME_HEADER, end, limits, lazy) as Event<T, P>;
@@ -116,14 +119,28 @@ export function toEvent(view: EventView, lazy: boolean): Event {
 /** The payload's value; bytes where it is to be lazy, or must leave as it came. */
 function body(view: EventView, lazy: boolean): unknown {
   const { content, payloadStart: start, bytes, end } = view;
-  if (content === 'binary' && start === end) return undefined;
-  if (lazy) return Payload.raw(content, bytes.subarray(start, end));
+  if (content === 'binary' && start === end) {
+    counts.decodedOther++;
+    return undefined;
+  }
+  if (lazy) {
+    counts.decodedLazy++;
+    return Payload.raw(content, bytes.subarray(start, end));
+  }
   try {
     if (content === 'json') {
+      counts.decodedJson++;
       const payload = Payload.raw(content, bytes.slice(start, end));
       void payload.value;
       return payload;
     }
+    if (content === 'msgpack') {
+      const before = counts.decodedWasm;
+      const value = readPayload(content, bytes, start, end, view.limits.depth);
+      if (counts.decodedWasm === before) counts.decodedJs++;
+      return value;
+    }
+    counts.decodedOther++;
     return readPayload(content, bytes, start, end, view.limits.depth);
   } catch (cause) {
     if (!(cause instanceof PayloadError)) throw cause;

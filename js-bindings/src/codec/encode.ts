@@ -18,9 +18,11 @@ import {
 } from './layout.js';
 import { DEFAULT_LIMITS, MAX_HOP_LEN, limitsOf, type Limits } from './limits.js';
 import { GROW, GUARD, write } from './memory.js';
+import { counts } from './metrics.js';
 import { CONTENTS, Payload } from './payload.js';
+import { jsonKeeps, picker, shapeOf, type Format } from './pick.js';
 import { writeUtf8 } from './text.js';
-import { typeEntry, typeFault } from './types.js';
+import { typeEntry, typeFault, type TypeEntry } from './types.js';
 import { writeUuid } from './uuid.js';
 import { begin, encodeError, writeAny } from './write.js';
 
@@ -28,6 +30,12 @@ import { begin, encodeError, writeAny } from './write.js';
 export interface EncodeOptions {
   /** Default: {@link DEFAULT_LIMITS}. */
   readonly limits?: Partial<Limits>;
+  /**
+   * How values travel that are no text, bytes or {@link Payload}: as MessagePack, as
+   * JSON by the rules of `JSON.stringify`, or as {@link pick} says. `auto` takes JSON
+   * only for what JSON keeps as MessagePack does. Default: `msgpack`.
+   */
+  readonly format?: Format | 'auto';
 }
 
 /** Whatever has the fields of an event. */
@@ -38,6 +46,9 @@ interface Job {
   event: Encodable | undefined;
   events: readonly Encodable[];
   limits: Limits;
+  format: Format | 'auto';
+  /** Payloads written so far, by their content. */
+  written: number[];
   /** The payload at hand, for an error that wants to know more of it. */
   payload: unknown;
 }
@@ -49,7 +60,14 @@ interface Job {
  */
 export function encode(event: Encodable, options?: EncodeOptions): Uint8Array {
   const limits = limitsOf(options?.limits);
-  return run({ event, events: NONE, limits, payload: undefined });
+  return run({
+    event,
+    events: NONE,
+    limits,
+    format: options?.format ?? 'msgpack',
+    written: [],
+    payload: undefined,
+  });
 }
 
 /**
@@ -65,16 +83,28 @@ export function encodeBatch(events: readonly Encodable[], options?: EncodeOption
   if (count > limits.events) {
     throw new EncodeError('too-many-events', `a frame holds at most ${limits.events} events`);
   }
-  return run({ event: undefined, events, limits, payload: undefined });
+  return run({
+    event: undefined,
+    events,
+    limits,
+    format: options?.format ?? 'msgpack',
+    written: [],
+    payload: undefined,
+  });
 }
 
 const NONE: readonly Encodable[] = [];
 
 function run(job: Job): Uint8Array {
   try {
-    return write(writeFrame, job, job.limits.frameLen, () => {
+    const bytes = write(writeFrame, job, job.limits.frameLen, () => {
       throw tooLong('frame-too-long', 'frame', job.limits.frameLen);
     });
+    const [binary, msgpack, json, text] = job.written;
+    counts.encodedMsgpack += msgpack!;
+    counts.encodedJson += json!;
+    counts.encodedOther += binary! + text!;
+    return bytes;
   } catch (error) {
     throw encodeError(error, job.payload, job.limits.depth);
   }
@@ -93,6 +123,8 @@ function writeFrame(b: Uint8Array, dv: DataView, p: number, job: Job): number {
   dv.setUint32(p, MAGIC, true);
   dv.setUint32(p + frame.VERSION, VERSION, true);
   let q = p + FRAME_HEADER;
+  // Anew for each try.
+  job.written = [0, 0, 0, 0];
   if (job.event !== undefined) {
     q = writeRecord(b, dv, q, job.event, job);
     dv.setUint32(p + frame.COUNT, 1, true);
@@ -245,27 +277,31 @@ function writeRecord(b: Uint8Array, dv: DataView, p: number, event: Encodable, j
 
   const payload = event instanceof Event ? event.rawPayload : event.payload;
   let content = MSGPACK;
-  if (typeof payload === 'string') {
-    if (q + 3 * payload.length > b.length - GUARD) throw GROW;
+  if (typeof payload === 'object' && payload !== null && !(payload instanceof Payload)) {
+    if (ArrayBuffer.isView(payload)) {
+      content = BINARY;
+      const { buffer, byteOffset, byteLength } = payload;
+      q = putBytes(b, q, new Uint8Array(buffer, byteOffset, byteLength));
+    } else if (payload instanceof ArrayBuffer) {
+      content = BINARY;
+      q = putBytes(b, q, new Uint8Array(payload));
+    } else if (job.format === 'msgpack') {
+      q = putValue(b, dv, q, payload, type, job);
+    } else {
+      [content, q] = putAs(b, dv, q, payload, type, job);
+    }
+  } else if (typeof payload === 'string') {
     content = TEXT;
-    q += writeUtf8(b, q, payload);
+    q = putText(b, q, payload);
   } else if (payload === undefined) {
     content = BINARY;
   } else if (payload instanceof Payload) {
     content = CONTENTS.indexOf(payload.content);
     q = putBytes(b, q, payload.bytes);
-  } else if (ArrayBuffer.isView(payload)) {
-    content = BINARY;
-    q = putBytes(b, q, new Uint8Array(payload.buffer, payload.byteOffset, payload.byteLength));
-  } else if (payload instanceof ArrayBuffer) {
-    content = BINARY;
-    q = putBytes(b, q, new Uint8Array(payload));
   } else {
-    if (q > b.length - GUARD) throw GROW;
-    job.payload = payload;
-    begin(limits.depth);
-    q = writeAny(b, dv, q, payload, type.site);
+    q = putValue(b, dv, q, payload, type, job);
   }
+  job.written[content]!++;
   const len = q - p;
   if (len > limits.recordLen) throw tooLong('record-too-long', 'event', limits.recordLen);
   dv.setUint32(p + record.LEN, len, true);
@@ -276,7 +312,63 @@ function writeRecord(b: Uint8Array, dv: DataView, p: number, event: Encodable, j
 const TARGET_FORMS = 'target is `agent:NAME` or `swarm:NAME`';
 const BINARY = 0;
 const MSGPACK = 1;
+const JSON_TEXT = 2;
 const TEXT = 3;
+
+function putText(b: Uint8Array, at: number, text: string): number {
+  if (at + 3 * text.length > b.length - GUARD) throw GROW;
+  return at + writeUtf8(b, at, text);
+}
+
+function putValue(
+  b: Uint8Array,
+  dv: DataView,
+  at: number,
+  value: unknown,
+  type: TypeEntry,
+  job: Job,
+): number {
+  if (at > b.length - GUARD) throw GROW;
+  job.payload = value;
+  begin(job.limits.depth);
+  return writeAny(b, dv, at, value, type.site);
+}
+
+function putJson(b: Uint8Array, at: number, value: unknown): number {
+  const text = JSON.stringify(value) as string | undefined;
+  if (text === undefined) throw new EncodeError('unsupported', 'this value has no JSON form');
+  return putText(b, at, text);
+}
+
+/** A value as JSON, or as it is quickest. */
+function putAs(
+  b: Uint8Array,
+  dv: DataView,
+  at: number,
+  value: object,
+  type: TypeEntry,
+  job: Job,
+): [content: number, end: number] {
+  if (job.format === 'json') return [JSON_TEXT, putJson(b, at, value)];
+  const shape = shapeOf(value);
+  // Payloads of one type have about one size.
+  const size = type.size;
+  let format: Format = picker.pick(size, shape);
+  if (picker.isDue(size, shape) && jsonKeeps(value)) {
+    const started = performance.now();
+    if (jsonKeeps(value)) putJson(b, at, value);
+    const between = performance.now();
+    const end = putValue(b, dv, at, value, type, job);
+    const ended = performance.now();
+    picker.observe('json', end - at, shape, (between - started) * 1e6);
+    picker.observe('msgpack', end - at, shape, (ended - between) * 1e6);
+    format = 'msgpack';
+  }
+  const json = format === 'json' && jsonKeeps(value);
+  const end = json ? putJson(b, at, value) : putValue(b, dv, at, value, type, job);
+  type.size = end - at;
+  return [json ? JSON_TEXT : MSGPACK, end];
+}
 
 function putBytes(b: Uint8Array, at: number, bytes: Uint8Array): number {
   if (at + bytes.length > b.length - GUARD) throw GROW;

@@ -17,6 +17,16 @@ export { Extension, typedArray, type TypedArrayClass } from './extension.js';
 export { forward, type Changes } from './forward.js';
 export { FrameReader, frameLength, peek, peekBatch } from './frame.js';
 export { DEFAULT_LIMITS, MAX_HOP_LEN, MAX_TYPE_LEN, type Limits } from './limits.js';
+export { configureCodec, metrics, type CodecMetrics, type CodecSettings } from './metrics.js';
 export { Payload, type Content } from './payload.js';
+export {
+  configurePick,
+  pick,
+  Picker,
+  shapeOf,
+  type Format,
+  type PickerSettings,
+  type Shape,
+} from './pick.js';
 export { routeBatch, TypeTable } from './route.js';
 export type { EventView } from './view.js';

@@ -7,6 +7,7 @@ import { Event, type Micros, type Target } from '../event.js';
 import { engineFor, type Engine } from './engine.js';
 import { flag, record } from './layout.js';
 import { DEFAULT_LIMITS } from './limits.js';
+import { counts } from './metrics.js';
 import { rewind, take } from './tape.js';
 import { readAscii } from './text.js';
 import { typeOf } from './types.js';
@@ -81,6 +82,7 @@ export function quickEvent(
   } else {
     cursor.s = I[TRACEPARENT]!;
     payload = take(cursor);
+    counts.decodedWasm++;
   }
   return Event.restored(
     {

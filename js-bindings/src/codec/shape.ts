@@ -39,6 +39,11 @@ export function compileShapes(on: boolean): boolean {
   return compiles;
 }
 
+/** Whether code is made for shapes. */
+export function compilesShapes(): boolean {
+  return compiles;
+}
+
 /** For `metrics()`. */
 export function shapeCounts(): { writers: number; evictions: number; compiles: boolean } {
   return { writers: writers.size, evictions: generation, compiles };

@@ -7,6 +7,7 @@ import { buildersOf, firstOf, type Builder } from './builder.js';
 import { engineFor, piece, type Engine } from './engine.js';
 import { Extension } from './extension.js';
 import { DEFAULT_LIMITS } from './limits.js';
+import { counts } from './metrics.js';
 import { put, readMessagePack } from './read.js';
 
 /** The upper halves of slots that are no float. */
@@ -80,6 +81,7 @@ export function readTape(bytes: Uint8Array, start: number, end: number): unknown
   engine.input.set(start === 0 && end === bytes.length ? bytes : bytes.subarray(start, end));
   if (engine.raw.payload(0, length) !== 0) return readPlain(bytes, start, end);
   engine.refresh();
+  counts.decodedWasm++;
   return take(rewind(engine));
 }
 

@@ -16,6 +16,8 @@ export class TypeEntry {
   readonly hashHigh: number;
   /** Where payloads of this type are written. */
   readonly site = new Site();
+  /** Bytes of the last payload whose form was chosen. */
+  size = 0;
 
   constructor(readonly text: string) {
     this.bytes = encoder.encode(text);
