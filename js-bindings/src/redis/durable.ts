@@ -11,6 +11,7 @@
 import {
   type Channel,
   type CheckedOptions,
+  encode,
   type Event,
   feed,
   type Inbox,
@@ -28,7 +29,6 @@ import { Reader, last } from './durable/reader.js';
 import { APPEND, append, keysOf, readAppended } from './durable/scripts.js';
 import { LogReader, Subscription } from './durable/subscription.js';
 import { Tap } from './durable/tap.js';
-import { frameOf, recordOf } from './frames.js';
 import { key } from './keys.js';
 import type { Current, Link } from './link.js';
 import type { Server } from './script.js';
@@ -150,7 +150,7 @@ export class Durable {
   /** See `Transport.publishOnce`. */
   async publishOnce(channel: Channel, once: string, event: Event): Promise<boolean> {
     const { settings } = this.server.link;
-    const frame = fit(() => frameOf(recordOf(event)));
+    const frame = Buffer.from(fit(() => encode(event)));
     const call = append(
       {
         frame,

@@ -3,7 +3,7 @@
  * again, so that one record that cannot be read costs no other.
  */
 
-import { decode, decodeBatch, encode, type Event } from '../index.js';
+import { decode, decodeBatch, type Event } from '../index.js';
 import { asBuffer } from './words.js';
 
 /** Bytes of a frame's header. */
@@ -13,11 +13,6 @@ export const FRAME_HEADER = 16;
 export const MAX_FRAME_LEN = 16 << 20;
 
 const MAGIC = 0x425753c1;
-
-/** An event's record: a frame's bytes without its header. */
-export function recordOf(event: Event): Uint8Array {
-  return encode(event).subarray(FRAME_HEADER);
-}
 
 /** Writes the header of a frame of so many records and so many bytes, itself included. */
 export function writeFrameHeader(into: Buffer, at: number, count: number, length: number): void {

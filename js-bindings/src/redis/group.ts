@@ -8,6 +8,7 @@ import {
   type Channel,
   type CheckedOptions,
   type DeadTask,
+  encode,
   type Event,
   feed,
   Gap,
@@ -18,7 +19,7 @@ import { frameIn, judgeScript, type Carrier, type Judgement, type Parcel } from 
 import { ConnectionError } from './connection-error.js';
 import type { Arg, Outcome } from './driver.js';
 import { fit } from './durable.js';
-import { frameOf, readFrame, recordOf } from './frames.js';
+import { readFrame } from './frames.js';
 import { Desk } from './group/desk.js';
 import { Member } from './group/member.js';
 import { APPEND, Place, append, readAppended } from './group/scripts.js';
@@ -139,7 +140,7 @@ export class Groups {
     const { settings } = this.server.link;
     const command = append(
       {
-        frame: fit(() => frameOf(recordOf(event))),
+        frame: Buffer.from(fit(() => encode(event))),
         count: 1,
         publisher: randomWord(),
         record: key(settings.prefix, channel, `idem:tasks:${once}`),

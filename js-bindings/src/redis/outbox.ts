@@ -26,8 +26,10 @@ export interface Lane {
 /** An event that waits. */
 export interface Entry {
   readonly lane: Lane;
-  /** The event, encoded. */
-  readonly record: Uint8Array;
+  /** The event, encoded: a frame of its own. */
+  readonly frame: Uint8Array;
+  /** Bytes that it takes in a frame of many. */
+  readonly length: number;
   /** Its number in its lane, from 1. */
   readonly number: number;
   readonly priority: number;
@@ -57,14 +59,14 @@ class Fifo {
 
   push(entry: Entry): void {
     this.#entries.push(entry);
-    this.bytes += entry.record.length;
+    this.bytes += entry.length;
   }
 
   shift(): Entry | undefined {
     const entry = this.#entries[this.#head];
     if (entry === undefined) return undefined;
     this.#head += 1;
-    this.bytes -= entry.record.length;
+    this.bytes -= entry.length;
     // Each place is moved at most once for each event that has left.
     if (this.#head > 1_024 && this.#head * 2 > this.#entries.length) {
       this.#entries = this.#entries.slice(this.#head);
@@ -118,7 +120,7 @@ export class Outbox {
    * whole outbox is taken when nothing else waits.
    */
   offer(entry: Entry): Offered {
-    const length = entry.record.length;
+    const length = entry.length;
     let dropped = 0;
     if (!this.#hasRoom(length)) {
       if (this.policy === 'reject') return 'full';
@@ -145,7 +147,7 @@ export class Outbox {
       const rank = this.#oldest();
       const first = rank.first;
       if (first === undefined) break;
-      bytes += first.record.length;
+      bytes += first.length;
       if (taken.length > 0 && bytes > maxBytes) break;
       this.#shift(rank);
       taken.push(first);
@@ -167,14 +169,14 @@ export class Outbox {
       bytes += rank.bytes;
     }
     const [staying, room] = [this.#length - events, this.maxBytes - (this.#bytes - bytes)];
-    return staying === 0 || (staying < this.maxEvents && entry.record.length <= room);
+    return staying === 0 || (staying < this.maxEvents && entry.length <= room);
   }
 
   #shift(rank: Fifo): void {
     const entry = rank.shift();
     if (entry === undefined) return;
     this.#length -= 1;
-    this.#bytes -= entry.record.length;
+    this.#bytes -= entry.length;
   }
 
   /** The rank with the oldest event. */

@@ -43,7 +43,7 @@ export function pack(entries: readonly Entry[], limits: PackLimits): Parcel[] {
       }
     }
     const before = open.entries[open.entries.length - 1];
-    const length = open.bytes + entry.record.length;
+    const length = open.bytes + entry.length;
     if (before !== undefined) {
       const hole = limits.numbered && before.number + 1 !== entry.number;
       if (
@@ -54,7 +54,7 @@ export function pack(entries: readonly Entry[], limits: PackLimits): Parcel[] {
         close(open);
     }
     open.entries.push(entry);
-    open.bytes += entry.record.length;
+    open.bytes += entry.length;
   }
   for (const rest of lanes.values()) close(rest);
   return parcels;
@@ -62,11 +62,14 @@ export function pack(entries: readonly Entry[], limits: PackLimits): Parcel[] {
 
 function parcelOf({ lane, entries, bytes }: Open, ticket: number): Parcel {
   const message = Buffer.allocUnsafe(HEADROOM + bytes);
-  writeFrameHeader(message, HEADROOM, entries.length, bytes);
-  let at = HEADROOM + FRAME_HEADER;
-  for (const { record } of entries) {
-    message.set(record, at);
-    at += record.length;
+  // From the last to the first: the header of each frame ends up under the one before it, and that
+  // of the first under the one of them all. So nothing has to be cut off.
+  let at = message.length;
+  for (let n = entries.length - 1; n >= 0; n -= 1) {
+    const { frame, length } = entries[n] as Entry;
+    at -= length;
+    message.set(frame, at - FRAME_HEADER);
   }
+  writeFrameHeader(message, HEADROOM, entries.length, bytes);
   return { lane, message, count: entries.length, first: (entries[0] as Entry).number, ticket };
 }

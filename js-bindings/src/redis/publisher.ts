@@ -5,12 +5,18 @@
  * batch takes all of it: the busier the connection, the larger the batches.
  */
 
-import { type Channel, Event, TransportError, TransportPublishError } from '../index.js';
+import {
+  type Channel,
+  encode,
+  type Event,
+  TransportError,
+  TransportPublishError,
+} from '../index.js';
 import { Watch, deferred, type Deferred } from '../messenger/async.js';
 import type { Carrier } from './carrier.js';
 import type { ConnectionError } from './connection-error.js';
 import type { Arg } from './driver.js';
-import { frameOf, readFrame, recordOf } from './frames.js';
+import { FRAME_HEADER, readFrame } from './frames.js';
 import { MAIN_PURPOSE, key } from './keys.js';
 import type { Link } from './link.js';
 import { Outbox, type Lane } from './outbox.js';
@@ -54,6 +60,7 @@ export class Publisher {
   trouble: ConnectionError | undefined;
   /** The lowest number of a channel, and the channels by their names; the oldest first. */
   readonly #lanes = new Map<string, Numbering>();
+  #lastUsed: Numbering | undefined;
   readonly #sender: Sender;
   readonly #end = new AbortController();
   #waiters: Waiter[] = [];
@@ -77,7 +84,16 @@ export class Publisher {
 
   /** See `Transport.publish`. */
   publish(channel: Channel, event: Event): Promise<void> {
-    return this.publishBatch(channel, [event]);
+    if (this.#waiters.length > 0) return this.publishBatch(channel, [event]);
+    const wasEmpty = this.outbox.length === 0;
+    try {
+      if (!this.#accept(this.#numbering(channel), event))
+        return this.publishBatch(channel, [event]);
+    } catch (error) {
+      return Promise.reject(new TransportPublishError([event], error as TransportError));
+    }
+    if (wasEmpty) this.#sender.work();
+    return this.#sinceTurn > TURN ? this.#nextTurn() : DONE;
   }
 
   /** See `Transport.publishBatch`. */
@@ -157,8 +173,8 @@ export class Publisher {
     this.#end.abort();
     this.#sender.work();
     const left: { channel: Channel; event: Event }[] = [];
-    for (const { lane, record } of this.outbox.take(Infinity, Infinity)) {
-      const event = readFrame(frameOf(record));
+    for (const { lane, frame } of this.outbox.take(Infinity, Infinity)) {
+      const event = readFrame(frame);
       if (event !== undefined) left.push({ channel: lane.channel, event });
     }
     return left;
@@ -222,20 +238,16 @@ export class Publisher {
   /** Takes one event; `false` if there is no room. @throws {@link TransportError} if waiting is no use. */
   #accept(numbering: Numbering, event: Event): boolean {
     if (this.#closed) throw TransportError.closed();
-    let record: Uint8Array;
+    let frame: Uint8Array;
     try {
-      record = recordOf(event);
+      frame = encode(event);
     } catch (error) {
       throw TransportError.unfit(error as Error);
     }
     const { lane, next: number } = numbering;
-    const offered = this.outbox.offer({
-      lane,
-      record,
-      number,
-      priority: event.priority,
-      ticket: 0,
-    });
+    const length = frame.length - FRAME_HEADER;
+    const entry = { lane, frame, length, number, priority: event.priority, ticket: 0 };
+    const offered = this.outbox.offer(entry);
     if (offered === 'full') return false;
     if (offered === 'outranked') throw TransportError.full();
     numbering.next += 1;
@@ -304,9 +316,11 @@ export class Publisher {
   }
 
   #numbering(channel: Channel): Numbering {
+    // Mostly the next event is for the same channel.
+    if (this.#lastUsed?.lane.channel === channel) return this.#lastUsed;
     const name = channel.name;
     const known = this.#lanes.get(name);
-    if (known !== undefined) return known;
+    if (known !== undefined) return (this.#lastUsed = known);
     const numbering: Numbering = {
       lane: {
         channel,
@@ -317,9 +331,9 @@ export class Publisher {
       next: 1,
       positions: 0,
     };
+    if (this.#lanes.size >= MAX_LANES) this.#forgetOne();
     this.#lanes.set(name, numbering);
-    if (this.#lanes.size > MAX_LANES) this.#forgetOne();
-    return numbering;
+    return (this.#lastUsed = numbering);
   }
 
   /** Forgets the channel that is in nobody's way: one that has told its position. */
@@ -333,6 +347,7 @@ export class Publisher {
       }
     }
     if (oldest !== undefined) this.#lanes.delete(oldest);
+    this.#lastUsed = undefined;
   }
 }
 

@@ -125,10 +125,10 @@ export class RedisTransport implements Transport {
   }
 
   /** See {@link Transport.publish}. */
-  publish(channel: Channel, event: Event | EventInit): Promise<void> {
-    return this.#at(channel.mode, [event], (publisher, events) =>
-      publisher.publishBatch(channel, events),
-    );
+  publish(channel: Channel, init: Event | EventInit): Promise<void> {
+    const event = Event.of(init);
+    if (channel.mode === 'live') return this.#publisher.publish(channel, event);
+    return this.#at(channel.mode, [event], (publisher) => publisher.publish(channel, event));
   }
 
   /** See {@link Transport.publishBatch}. */

@@ -8,7 +8,7 @@ import type { Inbox, Received } from 'swarmbus';
 import { ConnectionError, RedisTransport, SettingsError, ioredis, nodeRedis } from 'swarmbus/redis';
 import type { RedisOptions } from 'swarmbus/redis';
 
-import { RedisServer, until } from './support/redis.js';
+import { RedisServer, until } from '../support/redis.js';
 
 let server: RedisServer;
 before(async () => {

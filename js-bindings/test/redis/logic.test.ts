@@ -1,0 +1,386 @@
+/** What the transport decides, without a server, against naive models and random input. */
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { Channel, encode, encodeBatch, Event, Position } from '../../src/index.js';
+
+import { HEADROOM } from '../../src/redis/carrier.js';
+import { last, Reader, type Act, type Stamp } from '../../src/redis/durable/reader.js';
+import { ENVELOPE_LEN, readEnvelope, writeEnvelope } from '../../src/redis/envelope.js';
+import { readLive } from '../../src/redis/live.js';
+import { Numbers } from '../../src/redis/numbers.js';
+import { Outbox, type Entry, type Lane, type Overflow } from '../../src/redis/outbox.js';
+import { pack } from '../../src/redis/pack.js';
+import { wordAt } from '../../src/redis/words.js';
+
+/** Numbers from 0 to `below`, the same for the same seed. */
+function random(seed: number): (below: number) => number {
+  let state = seed;
+  return (below) => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) % below;
+  };
+}
+
+const WORD = (n: number): string => n.toString(16).padStart(16, '0');
+const lane = (publisher: string): Lane => ({
+  channel: Channel.live('a'),
+  key: 'a',
+  publisher,
+  born: 0,
+});
+
+/** A server and one subscription of it, as in `crates/redis/src/durable/reader/tests.rs`. */
+class World {
+  epoch = 1;
+  offset = 0;
+  /** The highest offset that was confirmed to a publisher. */
+  reached = 0;
+  log: Stamp[] = [];
+  live: Stamp[] = [];
+  frames = 0;
+  appends = 0;
+  reader = Reader.after(new Position(WORD(1), 0));
+  /** Where the log is to be read from, when it is. */
+  reading: number | undefined;
+  delivered: string[] = [];
+  inOrder = true;
+  gaps = 0;
+  /** Delivered or known to be missing in this epoch. */
+  accounted = 0;
+  #lastMark = [0, 0] as [number, number];
+
+  constructor(readonly pageSize: number) {}
+
+  get end(): Position {
+    return new Position(WORD(this.epoch), this.offset);
+  }
+
+  append(count: number, mark: string): Stamp {
+    this.offset = Math.max(this.offset, this.reached);
+    this.appends += 1;
+    const frame = {
+      epoch: WORD(this.epoch),
+      first: this.offset + 1,
+      count,
+      append: `${this.appends}`,
+      mark,
+    };
+    this.offset += count;
+    this.log.push(frame);
+    return frame;
+  }
+
+  publish(count: number, seen: boolean): void {
+    this.frames += 1;
+    const frame = this.append(count, `${this.frames}`);
+    if (seen) this.live.push(frame);
+  }
+
+  forget(): void {
+    this.log = [];
+    this.epoch += 1;
+    this.offset = 0;
+    this.reached = 0;
+  }
+
+  reconnect(): void {
+    this.live = [];
+    this.reading = this.reader.recover();
+  }
+
+  check(): void {
+    if (!this.reader.isAt(this.end)) this.reading = this.reader.recover();
+  }
+
+  /** A replica without the newest frames becomes master, and they are sent again, backwards, or not. */
+  failOver(count: number, sentAgain: boolean): void {
+    const lost = this.log.splice(Math.max(0, this.log.length - count));
+    if (lost[0] !== undefined) {
+      if (!sentAgain) this.reached = Math.max(this.reached, this.offset);
+      this.offset = lost[0].first - 1;
+    }
+    if (sentAgain) for (const frame of lost.reverse()) this.append(frame.count, frame.mark);
+    this.reconnect();
+  }
+
+  work(): void {
+    if (this.reading !== undefined) {
+      const from = this.reading;
+      const frames = this.log.filter((frame) => last(frame) >= from).slice(0, this.pageSize);
+      const acts: Act[] = [];
+      this.reading = this.reader.page(
+        { end: this.end, frames, full: frames.length === this.pageSize },
+        acts,
+      );
+      for (const act of acts) {
+        if ('frame' in act) {
+          this.#deliver(frames[act.frame] as Stamp, act.skip);
+        } else {
+          this.gaps += 1;
+          this.accounted = act.reason === 'new_epoch' ? 0 : this.accounted + (act.missed ?? 0);
+        }
+      }
+      return;
+    }
+    const frame = this.live.shift();
+    if (frame === undefined) return;
+    const step = this.reader.live(frame);
+    if (step === 'recover') this.reading = this.reader.recover();
+    else if (step !== 'skip') this.#deliver(frame, step.deliver);
+  }
+
+  /** No more trouble: everything that can come, comes, and one frame more. */
+  settle(): void {
+    this.publish(1, true);
+    for (let n = 0; n < 100_000; n += 1) {
+      if (this.reading === undefined && this.live.length === 0) {
+        this.check();
+        if (this.reading === undefined) return;
+      }
+      this.work();
+    }
+    assert.fail('the reader never comes to rest');
+  }
+
+  #deliver(frame: Stamp, skip: number): void {
+    assert.ok(skip < frame.count, 'nothing is left of the frame');
+    for (let n = skip; n < frame.count; n += 1) {
+      this.delivered.push(`${frame.mark}/${n}`);
+      const [mark, before] = this.#lastMark;
+      this.inOrder &&= Number(frame.mark) > mark || (Number(frame.mark) === mark && n > before);
+      this.#lastMark = [Number(frame.mark), n];
+    }
+    this.accounted += frame.count - skip;
+  }
+}
+
+test('every durable event is delivered once or missing by a gap', () => {
+  for (let seed = 0; seed < 3_000; seed += 1) {
+    const next = random(seed);
+    const world = new World(1 + next(4));
+    let [failedOver, restarted] = [false, false];
+    for (let n = next(120); n > 0; n -= 1) {
+      const op = next(25);
+      if (op < 6) world.publish(1 + next(4), next(5) > 0);
+      else if (op === 6) world.live.push(...world.live.slice(-1));
+      else if (op === 7) world.reconnect();
+      else if (op === 8) world.log.splice(0, 1 + next(3));
+      else if (op === 9) world.forget();
+      else if (op === 10) {
+        world.failOver(next(4), next(2) === 0);
+        failedOver = true;
+      } else if (op === 11) {
+        world.reader = Reader.after(world.reader.position);
+        world.reconnect();
+        restarted = true;
+      } else if (op < 14) {
+        if (world.reading === undefined && world.live.length === 0) world.check();
+      } else world.work();
+    }
+    world.settle();
+    const all = new Set(world.delivered);
+    // A restarted reader knows the position alone, so a failover may have changed what is behind it.
+    if (!(failedOver && restarted)) {
+      assert.equal(all.size, world.delivered.length, `seed ${seed}: something came twice`);
+      for (const { mark, count } of world.log) {
+        for (let n = 0; n < count; n += 1)
+          assert.ok(all.has(`${mark}/${n}`), `seed ${seed}: ${mark} did not come`);
+      }
+      if (world.gaps === 0) {
+        for (let mark = 1; mark <= world.frames; mark += 1)
+          assert.ok(all.has(`${mark}/0`), `seed ${seed}: lost`);
+      }
+    }
+    if (!failedOver) {
+      assert.equal(world.accounted, world.offset, `seed ${seed}: gaps are of the right size`);
+      assert.ok(world.inOrder, `seed ${seed}: out of order`);
+    }
+  }
+});
+
+test('live events are delivered or missing, whatever is lost, repeated or cut', () => {
+  for (let seed = 0; seed < 500; seed += 1) {
+    const next = random(seed);
+    const numbers = new Numbers();
+    let [at, sum, end, start] = [1, 0, 0, 0];
+    for (let n = 1 + next(50); n > 0; n -= 1) {
+      const count = 1 + next(4);
+      for (let times = [0, 1, 1, 2][next(4)] as number; times > 0; times -= 1) {
+        const { gap, skip } = numbers.came('p', at, count, () => false);
+        start ||= at;
+        sum += (gap?.missed ?? 0) + count - skip;
+        end = at + count;
+      }
+      at += count;
+    }
+    assert.equal(sum, end - Math.min(start || end, end), `seed ${seed}`);
+  }
+});
+
+test('an envelope has the bytes that Rust writes', () => {
+  const bytes = Buffer.alloc(ENVELOPE_LEN);
+  const live = { kind: 'live', origin: WORD(7), first: 41, count: 2, age: 9 } as const;
+  writeEnvelope(live, bytes);
+  const expected =
+    'c153575201010000' + '0700000000000000' + '2900000000000000' + '0200000009000000';
+  assert.equal(bytes.toString('hex'), expected);
+  assert.deepEqual(readEnvelope(Buffer.concat([bytes, Buffer.alloc(9)])), live);
+  assert.equal(wordAt(bytes, 8), WORD(7));
+  const bad: [number, number][] = [
+    [0, 0],
+    [4, 2],
+    [5, 9],
+    [6, 1],
+    [16, 0],
+    [23, 0xff],
+    [24, 0],
+  ];
+  for (const [offset, value] of bad) {
+    const other = Buffer.from(bytes);
+    other[offset] = value;
+    assert.equal(readEnvelope(other), undefined, `byte ${offset}`);
+  }
+  assert.equal(readEnvelope(bytes.subarray(0, 31)), undefined);
+});
+
+test('what cannot be read is a gap in its place', () => {
+  const message = (first: number, texts: string[]): Buffer => {
+    const frame = encodeBatch(texts.map((payload) => new Event({ type: 'x', payload })));
+    const bytes = Buffer.alloc(ENVELOPE_LEN + frame.length);
+    writeEnvelope({ kind: 'live', origin: WORD(1), first, count: texts.length, age: 0 }, bytes);
+    bytes.set(frame, ENVELOPE_LEN);
+    return bytes;
+  };
+  const numbers = new Numbers();
+  const read = (bytes: Buffer): string[] => {
+    const batch: Parameters<typeof readLive>[3] = [];
+    readLive(bytes, numbers, performance.now(), batch);
+    return batch.map((incoming) =>
+      incoming.kind === 'gap'
+        ? `-${incoming.missed} ${incoming.reason}`
+        : String(incoming.event.payload),
+    );
+  };
+  assert.deepEqual(read(message(1, ['1', '2'])), ['1', '2']);
+  assert.deepEqual(read(message(2, ['2', '3'])), ['3']);
+  assert.deepEqual(read(message(6, ['6'])), ['-2 lost', '6']);
+  assert.deepEqual(read(Buffer.from('hello')), ['-undefined unreadable']);
+  const cut = message(7, ['7', '8']);
+  assert.deepEqual(read(cut.subarray(0, -1)), ['-2 unreadable']);
+  const bad = message(9, ['a', 'b', 'c']);
+  const record = (bad.length - 32 - 16) / 3;
+  bad[32 + 16 + record + 6] = 77; // its priority
+  assert.deepEqual(read(bad), ['a', '-1 unreadable', 'c']);
+  const nowhere = message(12, ['a', 'b', 'c']);
+  nowhere[32 + 16] = 3;
+  assert.deepEqual(read(nowhere), ['-3 unreadable']);
+  assert.deepEqual(read(message(15, ['15'])), ['15']);
+  for (let seed = 0; seed < 2_000; seed += 1) {
+    const next = random(seed);
+    const bytes = message(16, ['1', '2']);
+    for (let n = next(6); n > 0; n -= 1) bytes[next(bytes.length)] = next(256);
+    readLive(bytes.subarray(0, next(bytes.length + 1)), new Numbers(), 0, []);
+  }
+});
+
+test('the outbox does what a list does', () => {
+  const [EVENTS, BYTES] = [8, 60];
+  for (const policy of ['reject', 'drop_oldest', 'drop_lowest_priority'] as Overflow[]) {
+    for (let seed = 0; seed < 500; seed += 1) {
+      const next = random(seed);
+      const outbox = new Outbox(policy, EVENTS, BYTES);
+      let model: Entry[] = [];
+      const bytes = (): number => model.reduce((sum, { length }) => sum + length, 0);
+      for (let number = 0; number < 80; number += 1) {
+        if (next(3) === 0) {
+          const [most, limit] = [next(5), next(60)];
+          const expected: Entry[] = [];
+          let sum = 0;
+          while (expected.length < most && model[0] !== undefined) {
+            sum += model[0].length;
+            if (expected.length > 0 && sum > limit) break;
+            expected.push(model.shift() as Entry);
+          }
+          assert.deepEqual(outbox.take(most, limit), expected);
+        } else {
+          const entry: Entry = {
+            lane: lane('1'),
+            frame: new Uint8Array(),
+            length: 1 + next(79),
+            number,
+            priority: next(10),
+            ticket: 0,
+          };
+          const before = [...model];
+          let dropped = 0;
+          let refused = false;
+          while (model.length > 0 && (model.length >= EVENTS || bytes() + entry.length > BYTES)) {
+            const lowest = Math.min(...model.map(({ priority }) => priority));
+            let victim = policy === 'drop_oldest' ? 0 : -1;
+            if (policy === 'drop_lowest_priority' && lowest < entry.priority) {
+              victim = model.findIndex(({ priority }) => priority === lowest);
+            }
+            if (victim < 0) {
+              model = before;
+              refused = true;
+              break;
+            }
+            model.splice(victim, 1);
+            dropped += 1;
+          }
+          if (!refused) model.push(entry);
+          const offered = outbox.offer(entry);
+          // An event that only part of the room would be made for must not cost anything.
+          assert.equal(
+            typeof offered === 'number' ? offered : 'refused',
+            refused ? 'refused' : dropped,
+            `seed ${seed}`,
+          );
+        }
+        assert.deepEqual([outbox.length, outbox.bytes], [model.length, bytes()]);
+        assert.equal(outbox.oldestTicket, model[0]?.ticket ?? outbox.nextTicket);
+      }
+    }
+  }
+});
+
+test('parcels are frames of the codec, in the order of their lanes', () => {
+  const lanes = [lane('0'), lane('1'), lane('2')];
+  for (let seed = 0; seed < 300; seed += 1) {
+    const next = random(seed);
+    const numbers = [0, 0, 0];
+    const published: Event[][] = [[], [], []];
+    const entries: Entry[] = [];
+    for (let n = 1 + next(60); n > 0; n -= 1) {
+      const at = next(3);
+      numbers[at] = (numbers[at] as number) + 1 + next(2);
+      const event = new Event({ type: 'x', payload: `${numbers[at]}${' '.repeat(next(40))}` });
+      const frame = encode(event);
+      published[at]?.push(event);
+      entries.push({
+        lane: lanes[at] as Lane,
+        frame,
+        length: frame.length - 16,
+        number: numbers[at] as number,
+        priority: 5,
+        ticket: entries.length,
+      });
+    }
+    const limits = { events: 1 + next(5), bytes: 1 + next(500), numbered: next(2) === 0 };
+    const found: Buffer[][] = [[], [], []];
+    for (const parcel of pack(entries, limits)) {
+      const events = published[Number(parcel.lane.publisher)]?.splice(0, parcel.count) ?? [];
+      const frame = parcel.message.subarray(HEADROOM);
+      assert.ok(
+        parcel.count <= limits.events && (parcel.count === 1 || frame.length <= limits.bytes),
+      );
+      assert.deepEqual(frame, Buffer.from(encodeBatch(events)), `seed ${seed}`);
+      found[Number(parcel.lane.publisher)]?.push(frame);
+    }
+    assert.deepEqual(published, [[], [], []]);
+  }
+});

@@ -1,0 +1,105 @@
+/** A Rust process at the other end: `crates/redis/examples/peer.rs`. */
+
+import { spawn, spawnSync, type ChildProcessByStdio } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import type { Readable, Writable } from 'node:stream';
+import { env } from 'node:process';
+import { fileURLToPath } from 'node:url';
+
+import { until } from './redis.js';
+
+/** What it says, one of these on each line. */
+export interface Word {
+  readonly done?: string | null;
+  readonly failed?: string;
+  readonly event?: { channel: string; text: string; position: string | null; deliveries: number };
+  readonly gap?: { channel: string; missed: number | null; reason: string };
+  readonly heard?: { agent: string | null; scope: string; text: string };
+}
+
+/** Builds it, unless `SWARMBUS_PEER` names it. */
+export function peerProgram(): string {
+  if (env['SWARMBUS_PEER'] !== undefined) return env['SWARMBUS_PEER'];
+  // `npm test` runs in the package's folder, whichever file is asked.
+  const workspace = fileURLToPath(new URL('../../../', import.meta.url));
+  const args = [
+    'build',
+    '-q',
+    '-p',
+    'swarmbus-redis',
+    '--example',
+    'peer',
+    '--message-format',
+    'json',
+  ];
+  const built = spawnSync('cargo', args, { cwd: workspace, encoding: 'utf8', maxBuffer: 64 << 20 });
+  if (built.status !== 0) throw new Error(`the Rust side cannot be built:\n${built.stderr}`);
+  for (const line of built.stdout.split('\n')) {
+    const { target, executable } = JSON.parse(line || '{}') as {
+      target?: { name: string };
+      executable?: string | null;
+    };
+    if (target?.name === 'peer' && executable != null) return executable;
+  }
+  throw new Error('cargo names no program');
+}
+
+export class Peer {
+  readonly words: Word[] = [];
+  readonly #child: ChildProcessByStdio<Writable, Readable, null>;
+  #answered = 0;
+
+  private constructor(program: string, url: string) {
+    this.#child = spawn(program, [url], { stdio: ['pipe', 'pipe', 'inherit'] });
+    createInterface({ input: this.#child.stdout }).on('line', (line) => {
+      this.words.push(JSON.parse(line) as Word);
+    });
+  }
+
+  /** Returns when it is connected. */
+  static async start(program: string, url: string): Promise<Peer> {
+    const peer = new Peer(program, url);
+    await peer.#answer();
+    return peer;
+  }
+
+  /** Has it do something; returns what that led to. */
+  async order(order: Record<string, unknown>): Promise<string | null> {
+    this.#child.stdin.write(`${JSON.stringify(order)}\n`);
+    return this.#answer();
+  }
+
+  /** The numbers that came on a channel so far. */
+  numbers(channel: string): number[] {
+    return this.words.flatMap(({ event }) =>
+      event?.channel === channel ? [Number(event.text)] : [],
+    );
+  }
+
+  /** The gaps on a channel so far. */
+  gaps(channel: string): NonNullable<Word['gap']>[] {
+    return this.words.flatMap(({ gap }) => (gap?.channel === channel ? [gap] : []));
+  }
+
+  heard(): string[] {
+    return this.words.flatMap(({ heard }) =>
+      heard === undefined ? [] : [`${heard.scope} ${heard.agent}: ${heard.text}`],
+    );
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const gone = new Promise((resolve) => this.#child.once('exit', resolve));
+    this.#child.kill('SIGKILL');
+    await gone;
+  }
+
+  async #answer(): Promise<string | null> {
+    const answers = (): Word[] =>
+      this.words.filter((word) => word.done !== undefined || word.failed !== undefined);
+    this.#answered += 1;
+    await until(() => answers().length >= this.#answered, 'the other side answers', 40_000);
+    const { done, failed } = answers()[this.#answered - 1] as Word;
+    if (failed !== undefined) throw new Error(failed);
+    return done ?? null;
+  }
+}
