@@ -30,6 +30,10 @@ pub(crate) enum Fault {
     /// The master dies, or is told to hand over, and sentinels make the replica
     /// master.
     Failover,
+    /// The same to the node of a cluster that has one of the channels.
+    ClusterFailover,
+    /// The slot of one of the channels is given to another node of a cluster.
+    Reshard,
     /// The subscriber's process is killed and started again from the position
     /// that it had saved.
     Restart,
@@ -86,6 +90,8 @@ impl Fault {
             Self::Flushall => "flushall",
             Self::Eviction => "eviction",
             Self::Failover => "failover",
+            Self::ClusterFailover => "cluster-failover",
+            Self::Reshard => "reshard",
             Self::Restart => "restart",
             Self::Poison => "poison",
             Self::Oom => "oom",
@@ -104,7 +110,7 @@ impl Fault {
             }
             (_, Mode::Live) => Some(Promise::Counted),
             (Self::Flushall | Self::Eviction, _) => Some(Promise::NewEpoch),
-            (Self::Failover, _) => Some(Promise::Told),
+            (Self::Failover | Self::ClusterFailover, _) => Some(Promise::Told),
             _ => Some(Promise::Exact),
         }
     }

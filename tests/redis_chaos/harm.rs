@@ -5,11 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use swarmbus::transport::{Mode, Transport as _};
 use swarmbus_redis::{
     RedisTransport,
-    local::{Proxy, Way},
+    local::{Cluster, Proxy, Server, Way},
 };
 use tokio::task::block_in_place;
 
@@ -65,7 +65,15 @@ impl Harm<'_> {
                     "swarmbus:{chaos-group}:tasks",
                 ])?;
             }
-            Fault::Failover => fail_over(rig, time)?,
+            Fault::Failover => block_in_place(|| fail_over(rig, time))?,
+            Fault::ClusterFailover => {
+                let place = block_in_place(|| Place::of(rig.cluster()?, audiences, time))?;
+                block_in_place(|| place.fail_over(time))?;
+            }
+            Fault::Reshard => {
+                let place = block_in_place(|| Place::of(rig.cluster()?, audiences, time))?;
+                block_in_place(|| place.move_away())?;
+            }
             Fault::Restart => {
                 for child in audiences.iter_mut().filter_map(Audience::child) {
                     child.kill().await?;
@@ -218,14 +226,74 @@ impl Harm<'_> {
 /// In turn, the master is killed, and told to hand over.
 fn fail_over(rig: &Rig, time: usize) -> Result<()> {
     let set = rig.set()?;
-    block_in_place(|| {
-        let before = set.master()?;
-        if time.is_multiple_of(2) {
-            before.kill9();
-            set.wait_for_another_than(before.address())
-        } else {
-            set.fail_over()
-        }
-    })?;
+    let before = set.master()?;
+    if time.is_multiple_of(2) {
+        before.kill9();
+        set.wait_for_another_than(before.address())?;
+    } else {
+        set.fail_over()?;
+    }
     Ok(())
+}
+
+/// Where a channel is in a cluster.
+struct Place<'a> {
+    cluster: &'a Cluster,
+    master: &'a Server,
+    slot: u16,
+}
+
+impl<'a> Place<'a> {
+    /// Of each channel in turn.
+    fn of(cluster: &'a Cluster, audiences: &[Audience], time: usize) -> Result<Self> {
+        let audience = audiences.get(time % audiences.len()).context("nobody listens")?;
+        let pattern = format!("*{}*", audience.load.channel.name());
+        let look: &[&str] = match audience.load.mode() {
+            Mode::Live => &["PUBSUB", "SHARDCHANNELS", &pattern],
+            Mode::Durable | Mode::Group => &["KEYS", &pattern],
+        };
+        let name = cluster.nodes().iter().filter(|node| is_master(node)).find_map(|node| {
+            let names = node.run(look).ok()?;
+            names.lines().next().filter(|name| !name.is_empty()).map(str::to_owned)
+        });
+        let name = name.context("no node has the channel")?;
+        let first = cluster.nodes().iter().find(|node| node.is_running()).context("no node")?;
+        let slot = first.run(["CLUSTER", "KEYSLOT", &name])?.parse()?;
+        Ok(Self { cluster, master: cluster.master_of(slot)?, slot })
+    }
+
+    /// In turn, the master is killed, and its replica told to take over.
+    fn fail_over(&self, time: usize) -> Result<()> {
+        if (time / 3).is_multiple_of(2) {
+            self.master.kill9();
+            self.cluster.wait_until_replaced(self.master)?;
+            return Ok(());
+        }
+        let port = format!("master_port:{}", self.master.address().port());
+        let replica =
+            self.cluster.nodes().iter().find(|node| {
+                node.run(["INFO", "replication"]).is_ok_and(|text| text.contains(&port))
+            });
+        let replica = replica.context("the master has no replica")?;
+        replica.run(["CLUSTER", "FAILOVER"])?;
+        let end = Instant::now() + LIMIT;
+        while !is_master(replica) {
+            ensure!(Instant::now() < end, "the replica did not take over");
+        }
+        Ok(())
+    }
+
+    fn move_away(&self) -> Result<()> {
+        let other = self
+            .cluster
+            .nodes()
+            .iter()
+            .find(|node| node.address() != self.master.address() && is_master(node));
+        self.cluster.move_slot(self.slot, other.context("there is no other master")?)?;
+        Ok(())
+    }
+}
+
+fn is_master(node: &Server) -> bool {
+    node.run(["ROLE"]).is_ok_and(|role| role.starts_with("master"))
 }

@@ -1,12 +1,12 @@
 //! [`Rig`]: the servers of one run, and how publishers and subscribers reach
 //! them.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use swarmbus_redis::{
     Settings,
-    local::{Fsync, Proxy, Replicated, Server},
+    local::{Cluster, Fsync, Proxy, Replicated, Server},
 };
 use tokio::{
     task::block_in_place,
@@ -55,6 +55,7 @@ pub(crate) struct Rig {
 enum Servers {
     One(Server),
     Set(Replicated),
+    Cluster(Cluster),
 }
 
 impl Rig {
@@ -73,7 +74,7 @@ impl Rig {
     /// How one side connects.
     pub(crate) fn settings(&self, side: Side) -> Result<Settings> {
         let settings = match &self.servers {
-            Servers::One(_) => Settings::new(&self.url(side))?,
+            Servers::One(_) | Servers::Cluster(_) => Settings::new(&self.url(side))?,
             Servers::Set(set) => {
                 let sentinels = set.sentinels().iter().map(Server::url);
                 Settings::new(&self.url(side))?.sentinels(sentinels)?
@@ -89,6 +90,7 @@ impl Rig {
                 format!("redis://{}:{PASSWORD}@{address}", side.user())
             }
             Servers::Set(_) => format!("redis://{}", Replicated::NAME),
+            Servers::Cluster(cluster) => cluster.url(),
         }
     }
 
@@ -100,14 +102,21 @@ impl Rig {
     pub(crate) fn server(&self) -> Result<&Server> {
         match &self.servers {
             Servers::One(server) => Ok(server),
-            Servers::Set(_) => bail!("there are several servers"),
+            Servers::Set(_) | Servers::Cluster(_) => bail!("there are several servers"),
         }
     }
 
     pub(crate) fn set(&self) -> Result<&Replicated> {
         match &self.servers {
             Servers::Set(set) => Ok(set),
-            Servers::One(_) => bail!("there is one server"),
+            Servers::One(_) | Servers::Cluster(_) => bail!("there are no sentinels"),
+        }
+    }
+
+    pub(crate) fn cluster(&self) -> Result<&Cluster> {
+        match &self.servers {
+            Servers::Cluster(cluster) => Ok(cluster),
+            Servers::One(_) | Servers::Set(_) => bail!("there is no cluster"),
         }
     }
 
@@ -120,27 +129,45 @@ impl Rig {
 
     /// Brings back what died, so that it can happen again.
     pub(crate) async fn mend(&self) -> Result<()> {
-        let Servers::Set(set) = &self.servers else { return Ok(()) };
-        let master = block_in_place(|| set.master().map(Server::address))?;
-        for server in set.servers() {
-            if !server.is_running() {
-                block_in_place(|| server.restart())?;
-            }
-            if server.address() != master {
-                let port = master.port().to_string();
+        let servers = match &self.servers {
+            Servers::One(_) => return Ok(()),
+            Servers::Set(set) => set.servers(),
+            Servers::Cluster(cluster) => cluster.nodes(),
+        };
+        for server in servers.iter().filter(|server| !server.is_running()) {
+            block_in_place(|| server.restart())?;
+        }
+        if let Servers::Set(set) = &self.servers {
+            let master = block_in_place(|| set.master().map(Server::address))?;
+            let port = master.port().to_string();
+            for server in servers.iter().filter(|server| server.address() != master) {
                 block_in_place(|| server.run(["REPLICAOF", "127.0.0.1", &port]))?;
             }
         }
-        until("the replicas", Duration::from_secs(60), || {
-            set.servers().iter().all(|server| server.address() == master || follows(server, master))
-        })
-        .await
+        let whole = || {
+            let states: Vec<_> = servers.iter().map(replication).collect();
+            let masters = states.iter().filter(|state| state.contains("role:master")).count();
+            // A replica for each master.
+            masters * 2 == states.len()
+                && states.iter().all(|state| {
+                    state.contains("connected_slaves:1") || state.contains("link_status:up")
+                })
+        };
+        until("the replicas", Duration::from_secs(60), whole).await?;
+        if let Servers::Cluster(cluster) = &self.servers {
+            block_in_place(|| cluster.wait_until_ok())?;
+        }
+        Ok(())
     }
 }
 
 fn servers(fault: Fault) -> Result<Servers> {
-    if fault == Fault::Failover {
-        return Ok(Servers::Set(Replicated::start(1, 3)?));
+    match fault {
+        Fault::Failover => return Ok(Servers::Set(Replicated::start(1, 3)?)),
+        Fault::ClusterFailover | Fault::Reshard => {
+            return Ok(Servers::Cluster(Cluster::start(3, 1)?));
+        }
+        _ => {}
     }
     let mut server = Server::builder();
     for side in Side::BOTH {
@@ -155,11 +182,10 @@ fn servers(fault: Fault) -> Result<Servers> {
     Ok(Servers::One(server.start()?))
 }
 
-fn follows(server: &Server, master: SocketAddr) -> bool {
-    block_in_place(|| server.run(["INFO", "replication"])).is_ok_and(|info| {
-        info.contains("master_link_status:up")
-            && info.contains(&format!("master_port:{}", master.port()))
-    })
+/// What a server says of itself and those it copies from; nothing if it does not
+/// answer.
+fn replication(server: &Server) -> String {
+    block_in_place(|| server.run(["INFO", "replication"])).unwrap_or_default()
 }
 
 /// Waits for something, and fails when that takes too long.

@@ -39,6 +39,7 @@ pub(crate) enum LinkState {
     Closed,
 }
 
+#[cfg(test)]
 impl LinkState {
     /// Whether it works, as far as is known.
     pub(crate) fn is_connected(&self) -> bool {

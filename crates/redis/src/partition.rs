@@ -39,6 +39,7 @@ pub(crate) struct Partition {
     dialer: Arc<Dialer>,
     builder: RedisBuilder,
     pub(crate) probe: Arc<Probe>,
+    states: Arc<States>,
     /// Ends the tasks.
     _alive: DropGuard,
 }
@@ -89,19 +90,22 @@ impl Partition {
             dialer,
             builder: builder.clone(),
             probe: Arc::new(probe),
+            states: Arc::clone(states),
             _alive: end.clone().drop_guard(),
         };
-        let watch = partition.watch_states(Arc::clone(states));
-        tokio::spawn(end.clone().run_until_cancelled_owned(watch));
+        states.watch(&partition.publishing);
+        states.watch(partition.subscriber.link());
         tokio::spawn(end.run_until_cancelled_owned(partition.look_after()));
         partition
     }
 
     pub(crate) fn streams(&self) -> Result<&Streams, TransportError> {
-        let Self { streams, dialer, subscriber, builder, .. } = self;
+        let Self { streams, dialer, subscriber, builder, states, .. } = self;
         let start = || {
             let RedisBuilder { batching, retention, limits, .. } = *builder;
-            Some(Streams::start(dialer, subscriber, batching, retention, limits))
+            let streams = Streams::start(dialer, subscriber, batching, retention, limits);
+            streams.links().into_iter().for_each(|link| states.watch(link));
+            Some(streams)
         };
         streams.get_or_init(start).as_ref().ok_or(TransportError::Closed)
     }
@@ -145,27 +149,6 @@ impl Partition {
         left
     }
 
-    /// Makes one state of those of its connections.
-    fn watch_states(&self, states: Arc<States>) -> impl Future<Output = ()> + Send + use<> {
-        let (mut publishing, mut subscribing) =
-            (self.publishing.state(), self.subscriber.link().state());
-        let place = states.place();
-        async move {
-            loop {
-                let worst = {
-                    let (a, b) = (publishing.borrow_and_update(), subscribing.borrow_and_update());
-                    if a.is_connected() { b.clone() } else { a.clone() }
-                };
-                states.report(place, public(worst));
-                tokio::select! {
-                    Ok(()) = publishing.changed() => {}
-                    Ok(()) = subscribing.changed() => {}
-                    else => return,
-                }
-            }
-        }
-    }
-
     /// What has to be done every few seconds.
     fn look_after(&self) -> impl Future<Output = ()> + Send + use<> {
         let (probe, live) = (Arc::clone(&self.probe), Arc::clone(&self.live));
@@ -186,7 +169,9 @@ impl fmt::Debug for Partition {
     }
 }
 
-/// The states of all partitions, and what the program sees of them.
+/// The states of connections, and what the program sees of them: those that bring
+/// live events, and those of durable and group channels as soon as there are any.
+/// Workers have one more each, which is not looked at.
 #[derive(Debug)]
 pub(crate) struct States {
     each: Mutex<Vec<ConnectionState>>,
@@ -196,6 +181,19 @@ pub(crate) struct States {
 impl States {
     pub(crate) fn new() -> Self {
         Self { each: Mutex::default(), all: watch::Sender::new(ConnectionState::Connected) }
+    }
+
+    /// Takes part in the state from now on, until it is closed.
+    fn watch(self: &Arc<Self>, link: &Link) {
+        let (mut state, states, place) = (link.state(), Arc::clone(self), self.place());
+        tokio::spawn(async move {
+            loop {
+                states.report(place, public(state.borrow_and_update().clone()));
+                if state.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
     }
 
     fn place(&self) -> usize {

@@ -60,6 +60,11 @@ impl Streams {
         }
     }
 
+    /// Its connections.
+    pub(crate) fn links(&self) -> [&Link; 2] {
+        [&self.sending, &self.reading]
+    }
+
     pub(crate) fn publishers(&self) -> [&Publisher; 2] {
         [&self.durable_publisher, &self.group_publisher]
     }
