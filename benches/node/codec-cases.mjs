@@ -71,7 +71,10 @@ async function decoding(name, rival) {
     verify() {
       let start = 0;
       frames.ends.forEach((end, n) => {
-        assert.deepStrictEqual(other.plain(other.decode(frames.piece.subarray(start, end))), events[n]);
+        assert.deepStrictEqual(
+          other.plain(other.decode(frames.piece.subarray(start, end))),
+          events[n],
+        );
         start = end;
       });
     },
@@ -108,7 +111,10 @@ async function routing(name) {
       const expected = batch.map((event) => [numbers.get(event.type), event.priority]);
       routes.fill(0);
       assert.equal(routeBatch(frame, table, routes, priorities), 256);
-      assert.deepEqual(Array.from(routes, (route, n) => [route, priorities[n]]), expected);
+      assert.deepEqual(
+        Array.from(routes, (route, n) => [route, priorities[n]]),
+        expected,
+      );
       assert.ok(Number.isFinite(sink));
     },
   };
@@ -136,7 +142,10 @@ async function forwarding(name, rival) {
       frames.ends.forEach((end, n) => {
         const passed = decode(pass(frames.piece.subarray(start, end)));
         assert.equal(passed.priority, 1);
-        assert.deepEqual(passed.hops, changes.hop === undefined ? ['edge-1'] : ['edge-1', changes.hop]);
+        assert.deepEqual(
+          passed.hops,
+          changes.hop === undefined ? ['edge-1'] : ['edge-1', changes.hop],
+        );
         assert.deepStrictEqual(passed.payload, events[n].payload);
         start = end;
       });

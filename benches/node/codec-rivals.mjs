@@ -5,8 +5,19 @@
 
 /** Events of swarmbus are no plain objects: for comparing results only. */
 export function plain(event) {
-  const { id, type, source, target, priority, timestamp, correlationId, traceparent, payload } = event;
-  const all = { id, type, source, target, priority, timestamp, correlationId, traceparent, payload };
+  const { id, type, source, target, priority, timestamp, correlationId, traceparent, payload } =
+    event;
+  const all = {
+    id,
+    type,
+    source,
+    target,
+    priority,
+    timestamp,
+    correlationId,
+    traceparent,
+    payload,
+  };
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
 }
 

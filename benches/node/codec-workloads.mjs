@@ -33,7 +33,14 @@ const WORDS = `the coordinator merges shard results into a vector index before i
   and a retry budget to its parent swarm once consensus with a quorum has been reached again`
   .trim()
   .split(/\s+/);
-const OTHER_SCRIPTS = ['résumé du plan', '任务已完成', 'größere Änderung', 'задача выполнена', 'fini ✅', 'café 🚀'];
+const OTHER_SCRIPTS = [
+  'résumé du plan',
+  '任务已完成',
+  'größere Änderung',
+  'задача выполнена',
+  'fini ✅',
+  'café 🚀',
+];
 
 class Maker {
   constructor(seed) {
@@ -105,7 +112,9 @@ class Maker {
       summary: this.text(summary),
       localized: this.one(OTHER_SCRIPTS),
       steps: Array.from({ length: steps }, (_, n) => this.step(n)),
-      metrics: Array.from({ length: numbers }, (_, n) => (n % 3 ? this.below(100_000) : this.fraction(6))),
+      metrics: Array.from({ length: numbers }, (_, n) =>
+        n % 3 ? this.below(100_000) : this.fraction(6),
+      ),
       tags: ['alpha', 'beta', 'gamma'],
       final: true,
     };
@@ -121,7 +130,8 @@ class Maker {
       const kind = n % 4;
       if (kind === 0) payload[key] = this.text(20);
       else if (kind === 1) payload[key] = this.below(9999);
-      else if (kind === 2) payload[key] = { a: this.below(99), [`b${shape}`]: this.one(WORDS), ok: true };
+      else if (kind === 2)
+        payload[key] = { a: this.below(99), [`b${shape}`]: this.one(WORDS), ok: true };
       else payload[key] = this.one(WORDS);
     }
     event.type = `agent.custom.event${shape}`;

@@ -93,8 +93,8 @@ impl Tape {
         let len = usize::try_from(len).ok()?;
         Some(Self {
             input: zeros(len.checked_add(PADDING)?)?,
-            // A UUID of 16 bytes becomes 36 characters.
-            text: zeros(len.checked_add(PADDING + 3 * 36)?)?,
+            // A UUID of 16 bytes becomes 36 characters, a target gets its kind.
+            text: zeros(len.checked_add(PADDING + 3 * 36 + 8)?)?,
             // Most tokens are longer than a byte; what does not fit is read elsewhere.
             slots: zeros(FIRST.checked_add(len / 2)?)?,
             pieces: zeros(PIECES)?,

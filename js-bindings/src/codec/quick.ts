@@ -60,11 +60,6 @@ export function quickEvent(
   if (type === undefined) return undefined;
 
   const flags = view.getUint16(at + record.FLAGS, true);
-  let target: Target | undefined;
-  if ((flags & flag.TARGET) !== 0) {
-    const name = S.substring(I[ID]!, I[TARGET]);
-    target = (flags & flag.TARGET_SWARM) !== 0 ? `swarm:${name}` : `agent:${name}`;
-  }
   let hops: string[] | undefined;
   let attributes: Record<string, string> | undefined;
   if (bytes[at + record.HOP_COUNT] !== 0 || view.getUint16(at + record.HOPS_LEN, true) !== 0) {
@@ -89,7 +84,8 @@ export function quickEvent(
       type: type.text,
       source: S.substring(I[TYPE]!, I[SOURCE]),
       id: flags & flag.ID ? S.substring(I[SOURCE]!, I[ID]) : undefined,
-      target,
+      target: (flags & flag.TARGET ? S.substring(I[ID]!, I[TARGET]) : undefined) as
+        Target | undefined,
       session: flags & flag.SESSION ? S.substring(I[TARGET]!, I[SESSION]) : undefined,
       correlationId:
         flags & flag.CORRELATION ? S.substring(I[SESSION]!, I[CORRELATION]) : undefined,

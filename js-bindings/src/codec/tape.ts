@@ -9,6 +9,7 @@ import { Extension } from './extension.js';
 import { DEFAULT_LIMITS } from './limits.js';
 import { counts } from './metrics.js';
 import { put, readMessagePack } from './read.js';
+import { readChecked } from './text.js';
 
 /** The upper halves of slots that are no float. */
 export const tag = {
@@ -56,7 +57,6 @@ export class Cursor {
 /** Slots before the first token, counted in halves: two and the ends of 8 strings. */
 const FIRST = 10;
 
-const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 let cursor: Cursor | undefined;
 
 /** The cursor at the beginning of what the tokeniser has read. */
@@ -119,7 +119,7 @@ export function value(c: Cursor): unknown {
       return null;
     case tag.WIDE:
       c.p = p + 4;
-      return decoder.decode(c.engine.input.subarray(low, low + I[p + 2]!));
+      return readChecked(c.engine.input, low, low + I[p + 2]!);
     case tag.NEXT: {
       c.S = piece(c.engine, ++c.piece);
       c.s = low;

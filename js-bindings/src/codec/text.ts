@@ -7,6 +7,7 @@
 interface NodeBytes extends Uint8Array {
   utf8Write(text: string, at: number): number;
   latin1Slice(start: number, end: number): string;
+  utf8Slice(start: number, end: number): string;
 }
 
 interface NodeBufferClass {
@@ -22,7 +23,8 @@ const HAS_BUFFER =
   NodeBuffer !== undefined &&
   typeof NodeBuffer.allocUnsafeSlow === 'function' &&
   typeof NodeBuffer.prototype.utf8Write === 'function' &&
-  typeof NodeBuffer.prototype.latin1Slice === 'function';
+  typeof NodeBuffer.prototype.latin1Slice === 'function' &&
+  typeof NodeBuffer.prototype.utf8Slice === 'function';
 
 const encoder = new TextEncoder();
 /** Keeps a byte order mark, as it is part of the text, and throws at what is not UTF-8. */
@@ -53,6 +55,11 @@ export const writeUtf8: (bytes: Uint8Array, at: number, text: string) => number 
 /** ASCII to a string. `bytes` comes from {@link allocate} or {@link viewOf}. */
 export const readAscii: (bytes: Uint8Array, start: number, end: number) => string = HAS_BUFFER
   ? (bytes, start, end) => (bytes as NodeBytes).latin1Slice(start, end)
+  : (bytes, start, end) => decoder.decode(bytes.subarray(start, end));
+
+/** What is known to be UTF-8 to a string. `bytes` comes from {@link allocate} or {@link viewOf}. */
+export const readChecked: (bytes: Uint8Array, start: number, end: number) => string = HAS_BUFFER
+  ? (bytes, start, end) => (bytes as NodeBytes).utf8Slice(start, end)
   : (bytes, start, end) => decoder.decode(bytes.subarray(start, end));
 
 /** UTF-8 to a string, or `undefined` when it is none. */

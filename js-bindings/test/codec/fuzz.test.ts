@@ -91,7 +91,7 @@ function mutated(): Uint8Array {
         : Math.min(bytes.length - 1, 80 + random(bytes.length));
     const byte = random(2) ? BYTES[random(BYTES.length)]! : random(256);
     const kind = random(8);
-    if (kind === 0) bytes.splice(at, 1);
+    if (kind === 0 && bytes.length > 1) bytes.splice(at, 1);
     else if (kind === 1) bytes.splice(at, 0, byte);
     else if (kind === 2) bytes.length = Math.max(1, at);
     else bytes[at] = byte;
