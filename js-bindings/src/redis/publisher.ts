@@ -8,7 +8,9 @@
 import {
   type Channel,
   encode,
-  type Event,
+  DEFAULT_PRIORITY,
+  Event,
+  type EventInit,
   TransportError,
   TransportPublishError,
 } from '../index.js';
@@ -82,15 +84,16 @@ export class Publisher {
     this.#sender = new Sender(this, this.#end.signal);
   }
 
-  /** See `Transport.publish`. */
-  publish(channel: Channel, event: Event): Promise<void> {
-    if (this.#waiters.length > 0) return this.publishBatch(channel, [event]);
+  /** See `Transport.publish`. An object becomes an event only if it is not sent at once. */
+  publish(channel: Channel, init: Event | EventInit): Promise<void> {
+    if (this.#waiters.length > 0) return this.publishBatch(channel, [Event.of(init)]);
     const wasEmpty = this.outbox.length === 0;
     try {
-      if (!this.#accept(this.#numbering(channel), event))
-        return this.publishBatch(channel, [event]);
+      if (!this.#accept(this.#numbering(channel), init)) {
+        return this.publishBatch(channel, [Event.of(init)]);
+      }
     } catch (error) {
-      return Promise.reject(new TransportPublishError([event], error as TransportError));
+      return Promise.reject(new TransportPublishError([Event.of(init)], error as TransportError));
     }
     if (wasEmpty) this.#sender.work();
     return this.#sinceTurn > TURN ? this.#nextTurn() : DONE;
@@ -236,7 +239,7 @@ export class Publisher {
   }
 
   /** Takes one event; `false` if there is no room. @throws {@link TransportError} if waiting is no use. */
-  #accept(numbering: Numbering, event: Event): boolean {
+  #accept(numbering: Numbering, event: Event | EventInit): boolean {
     if (this.#closed) throw TransportError.closed();
     let frame: Uint8Array;
     try {
@@ -246,7 +249,14 @@ export class Publisher {
     }
     const { lane, next: number } = numbering;
     const length = frame.length - FRAME_HEADER;
-    const entry = { lane, frame, length, number, priority: event.priority, ticket: 0 };
+    const entry = {
+      lane,
+      frame,
+      length,
+      number,
+      priority: event.priority ?? DEFAULT_PRIORITY,
+      ticket: 0,
+    };
     const offered = this.outbox.offer(entry);
     if (offered === 'full') return false;
     if (offered === 'outranked') throw TransportError.full();

@@ -126,9 +126,8 @@ export class RedisTransport implements Transport {
 
   /** See {@link Transport.publish}. */
   publish(channel: Channel, init: Event | EventInit): Promise<void> {
-    const event = Event.of(init);
-    if (channel.mode === 'live') return this.#publisher.publish(channel, event);
-    return this.#at(channel.mode, [event], (publisher) => publisher.publish(channel, event));
+    if (channel.mode === 'live') return this.#publisher.publish(channel, init);
+    return this.#at(channel.mode, [init], (publisher) => publisher.publish(channel, init));
   }
 
   /** See {@link Transport.publishBatch}. */

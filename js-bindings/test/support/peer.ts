@@ -3,8 +3,8 @@
 import { spawn, spawnSync, type ChildProcessByStdio } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
+import { resolve } from 'node:path';
 import { env } from 'node:process';
-import { fileURLToPath } from 'node:url';
 
 import { until } from './redis.js';
 
@@ -17,31 +17,33 @@ export interface Word {
   readonly heard?: { agent: string | null; scope: string; text: string };
 }
 
-/** Builds it, unless `SWARMBUS_PEER` names it. */
-export function peerProgram(): string {
-  if (env['SWARMBUS_PEER'] !== undefined) return env['SWARMBUS_PEER'];
-  // `npm test` runs in the package's folder, whichever file is asked.
-  const workspace = fileURLToPath(new URL('../../../', import.meta.url));
-  const args = [
-    'build',
-    '-q',
-    '-p',
-    'swarmbus-redis',
-    '--example',
-    'peer',
-    '--message-format',
-    'json',
-  ];
-  const built = spawnSync('cargo', args, { cwd: workspace, encoding: 'utf8', maxBuffer: 64 << 20 });
-  if (built.status !== 0) throw new Error(`the Rust side cannot be built:\n${built.stderr}`);
-  for (const line of built.stdout.split('\n')) {
+/** Builds a program of the workspace, unless a variable names it. */
+function built(name: string, variable: string, ...what: string[]): string {
+  if (env[variable] !== undefined) return env[variable];
+  const args = ['build', '-q', ...what, '--message-format', 'json'];
+  const done = spawnSync('cargo', args, { cwd: WORKSPACE, encoding: 'utf8', maxBuffer: 64 << 20 });
+  if (done.status !== 0) throw new Error(`${name} cannot be built:\n${done.stderr}`);
+  for (const line of done.stdout.split('\n')) {
     const { target, executable } = JSON.parse(line || '{}') as {
       target?: { name: string };
       executable?: string | null;
     };
-    if (target?.name === 'peer' && executable != null) return executable;
+    if (target?.name === name && executable != null) return executable;
   }
-  throw new Error('cargo names no program');
+  throw new Error(`cargo names no program ${name}`);
+}
+
+/** `npm test` runs in the package's folder. */
+export const WORKSPACE = resolve('..');
+
+/** The other side of a conversation; `SWARMBUS_PEER` may name it. */
+export function peerProgram(): string {
+  return built('peer', 'SWARMBUS_PEER', '-p', 'swarmbus-redis', '--example', 'peer');
+}
+
+/** The command line; `SWARMBUS_CLI` may name it. */
+export function cliProgram(): string {
+  return built('swarmbus', 'SWARMBUS_CLI', '-p', 'swarmbus-cli', '--bin', 'swarmbus');
 }
 
 export class Peer {
