@@ -24,14 +24,33 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 #[serde(tag = "do", rename_all = "lowercase")]
 enum Order {
     /// Publishes the numbers from `from` on, and flushes.
-    Publish { channel: String, from: u64, count: u64 },
+    Publish {
+        channel: String,
+        from: u64,
+        count: u64,
+    },
     /// Prints what comes, and acknowledges tasks.
-    Subscribe { channel: String, start: Option<String>, group: Option<String> },
+    Subscribe {
+        channel: String,
+        start: Option<String>,
+        group: Option<String>,
+    },
     /// Joins as an agent that prints what it hears, answers `ask.*` and works on the
     /// queue of its swarm's name.
-    Join { swarm: String, agent: String, durable: bool },
-    Send { to: String, text: String },
-    Request { to: String, ty: String, text: String },
+    Join {
+        swarm: String,
+        agent: String,
+        durable: bool,
+    },
+    Send {
+        to: String,
+        text: String,
+    },
+    Request {
+        to: String,
+        ty: String,
+        text: String,
+    },
 }
 
 #[derive(Debug, Serialize)]
@@ -40,9 +59,22 @@ enum Word {
     /// An order was carried out, with what it has led to, if anything.
     Done(Option<String>),
     Failed(String),
-    Event { channel: String, text: String, position: Option<Position>, deliveries: u32 },
-    Gap { channel: String, missed: Option<u64>, reason: &'static str },
-    Heard { agent: Option<String>, scope: String, text: String },
+    Event {
+        channel: String,
+        text: String,
+        position: Option<Position>,
+        deliveries: u32,
+    },
+    Gap {
+        channel: String,
+        missed: Option<u64>,
+        reason: &'static str,
+    },
+    Heard {
+        agent: Option<String>,
+        scope: String,
+        text: String,
+    },
 }
 
 fn say(word: &Word) {
@@ -88,7 +120,9 @@ impl Peer {
             Order::Publish { channel, from, count } => {
                 let channel: Channel = channel.parse()?;
                 for n in from..from + count {
-                    self.transport.publish(&channel, Event::of("test.event", n.to_string())).await?;
+                    self.transport
+                        .publish(&channel, Event::of("test.event", n.to_string()))
+                        .await?;
                 }
                 self.transport.flush().await?;
                 Ok(None)
@@ -120,7 +154,9 @@ impl Peer {
                 let request = Event::new(ty.parse()?, text);
                 match self.messenger()?.request(&address(&to)?, request).await {
                     Ok(answer) => Ok(answer.text().map(str::to_owned)),
-                    Err(RequestError::Refused(refusal)) => Ok(Some(format!("refused: {refusal:?}"))),
+                    Err(RequestError::Refused(refusal)) => {
+                        Ok(Some(format!("refused: {refusal:?}")))
+                    }
                     Err(RequestError::Failed(why)) => Ok(Some(format!("failed: {why}"))),
                     Err(error) => Err(error.into()),
                 }
@@ -150,7 +186,9 @@ impl Peer {
             })?
             .detach();
         messenger
-            .respond("ask.broken", async |_: Message| Err::<String, _>("broken in rust".to_owned()))?
+            .respond("ask.broken", async |_: Message| {
+                Err::<String, _>("broken in rust".to_owned())
+            })?
             .detach();
         let worker = messenger.work(swarm, WorkOptions::new(), async |task: Message| {
             let agent = task.agent().map(str::to_owned);
