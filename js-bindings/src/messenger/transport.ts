@@ -58,7 +58,7 @@ export interface Transport {
   readonly features: Features;
   /** How the connection is. */
   readonly state: ConnectionState;
-  /** Calls `listener` when that changes; the returned function ends it. */
+  /** Calls `listener` when that changes; what it throws is ignored. The returned function ends it. */
   onState(listener: (state: ConnectionState) => void): () => void;
   /**
    * Publishes an event. Waits while as much waits to be sent as may.

@@ -113,7 +113,13 @@ export class RedisTransport implements Transport {
   }
 
   onState(listener: (state: ConnectionState) => void): () => void {
-    return this.#state.listen(listener);
+    return this.#state.listen((state) => {
+      try {
+        listener(state);
+      } catch {
+        // It is no business of the connection.
+      }
+    });
   }
 
   /**

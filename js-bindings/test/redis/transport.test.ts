@@ -68,6 +68,21 @@ for (const driver of [nodeRedis(), ioredis()]) {
         assert.ok((await here.ping()) > 0);
       }, options));
 
+    test('a channel that was left is listened to again, and nothing comes twice', () =>
+      pair(async (here, there) => {
+        for (const channel of [Channel.live(name()), Channel.durable(name())]) {
+          const before = await there.subscribe(channel);
+          before.close();
+          const inboxes = [await there.subscribe(channel), await there.subscribe(channel)];
+          inboxes[0]?.close();
+          await here.publishBatch(channel, numbers(3));
+          for (let n = 1; n <= 3; n += 1)
+            assert.equal((await next(inboxes[1] as Inbox)).event.payload, n);
+          await here.publish(channel, event('last'));
+          assert.equal((await next(inboxes[1] as Inbox)).event.payload, 'last');
+        }
+      }, options));
+
     test('an event arrives as it was published', () =>
       pair(async (here, there) => {
         const sent = new Event({
@@ -443,7 +458,10 @@ test('nothing durable is lost when the server is killed and comes back', async (
         await there.subscribe(tasks, { redeliverAfter: 1_000 }),
       ];
       const states: string[] = [];
-      there.onState((state) => states.push(state.kind));
+      there.onState((state) => {
+        states.push(state.kind);
+        throw new Error('a listener that fails');
+      });
       const read: number[] = [];
       const done = new Set<number>();
       void (async () => {

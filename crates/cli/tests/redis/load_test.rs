@@ -93,6 +93,17 @@ fn a_server_that_is_named_is_used_and_not_shown() {
 }
 
 #[test]
+fn without_the_package_node_agents_say_that_they_have_ended() {
+    let mut command = at("", "load-test --transport redis --agents 5 --node-agents 1");
+    let folder = tempfile::tempdir().unwrap();
+    command.arg("--node-dir").arg(folder.path());
+    let output = command.output().unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("process 1 has ended") || said.contains("cannot start node"), "{said}");
+}
+
+#[test]
 fn without_a_server_program_it_says_how_to_get_one() {
     let mut command = at("", "load-test --transport redis");
     let output = command.env("PATH", "").output().unwrap();
@@ -107,6 +118,8 @@ fn what_does_not_go_together_is_said() {
         ("--mode live", "--mode live needs --transport redis"),
         ("--transport redis --mode batch", "it is live, durable or group"),
         ("--processes 2", "--transport"),
+        ("--node-agents 1", "--transport"),
+        ("--transport redis --agents 3 --node-agents 2", "3 agents have 1 workers"),
         ("--redis redis://:pa55word@host", "--redis is for --transport redis"),
         ("--transport redis --processes 65", "1..=64"),
         ("--transport redis --payload 50", "take 52 bytes"),

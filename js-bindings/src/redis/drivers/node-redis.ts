@@ -85,6 +85,10 @@ class NodeRedisConnection implements Connection {
   readonly #client: Client;
   readonly #call: Call;
   readonly #ErrorReply: new () => Error;
+  /** The same for all names: the client calls each listener of a name once. */
+  readonly #onMessage = (payload: Buffer, name: Buffer): void => {
+    this.#call.onMessage(name.toString(), payload);
+  };
   #ended = false;
 
   constructor(client: Client, call: Call, ErrorReply: new () => Error) {
@@ -102,9 +106,7 @@ class NodeRedisConnection implements Connection {
   }
 
   subscribe(names: readonly string[]): Promise<Outcome> {
-    const listener = (payload: Buffer, name: Buffer): void =>
-      this.#call.onMessage(name.toString(), payload);
-    return this.#one(this.#client.subscribe([...names], listener, true));
+    return this.#one(this.#client.subscribe([...names], this.#onMessage, true));
   }
 
   unsubscribe(names: readonly string[]): Promise<Outcome> {

@@ -10,21 +10,26 @@
 #![allow(clippy::doc_markdown, reason = "help is read in a terminal")]
 
 mod child;
+mod node;
 mod parent;
 mod protocol;
 mod report;
 mod seen;
 mod wire;
 
-use std::{process::ExitCode, str::FromStr};
+use std::{path::PathBuf, process::ExitCode, str::FromStr};
 
 use anyhow::{Result, anyhow, bail};
 use clap::ValueEnum;
 use swarmbus::transport::Channel;
 
-use super::args::{Args, Mode};
+use super::{
+    args::{Args, Mode},
+    swarm::Swarm,
+};
 use crate::cmd::server::ServerArg;
 
+use self::wire::Spread;
 pub(super) use self::wire::{Home, TRAILER_LEN, Wire};
 
 const MAX_PROCESSES: u16 = 64;
@@ -45,6 +50,17 @@ pub(crate) struct RemoteArgs {
     #[arg(long, value_name = "N", default_value = "1", requires = "transport")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_PROCESSES)))]
     processes: u16,
+
+    /// With --transport: how many of the workers are processes of Node.js, which
+    /// join by the `swarmbus` package.
+    #[arg(long, value_name = "K", default_value = "0", requires = "transport")]
+    #[arg(value_parser = clap::value_parser!(u16).range(0..=i64::from(MAX_PROCESSES)))]
+    node_agents: u16,
+
+    /// With --node-agents: the folder in which Node.js finds the packages
+    /// `swarmbus` and `redis`.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    node_dir: PathBuf,
 
     #[command(flatten)]
     server: ServerArg,
@@ -78,6 +94,11 @@ impl FromStr for ChildId {
 }
 
 impl RemoteArgs {
+    /// Which process has which agents.
+    fn spread(&self) -> Spread {
+        Spread { processes: self.processes.into(), node_agents: self.node_agents.into() }
+    }
+
     pub(super) fn is_on(&self) -> bool {
         self.transport.is_some()
     }
@@ -101,16 +122,20 @@ pub(super) async fn run(args: Args) -> Result<ExitCode> {
     if args.payload < least {
         bail!("--payload: the agents' header and the number of an event take {least} bytes");
     }
+    let workers = Swarm::of(args.agents).workers;
+    if usize::from(args.remote.node_agents) > workers {
+        bail!("--node-agents: {} agents have {workers} workers", args.agents);
+    }
     match args.remote.child.clone() {
         Some(child) => child::run(&args, &child).await,
         None => parent::run(&args).await,
     }
 }
 
-/// The channel of each process.
+/// The channel of each process: first those of this program, then those of Node.js.
 fn channels(args: &Args, run: &str) -> Result<Vec<Channel>> {
     let mode = args.channel_mode()?;
     let name = |n| format!("load-test:{run}:{n}");
     let channel = |n| Channel::new(mode, &name(n)).map_err(|error| anyhow!("{error}"));
-    (0..args.remote.processes).map(channel).collect()
+    (0..args.remote.processes + args.remote.node_agents).map(channel).collect()
 }

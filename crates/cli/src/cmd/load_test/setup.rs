@@ -105,12 +105,15 @@ pub(super) fn crew(
     };
     let swarm = maker.swarm;
     let here = |number: &usize| home.is_none_or(|home| home.has(*number));
+    let works_here = |number: &usize| home.is_none_or(|home| home.has_worker(*number));
     let coordinators = (0..swarm.coordinators)
         .filter(here)
         .map(|n| maker.coordinator(n))
         .collect::<Result<Vec<_>>>()?;
-    let workers =
-        (0..swarm.workers).filter(here).map(|n| maker.worker(n)).collect::<Result<Vec<_>>>()?;
+    let workers = (0..swarm.workers)
+        .filter(works_here)
+        .map(|n| maker.worker(n))
+        .collect::<Result<Vec<_>>>()?;
     let validators = (0..swarm.validators)
         .filter(here)
         .map(|n| maker.validator(n))

@@ -63,7 +63,7 @@ pub(super) async fn run(args: &Args, id: &ChildId) -> Result<ExitCode> {
     let inbox = transport.subscribe(&own, SubscribeOptions::new().capacity(WAITING)).await;
     let inbox = inbox.map_err(|error| refused(&error))?;
     let bus = setup::build(setup::builder(args)?, None)?;
-    let home = Home::new(id.number, transport.clone(), channels, &swarm)?;
+    let home = Home::new(id.number, transport.clone(), channels, (&swarm, args.remote.spread()))?;
     let mut crew = setup::crew(&bus, args, None, Some(&home))?;
     let counts = Arc::new(Counts::default());
     let receiving = tokio::spawn(receive(inbox, bus.clone(), Arc::clone(&counts), args.agents));

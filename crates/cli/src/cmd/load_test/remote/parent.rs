@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    channels,
+    channels, node,
     protocol::{Answer, Order, Part},
     report::{Measured, Report},
 };
@@ -43,6 +43,11 @@ pub(super) async fn run(args: &Args) -> Result<ExitCode> {
     let mut processes = numbers
         .map(|number| Process::start(number, &run, url.as_deref()))
         .collect::<Result<Vec<_>>>()?;
+    for worker in 0..args.remote.node_agents.into() {
+        let number = processes.len();
+        let command = node::command(args, &run, worker)?;
+        processes.push(Process::spawn(number, command, url.as_deref())?);
+    }
     for process in &mut processes {
         let Answer::Ready = process.answer().await? else { return Err(process.confused()) };
     }
@@ -161,6 +166,10 @@ impl Process {
         let program = std::env::current_exe().context("cannot find this program")?;
         let mut command = Command::new(program);
         command.args(std::env::args_os().skip(1)).args(["--child", &format!("{number}:{run}")]);
+        Self::spawn(number, command, url)
+    }
+
+    fn spawn(number: usize, mut command: Command, url: Option<&str>) -> Result<Self> {
         if let Some(url) = url {
             // In the environment, where other users do not see it.
             command.env(URL_VARIABLE, url);
@@ -169,7 +178,8 @@ impl Process {
         // Ctrl-C is for this process, which tells the others.
         #[cfg(unix)]
         command.process_group(0);
-        let mut child = command.spawn().context("cannot start a process")?;
+        let program = command.as_std().get_program().to_string_lossy().into_owned();
+        let mut child = command.spawn().with_context(|| format!("cannot start {program}"))?;
         let (Some(orders), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
             bail!("a process has no pipes");
         };

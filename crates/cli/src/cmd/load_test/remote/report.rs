@@ -36,6 +36,8 @@ pub(super) struct Report {
     transport: &'static str,
     mode: &'static str,
     processes: u16,
+    /// Processes of Node.js, beside these, each with one worker.
+    node_agents: u16,
     agents: Swarm,
     seconds: f64,
     interrupted: bool,
@@ -89,6 +91,7 @@ impl Report {
             transport: "redis",
             mode: mode.name(),
             processes: m.args.remote.processes,
+            node_agents: m.args.remote.node_agents,
             agents: Swarm::of(m.args.agents),
             seconds,
             interrupted: m.interrupted,
@@ -132,6 +135,10 @@ impl Report {
             0 => String::new(),
             unknown => format!(", {} of unknown size", count(unknown)),
         };
+        let node = match self.node_agents {
+            0 => String::new(),
+            agents => format!(" and {agents} of Node.js"),
+        };
         vec![
             (
                 "agents",
@@ -143,7 +150,10 @@ impl Report {
             ),
             (
                 "over",
-                format!("{} processes, {} channels of {}", self.processes, self.mode, self.server),
+                format!(
+                    "{} processes{node}, {} channels of {}",
+                    self.processes, self.mode, self.server
+                ),
             ),
             ("ran for", format!("{:.2} s{stop}", self.seconds)),
             ("published", rated(self.published, self.published_per_s)),

@@ -31,9 +31,36 @@ pub(in crate::cmd::load_test) const TRAILER_LEN: usize = 12;
 /// How many events make a batch.
 const BATCH: usize = 64;
 
+/// Which process has which agents: Node.js has the first workers, each in a
+/// process of its own, which come after those of this program.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spread {
+    pub(super) processes: usize,
+    pub(super) node_agents: usize,
+}
+
+impl Spread {
+    /// The process of the coordinator or validator with this number.
+    fn of(self, number: usize) -> usize {
+        number % self.processes
+    }
+
+    fn of_worker(self, number: usize) -> usize {
+        if number < self.node_agents { self.processes + number } else { self.of(number) }
+    }
+
+    /// The processes of a worker's validators.
+    pub(super) fn of_validators(self, swarm: &Swarm, worker: usize) -> Vec<usize> {
+        let validators = swarm.members(swarm.team_of(worker), swarm.validators);
+        let there: BTreeSet<_> = validators.map(|validator| self.of(validator)).collect();
+        there.into_iter().collect()
+    }
+}
+
 /// A process, and how its agents reach the others.
 pub(in crate::cmd::load_test) struct Home {
     process: usize,
+    spread: Spread,
     transport: RedisTransport,
     routes: Arc<Routes>,
 }
@@ -51,17 +78,22 @@ impl Home {
         process: usize,
         transport: RedisTransport,
         channels: Vec<Channel>,
-        swarm: &Swarm,
+        (swarm, spread): (&Swarm, Spread),
     ) -> Result<Self> {
-        let places = places(swarm, channels.len())?;
+        let places = places(swarm, spread)?;
         let published = channels.iter().map(|_| AtomicU64::new(0)).collect();
         let routes = Arc::new(Routes { channels, places, published });
-        Ok(Self { process, transport, routes })
+        Ok(Self { process, spread, transport, routes })
     }
 
-    /// Whether this process has the agents with this number in their roles.
+    /// Whether this process has the coordinator and the validator with this number.
     pub(in crate::cmd::load_test) fn has(&self, number: usize) -> bool {
-        number % self.routes.channels.len() == self.process
+        self.spread.of(number) == self.process
+    }
+
+    /// Whether it has the worker with this number.
+    pub(in crate::cmd::load_test) fn has_worker(&self, number: usize) -> bool {
+        self.spread.of_worker(number) == self.process
     }
 
     /// The way out of the agent with this number among all.
@@ -77,17 +109,15 @@ impl Home {
     }
 }
 
-fn places(swarm: &Swarm, processes: usize) -> Result<HashMap<EventType, Vec<usize>>> {
+fn places(swarm: &Swarm, spread: Spread) -> Result<HashMap<EventType, Vec<usize>>> {
     let mut places = HashMap::new();
     for worker in 0..swarm.workers {
-        places.insert(task_type(worker, None)?, vec![worker % processes]);
-        let team = swarm.team_of(worker);
-        let validators = swarm.members(team, swarm.validators);
-        let there: BTreeSet<_> = validators.map(|validator| validator % processes).collect();
-        places.insert(result_type(team, worker)?, there.into_iter().collect());
+        places.insert(task_type(worker, None)?, vec![spread.of_worker(worker)]);
+        let results = result_type(swarm.team_of(worker), worker)?;
+        places.insert(results, spread.of_validators(swarm, worker));
     }
     for coordinator in 0..swarm.coordinators {
-        places.insert(vote_type(coordinator)?, vec![coordinator % processes]);
+        places.insert(vote_type(coordinator)?, vec![spread.of(coordinator)]);
     }
     Ok(places)
 }
@@ -190,11 +220,24 @@ mod tests {
     #[test]
     fn a_result_goes_to_the_processes_of_its_validators() {
         let swarm = Swarm::of(100);
-        let places = places(&swarm, 4).unwrap();
+        let spread = Spread { processes: 4, node_agents: 0 };
+        let places = places(&swarm, spread).unwrap();
         let at = |ty: &str| places[&EventType::new(ty).unwrap()].clone();
         // Team 3 has validators 3 and 13.
         assert_eq!(at("team.3.result.13"), [1, 3]);
         assert_eq!(at("worker.6.task"), [2]);
         assert_eq!(at("coordinator.19.vote"), [3]);
+    }
+
+    #[test]
+    fn the_first_workers_are_those_of_node() {
+        let spread = Spread { processes: 2, node_agents: 3 };
+        let places = places(&Swarm::of(100), spread).unwrap();
+        let at = |ty: &str| places[&EventType::new(ty).unwrap()].clone();
+        assert_eq!(
+            [at("worker.0.task"), at("worker.2.task"), at("worker.3.task")],
+            [[2], [4], [1]]
+        );
+        assert_eq!(at("team.0.result.0"), [0]);
     }
 }
