@@ -21,6 +21,8 @@ pub(crate) struct Parcel {
     /// The number of the first in its lane, from 1. The others follow without
     /// a hole, if [`Carrier::numbered`].
     pub(crate) first: u64,
+    /// It was sent before, and nobody knows what became of that.
+    pub(crate) again: bool,
 }
 
 /// What the server made of a parcel.

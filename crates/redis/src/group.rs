@@ -171,6 +171,7 @@ impl Groups {
             record: &key(prefix, channel, &format!("idem:tasks:{once}")),
             number: 0,
             reached: None,
+            again: false,
         };
         let call = append.call(&key(prefix, channel, "tasks"), &self.limits);
         let answer = self.server.insist(Call::Script(&APPEND, &call)).await.map_err(failed)?;

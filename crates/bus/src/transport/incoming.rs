@@ -145,7 +145,8 @@ impl Received {
     }
 
     /// How often a group has been given this event, this time included; 1 in
-    /// the other modes.
+    /// the other modes. Where that cannot be known, as when a server is replaced
+    /// by another, one more than is known.
     pub fn deliveries(&self) -> u32 {
         match self.came {
             Came::Task { deliveries, .. } => deliveries,
@@ -153,8 +154,8 @@ impl Received {
         }
     }
 
-    /// Whether it was given to the group before: an effect outside may have
-    /// been done already.
+    /// Whether it was given to the group before, or may have been: an effect
+    /// outside may have been done already.
     pub fn redelivered(&self) -> bool {
         self.deliveries() > 1
     }

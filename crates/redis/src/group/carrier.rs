@@ -64,6 +64,7 @@ impl Carrier for GroupCarrier {
             record: &key(prefix, &lane.channel, &format!("sent:{:016x}", lane.publisher)),
             number: parcel.first,
             reached: self.reached.lock().get(&lane.publisher).copied(),
+            again: parcel.again,
         };
         append.call(&lane.key, &self.limits)
     }

@@ -64,6 +64,8 @@ pub(super) struct Append<'a> {
     pub(super) number: u64,
     /// What was confirmed to the publisher last.
     pub(super) reached: Option<EntryId>,
+    /// They were sent before, and nobody knows what became of that.
+    pub(super) again: bool,
 }
 
 impl Append<'_> {
@@ -77,7 +79,8 @@ impl Append<'_> {
             .arg(millis(limits.known))
             .arg(fastrand::u64(1 << 32..1 << 53))
             .arg(self.reached.map_or(String::new(), |id| life(id).to_string()))
-            .arg(self.reached.map_or(0, |id| id.0));
+            .arg(self.reached.map_or(0, |id| id.0))
+            .arg(u8::from(self.again));
         call
     }
 }
@@ -138,6 +141,8 @@ pub(super) struct Given {
     pub(super) id: EntryId,
     /// Tasks that had been confirmed and were lost before this one.
     pub(super) lost: u64,
+    /// This one included; one more if it may have been given to somebody by a
+    /// server that was replaced.
     pub(super) deliveries: u32,
     pub(super) frame: Bytes,
 }
@@ -282,15 +287,19 @@ pub(super) fn new_tasks(value: Value) -> Result<Vec<Given>, ConnectionError> {
         let mut entry = entries.array()?;
         let id = entry.id()?;
         let mut fields = entry.array()?;
-        let (mut frame, mut lost) = (Bytes::new(), 0);
+        let (mut frame, mut lost, mut deliveries) = (Bytes::new(), 0, 1);
         while !fields.is_empty() {
             match &*fields.bytes()? {
                 b"e" => frame = fields.bytes()?.into(),
                 b"lost" => lost = fields.text()?.parse().unwrap_or(0),
+                b"again" => {
+                    drop(fields.value()?);
+                    deliveries = 2;
+                }
                 _ => drop(fields.value()?),
             }
         }
-        tasks.push(Given { id, lost, deliveries: 1, frame });
+        tasks.push(Given { id, lost, deliveries, frame });
     }
     Ok(tasks)
 }

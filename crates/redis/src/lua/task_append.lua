@@ -20,6 +20,8 @@
 -- ARGV[7] random    53 bits: the life, if a new one begins, and the call
 -- ARGV[8] life      in which something was confirmed to the publisher last, or ''
 -- ARGV[9] reached   the highest number that was confirmed to it then
+-- ARGV[10] again    1 if it was sent before and nobody knows what became of that: it
+--                   may have been there, and done, on a server that this one replaced
 --
 -- Returns {status, publisher, id}: 1 appended, id of the last task; 0 it was there
 -- already; 2 somebody else published with this key; 3 too many tasks wait.
@@ -64,12 +66,17 @@ while at <= #frame do
   id = id + 1
   local event = string.sub(frame, 1, 8) .. struct.pack('<I4I4', 1, 16 + len)
     .. string.sub(frame, at, at + len - 1)
+  local fields = {'e', event}
   if lost > 0 then
-    redis.call('XADD', KEYS[1], string.format('%.0f', id) .. call, 'e', event, 'lost', string.format('%.0f', lost))
+    table.insert(fields, 'lost')
+    table.insert(fields, string.format('%.0f', lost))
     lost = 0
-  else
-    redis.call('XADD', KEYS[1], string.format('%.0f', id) .. call, 'e', event)
   end
+  if ARGV[10] == '1' then
+    table.insert(fields, 'again')
+    table.insert(fields, '1')
+  end
+  redis.call('XADD', KEYS[1], string.format('%.0f', id) .. call, unpack(fields))
   at = at + len
 end
 if number == 0 then

@@ -102,7 +102,8 @@ impl Open {
         let count = u32::try_from(self.writer.count()).unwrap_or(u32::MAX);
         // Fails only without events.
         if let Ok(frame) = self.writer.finish() {
-            out(Parcel { lane: Arc::clone(&self.lane), frame, count, first: self.first });
+            let lane = Arc::clone(&self.lane);
+            out(Parcel { lane, frame, count, first: self.first, again: false });
         }
     }
 }

@@ -314,8 +314,9 @@ impl Sender {
         }
     }
 
-    fn unknown(&mut self, parcels: Vec<Ticketed>, error: &ConnectionError) {
+    fn unknown(&mut self, mut parcels: Vec<Ticketed>, error: &ConnectionError) {
         if self.carrier.resends() {
+            parcels.iter_mut().for_each(|Ticketed(_, parcel)| parcel.again = true);
             self.again.extend(parcels);
         } else {
             for Ticketed(_, parcel) in parcels {
