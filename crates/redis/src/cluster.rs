@@ -163,3 +163,6 @@ impl Cluster {
         client.map_err(|error: SettingsError| ConnectionError::Protocol(error.to_string()))
     }
 }
+
+#[cfg(test)]
+mod tests;

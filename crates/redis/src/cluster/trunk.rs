@@ -167,3 +167,42 @@ impl Drop for Line {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use super::*;
+
+    /// Counts what it is told: messages, and that it is over.
+    fn user(users: &Users, prefix: &str) -> [Arc<AtomicUsize>; 2] {
+        let counts: [Arc<AtomicUsize>; 2] = Default::default();
+        let [messages, ends] = counts.clone();
+        let on_push: OnPush = Arc::new(move |push: PushInfo| {
+            let over = push.kind == PushKind::Disconnection;
+            if over { &ends } else { &messages }.fetch_add(1, Relaxed);
+        });
+        users.join(prefix, &on_push).unwrap();
+        counts
+    }
+
+    fn message(name: &str) -> PushInfo {
+        PushInfo { kind: PushKind::SMessage, data: vec![Value::BulkString(name.into())] }
+    }
+
+    #[test]
+    fn messages_go_to_whom_they_concern_and_the_end_to_everybody() {
+        let users = Users::default();
+        let (a, b) = (user(&users, "s:{a}"), user(&users, "s:{ab}"));
+        let counted = || [&a, &b].map(|counts| counts.clone().map(|count| count.load(Relaxed)));
+        for name in ["s:{a}:{c}:live", "s:{ab}:{c}:live", "s:{ab}:{d}:live", "s:{c}:{c}:live", ""] {
+            users.push(message(name));
+        }
+        assert_eq!(counted(), [[1, 0], [2, 0]]);
+        users.push(PushInfo { kind: PushKind::Disconnection, data: Vec::new() });
+        users.push(message("s:{a}:{c}:live"));
+        users.broken();
+        assert_eq!(counted(), [[1, 1], [2, 1]]);
+        assert!(users.join("s:{c}", &(Arc::new(|_| {}) as OnPush)).is_none());
+    }
+}

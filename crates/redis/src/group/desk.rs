@@ -12,6 +12,8 @@ use swarmbus::transport::{Ack, EntryId, Incoming, Received, Settle, Verdict};
 use swarmbus_core::Event;
 use tokio::sync::{Notify, watch};
 
+use super::scripts::{Given, life};
+
 /// Between a member's program, which answers whenever it likes and from any
 /// thread, and the task that talks to the server.
 ///
@@ -37,6 +39,8 @@ struct State {
     known: HashSet<EntryId, RandomState>,
     /// The life of the channel that they are of.
     life: Option<u64>,
+    /// The newest task that came as a new one.
+    newest: Option<EntryId>,
     /// What there was no room for.
     backlog: VecDeque<Task>,
     answers: Vec<Answer>,
@@ -98,6 +102,24 @@ impl Desk {
             state.backlog.clear();
         }
         is_new
+    }
+
+    /// New tasks came, which a server gives in their order. Those that are not newer
+    /// than one before were given out already, and a failover to a replica that was
+    /// behind has forgotten it: they are marked. Returns how many.
+    pub(super) fn recognise(&self, tasks: &mut [Given]) -> usize {
+        let mut state = self.state.lock();
+        let mut marked = 0;
+        for task in tasks {
+            match state.newest {
+                Some(newest) if life(newest) == life(task.id) && task.id.0 <= newest.0 => {
+                    task.deliveries = task.deliveries.max(2);
+                    marked += 1;
+                }
+                _ => state.newest = Some(task.id),
+            }
+        }
+        marked
     }
 
     /// Tasks came from the server.

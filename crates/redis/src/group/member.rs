@@ -129,8 +129,9 @@ impl Member {
             let answer = timeout(patience, dialer.ask(&mut connection, &call)).await;
             let answer = answer.unwrap_or(Err(ConnectionError::TimedOut(patience)));
             match answer.and_then(scripts::new_tasks) {
-                Ok(tasks) => {
+                Ok(mut tasks) => {
                     failures = 0;
+                    self.meter.redelivered(self.desk.recognise(&mut tasks));
                     self.take(feed, tasks);
                     continue;
                 }

@@ -1,8 +1,18 @@
 //! [`Cluster`]: servers that share the keys.
 
-use std::{ffi::OsStr, process::Command};
+use std::{
+    ffi::OsStr,
+    process::Command,
+    time::{Duration, Instant},
+};
 
-use super::{Server, StartError, sets::wait_until};
+use super::{
+    Server, StartError,
+    sets::{wait_until, wait_until_in_step},
+};
+
+/// How long a replica tries to take over when it is told to.
+const GIVEN_UP: Duration = Duration::from_secs(5);
 
 /// A Redis Cluster.
 ///
@@ -38,6 +48,8 @@ impl Cluster {
         let command = ["create".to_owned()].into_iter().chain(addresses).chain(options);
         cluster.manage(command)?;
         cluster.wait_until_ok()?;
+        let follows = |node: &&Server| node.run(["ROLE"]).is_ok_and(|r| r.starts_with("slave"));
+        cluster.nodes.iter().filter(follows).try_for_each(wait_until_in_step)?;
         Ok(cluster)
     }
 
@@ -45,6 +57,8 @@ impl Cluster {
         Server::builder()
             .cluster()
             .setting("cluster-node-timeout", "1000")
+            // However far behind: that is what is to be tested.
+            .setting("cluster-replica-validity-factor", "0")
             .setting("repl-diskless-sync-delay", "0")
             .start()
     }
@@ -166,6 +180,41 @@ impl Cluster {
         })?;
         self.wait_until_ok()?;
         self.nodes.last().ok_or(StartError::NoProgram)
+    }
+
+    /// A replica of a master.
+    ///
+    /// # Errors
+    ///
+    /// When it has none.
+    pub fn replica_of(&self, master: &Server) -> Result<&Server, StartError> {
+        let port = master.address().port().to_string();
+        let follows = |node: &&Server| {
+            let role = node.run(["ROLE"]).unwrap_or_default();
+            role.starts_with("slave") && role.lines().nth(2) == Some(&*port)
+        };
+        let none = || StartError::Refused(format!("{} has no replica", master.address()));
+        self.nodes.iter().find(follows).ok_or_else(none)
+    }
+
+    /// Has a replica take over from its master, which lives and hands over
+    /// everything, and returns when it has.
+    ///
+    /// # Errors
+    ///
+    /// When it is no replica, or that takes too long.
+    pub fn fail_over_to(&self, replica: &Server) -> Result<(), StartError> {
+        wait_until_in_step(replica)?;
+        let mut asked = None::<Instant>;
+        wait_until("another master", || {
+            // The others do not vote twice within a short time, and then it gives up.
+            if asked.is_none_or(|asked| asked.elapsed() > GIVEN_UP) {
+                asked = Some(Instant::now());
+                let _ = replica.run(["CLUSTER", "FAILOVER"]);
+            }
+            replica.run(["ROLE"]).is_ok_and(|role| role.starts_with("master"))
+        })?;
+        self.wait_until_ok()
     }
 
     /// Returns when all other nodes know that this one has failed, and the

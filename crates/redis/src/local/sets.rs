@@ -39,23 +39,23 @@ impl Replicated {
     pub const NAME: &'static str = "main";
 
     /// Starts one master and so many replicas and sentinels, and returns when
-    /// every sentinel knows all of them. A majority of the sentinels decides; a
+    /// replicas have what the master has and every sentinel knows all of them. A
+    /// majority of the sentinels decides; a
     /// master that does not answer for 0.5 s is down.
     ///
     /// # Errors
     ///
     /// See [`StartError`].
     pub fn start(replicas: usize, sentinels: usize) -> Result<Self, StartError> {
-        let master = Server::start()?;
+        // At once, and not after the five seconds that others may join.
+        let server = || Server::builder().setting("repl-diskless-sync-delay", "0");
+        let master = server().start()?;
         let port = master.address().port();
         let mut servers = vec![master];
         for _ in 0..replicas {
-            let replica = Server::builder()
-                .setting("replicaof", &format!("127.0.0.1 {port}"))
-                // At once, and not after the five seconds that others may join.
-                .setting("repl-diskless-sync-delay", "0");
-            servers.push(replica.start()?);
+            servers.push(server().setting("replicaof", &format!("127.0.0.1 {port}")).start()?);
         }
+        servers.iter().skip(1).try_for_each(wait_until_in_step)?;
         let (name, quorum) = (Self::NAME, sentinels / 2 + 1);
         let watch = || {
             Server::builder()
@@ -136,6 +136,14 @@ impl Replicated {
             })
         })
     }
+}
+
+/// Returns when a replica has what its master has.
+pub(super) fn wait_until_in_step(replica: &Server) -> Result<(), StartError> {
+    wait_until("a replica in step with its master", || {
+        let info = replica.run(["INFO", "replication"]).unwrap_or_default();
+        info.contains("master_link_status:up")
+    })
 }
 
 /// Looks again and again.

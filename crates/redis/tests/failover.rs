@@ -1,4 +1,4 @@
-//! All modes over clusters whose slots move and whose nodes die.
+//! All modes over clusters whose slots move, and over masters that die.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -15,7 +15,7 @@ use swarmbus::{
 };
 use swarmbus_redis::{
     ConnectError, ConnectionError, RedisState, RedisTransport, Settings,
-    local::{Cluster, Server},
+    local::{Cluster, Replicated, Server},
 };
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 
@@ -25,8 +25,8 @@ const LONG: Duration = Duration::from_secs(60);
 /// Events between two harms, of each channel.
 const BETWEEN: u64 = 200;
 
-fn settings(cluster: &Cluster) -> Settings {
-    Settings::new(&cluster.url())
+fn quick(url: &str) -> Settings {
+    Settings::new(url)
         .unwrap()
         .backoff(Backoff::fixed(Duration::from_millis(20)))
         .response_timeout(Duration::from_secs(2))
@@ -34,8 +34,8 @@ fn settings(cluster: &Cluster) -> Settings {
         .probe_every(Duration::from_millis(200))
 }
 
-async fn connect(cluster: &Cluster) -> RedisTransport {
-    RedisTransport::builder(settings(cluster)).patience(LONG).connect().await.unwrap()
+async fn connect(settings: Settings) -> RedisTransport {
+    RedisTransport::builder(settings).patience(LONG).connect().await.unwrap()
 }
 
 /// One channel, with a publisher and a subscriber.
@@ -50,13 +50,13 @@ struct Load {
     traffics: Vec<Traffic>,
     stop: Arc<watch::Sender<bool>>,
     tasks: JoinSet<Account>,
-    _subscriber: RedisTransport,
+    subscriber: RedisTransport,
 }
 
 /// What became of the events of a channel.
 #[derive(Debug)]
 struct Account {
-    mode: Mode,
+    channel: Channel,
     published: u64,
     delivered: u64,
     /// Gaps, and the sum of those with a number.
@@ -66,8 +66,8 @@ struct Account {
 
 impl Load {
     /// Channels of all modes on several partitions.
-    async fn start(cluster: &Cluster) -> Self {
-        let (here, there) = (connect(cluster).await, connect(cluster).await);
+    async fn start(settings: Settings) -> Self {
+        let (here, there) = (connect(settings.clone()).await, connect(settings).await);
         let stop = Arc::new(watch::Sender::new(false));
         let (mut traffics, mut tasks) = (Vec::new(), JoinSet::new());
         for name in ["a", "b", "c"] {
@@ -84,12 +84,12 @@ impl Load {
                 let (total, known) = watch::channel(None);
                 let (count, seen) = watch::channel(0);
                 let publish = publish(here.clone(), channel.clone(), stop.subscribe(), total);
-                let read = read(channel.mode(), inbox, known, count);
+                let read = read(channel.clone(), inbox, known, count);
                 tasks.spawn(async { tokio::join!(publish, read).1 });
                 traffics.push(Traffic { channel, seen });
             }
         }
-        Self { traffics, stop, tasks, _subscriber: there }
+        Self { traffics, stop, tasks, subscriber: there }
     }
 
     /// Returns when some more of every channel has come.
@@ -101,15 +101,46 @@ impl Load {
         }
     }
 
-    async fn settle(mut self) -> Vec<Account> {
+    /// Publishes some more and then no more, and compares: what was published was
+    /// delivered or reported missing. `reset`: a server had less than it had
+    /// confirmed.
+    async fn settle(mut self, reset: bool) -> Vec<Account> {
         self.goes_on().await;
         self.stop.send_replace(true);
         let mut accounts = Vec::new();
         while let Some(account) = timeout(LONG, self.tasks.join_next()).await.expect("it ends") {
-            accounts.push(account.unwrap());
+            let account = account.unwrap();
+            let accounted = account.delivered + account.missed;
+            match account.channel.mode() {
+                Mode::Live => assert_eq!(accounted, account.published, "{account:?}"),
+                Mode::Durable | Mode::Group if reset => {
+                    assert!(accounted >= account.published || account.gaps > 0, "{account:?}");
+                }
+                Mode::Durable | Mode::Group => {
+                    assert_eq!(account.delivered, account.published, "{account:?}");
+                    assert_eq!(account.gaps, 0, "{account:?}");
+                }
+            }
+            accounts.push(account);
         }
         accounts
     }
+}
+
+/// Reads a durable channel from its beginning: who comes late is told as well, and
+/// exactly.
+async fn read_late(transport: &RedisTransport, account: &Account) -> u64 {
+    let all = SubscribeOptions::new().from_beginning();
+    let mut inbox = transport.subscribe(&account.channel, all).await.unwrap();
+    let (mut delivered, mut missed) = (0, 0);
+    while delivered + missed < account.published {
+        match timeout(LONG, inbox.next()).await.expect("it goes on").unwrap() {
+            Incoming::Gap(gap) => missed += gap.missed.expect("it can be counted"),
+            _ => delivered += 1,
+        }
+    }
+    assert_eq!(delivered + missed, account.published);
+    missed
 }
 
 /// Publishes numbers, and says how many in the end.
@@ -137,12 +168,13 @@ async fn publish(
 /// Reads everything. What does not come must be reported; what comes twice must say
 /// so, and may in a group alone.
 async fn read(
-    mode: Mode,
+    channel: Channel,
     mut inbox: Inbox,
     mut total: watch::Receiver<Option<u64>>,
     seen: watch::Sender<u64>,
 ) -> Account {
-    let mut account = Account { mode, published: 0, delivered: 0, gaps: 0, missed: 0 };
+    let mode = channel.mode();
+    let mut account = Account { channel, published: 0, delivered: 0, gaps: 0, missed: 0 };
     let (mut next, mut done, mut gap_before) = (0, BTreeSet::new(), false);
     loop {
         let published = *total.borrow();
@@ -210,10 +242,10 @@ fn blocking<T>(work: impl FnOnce() -> T) -> T {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_keeps_the_contract_and_shares_state() {
     let cluster = Cluster::start(3, 0).unwrap();
-    conformance::check(|| connect(&cluster)).await;
+    conformance::check(|| connect(quick(&cluster.url()))).await;
 
     for name in ["a", "b", "c", "d"] {
-        let state = RedisState::connect(settings(&cluster), name).await.unwrap();
+        let state = RedisState::connect(quick(&cluster.url()), name).await.unwrap();
         state.set("k", name.into(), None).await.unwrap();
         assert_eq!(state.get("k").await.unwrap().unwrap(), name);
         let leases = state.leases(&format!("leases-{name}")).unwrap();
@@ -246,13 +278,11 @@ async fn a_server_is_not_taken_for_a_cluster_nor_the_other_way_round() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_when_slots_move_and_a_node_is_added() {
     let mut cluster = Cluster::start(3, 0).unwrap();
-    let mut load = Load::start(&cluster).await;
+    let mut load = Load::start(quick(&cluster.url())).await;
     load.goes_on().await;
-    let channel = load.traffics[0].channel.clone();
-    let slot = slot_of(&cluster, &channel);
+    let slot = slot_of(&cluster, &load.traffics[0].channel);
     let first = cluster.master_of(slot).unwrap().address();
-    let others: Vec<_> = cluster.nodes().iter().filter(|node| node.address() != first).collect();
-    for other in &others {
+    for other in cluster.nodes().iter().filter(|node| node.address() != first) {
         blocking(|| cluster.move_slot(slot, other)).unwrap();
         load.goes_on().await;
     }
@@ -265,35 +295,64 @@ async fn nothing_is_lost_when_slots_move_and_a_node_is_added() {
         blocking(|| cluster.move_slot(slot, new)).unwrap();
         load.goes_on().await;
     }
-    for account in load.settle().await {
-        if account.mode == Mode::Live {
-            assert_eq!(account.delivered + account.missed, account.published, "{account:?}");
-        } else {
-            assert_eq!((account.delivered, account.gaps), (account.published, 0), "{account:?}");
-        }
-    }
+    load.settle(false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_failover_loses_is_reported() {
+async fn what_a_failover_of_a_cluster_loses_is_reported() {
     let cluster = Cluster::start(3, 1).unwrap();
-    let mut load = Load::start(&cluster).await;
+    let mut load = Load::start(quick(&cluster.url())).await;
     load.goes_on().await;
-    let channel = load.traffics[0].channel.clone();
-    let slot = slot_of(&cluster, &channel);
-    let master = cluster.master_of(slot).unwrap();
+    let lost = load.traffics[1].channel.clone();
+    let master = cluster.master_of(slot_of(&cluster, &lost)).unwrap();
+    let replica = cluster.replica_of(master).unwrap();
+    detach(replica);
+    load.goes_on().await;
     blocking(|| {
         master.kill9();
         cluster.wait_until_replaced(master).unwrap();
     });
     load.goes_on().await;
-    // As a replica of the one that took over.
-    blocking(|| master.restart()).unwrap();
-    for account in load.settle().await {
-        let accounted = account.delivered + account.missed;
-        assert!(accounted >= account.published || account.gaps > 0, "{account:?}");
-        if account.mode == Mode::Live {
-            assert_eq!(accounted, account.published, "{account:?}");
+    // It comes back as a replica of the one that took over, and then as the master
+    // again, while all that are connected to the other stay so.
+    blocking(|| {
+        master.restart().unwrap();
+        cluster.fail_over_to(master).unwrap();
+    });
+    let reader = load.subscriber.clone();
+    for account in load.settle(true).await {
+        if account.channel.mode() == Mode::Durable {
+            let missed = read_late(&reader, &account).await;
+            assert!(missed > 0 || account.channel != lost, "the replica had it all");
+        }
+    }
+}
+
+/// From here on a replica gets nothing: its master knows no password.
+fn detach(replica: &Server) {
+    replica.run(["CONFIG", "SET", "masterauth", "wrong"]).unwrap();
+    replica.run(["CLIENT", "KILL", "TYPE", "master"]).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_failover_by_sentinels_loses_is_reported() {
+    let set = Replicated::start(1, 3).unwrap();
+    let sentinels = set.sentinels().iter().map(Server::url);
+    let settings = quick(&format!("redis://{}", Replicated::NAME)).sentinels(sentinels).unwrap();
+    let mut load = Load::start(settings).await;
+    load.goes_on().await;
+    let [master, replica] = set.servers() else { panic!("two servers") };
+    detach(replica);
+    load.goes_on().await;
+    blocking(|| {
+        master.kill9();
+        set.wait_for_another_than(master.address()).unwrap();
+    });
+    let reader = load.subscriber.clone();
+    for account in load.settle(true).await {
+        if account.channel.mode() == Mode::Durable {
+            let missed = read_late(&reader, &account).await;
+            assert!(missed > 0, "the replica had it all");
         }
     }
 }
