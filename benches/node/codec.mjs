@@ -1,6 +1,6 @@
 /**
  * The codec against JSON and its rivals: `node codec.mjs [--json FILE] [--quick]
- * [--only OPERATION]`. Each codec runs in a process of its own, interleaved with JSON
+ * [--only OPERATION] [--processes N]`. Each codec runs in a process of its own, interleaved with JSON
  * (`codec-cell.mjs`); a cell is the median of 3 processes. Prints tables of ratios, how
  * often JSON's time a codec's goes into, and what falls short of the goals.
  */
@@ -14,9 +14,10 @@ import { RIVALS } from './codec-rivals.mjs';
 import { REAL, SIZES } from './codec-workloads.mjs';
 
 const { values: options } = parseArgs({
-  options: { json: { type: 'string' }, quick: { type: 'boolean' }, only: { type: 'string' } },
+  options: { json: { type: 'string' }, quick: { type: 'boolean' },
+    processes: { type: 'string' }, only: { type: 'string' } },
 });
-const processes = options.quick ? 1 : 3;
+const processes = options.quick ? 1 : Number(options.processes ?? 3);
 const milliseconds = options.quick ? 300 : 3000;
 
 /** The least ratio to JSON, and to `msgpackr plain` at every size. */

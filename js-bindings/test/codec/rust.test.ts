@@ -8,10 +8,10 @@ import { decode, encode, FrameReader, type EventInit, type Target } from 'swarmb
 
 const EVENTS = 3000;
 
-/** Runs `crates/core/examples/codec_peer.rs`; returns the frames that it writes. */
+/** Runs `crates/bus/examples/codec_peer.rs`; returns the frames that it writes. */
 function peer(args: readonly string[], input: Uint8Array): Uint8Array[] {
   const cwd = fileURLToPath(new URL('../../../../', import.meta.url));
-  const cargo = ['run', '-q', '-p', 'swarmbus-core', '--example', 'codec_peer', '--', ...args];
+  const cargo = ['run', '-q', '-p', 'swarmbus', '--example', 'codec_peer', '--', ...args];
   const { status, stdout, stderr } = spawnSync('cargo', cargo, {
     cwd,
     input,

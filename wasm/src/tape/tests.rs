@@ -1,3 +1,5 @@
+//! Tokens, verdicts and bounds, by example and against core.
+
 use swarmbus_core::codec::{Limits, msgpack};
 
 use super::*;

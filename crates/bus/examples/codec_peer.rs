@@ -14,9 +14,9 @@ use std::error::Error;
 use std::io::{Read as _, Write as _, stdin, stdout};
 
 use serde_json::{Map, Value, json};
-use swarmbus_core::{
+use swarmbus::{
     Content, Event, EventType, Payload, Priority, Target, Timestamp,
-    codec::{FrameReader, encode},
+    core::codec::{FrameReader, encode},
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
