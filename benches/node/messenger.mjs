@@ -19,7 +19,9 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
-const IMPLEMENTATIONS = ['swarmbus', 'swarmbus over ioredis', 'redis', 'ioredis'];
+const OURS = ['swarmbus', 'swarmbus publishBatch', 'swarmbus over ioredis'];
+const RIVALS = ['redis', 'ioredis'];
+const IMPLEMENTATIONS = [...OURS, ...RIVALS];
 
 /** Events of about 200 bytes as JSON. */
 function events(count, from) {
@@ -39,14 +41,19 @@ function events(count, from) {
 
 /** What each side does, with nothing of this package in that of the rivals. */
 const sides = {
-  async swarmbus(path, driver) {
+  async swarmbus(path, name) {
     const { Channel } = await import('swarmbus');
     const { RedisTransport, ...drivers } = await import('swarmbus/redis');
-    const transport = await RedisTransport.connect(`unix://${path}`, { driver: drivers[driver]() });
-    const channel = Channel.live(`bench-${driver}`);
+    const driver = name.endsWith('ioredis') ? drivers.ioredis() : drivers.nodeRedis();
+    const transport = await RedisTransport.connect(`unix://${path}`, { driver });
+    const channel = Channel.live(name.replaceAll(' ', '-'));
+    const batches = name.endsWith('publishBatch');
     return {
       async publish(list) {
-        for (const event of list) await transport.publish(channel, event);
+        for (let at = 0; batches && at < list.length; at += 1_000) {
+          await transport.publishBatch(channel, list.slice(at, at + 1_000));
+        }
+        for (const event of batches ? [] : list) await transport.publish(channel, event);
         await transport.flush();
       },
       async subscribe(each) {
@@ -95,7 +102,7 @@ const sides = {
 
 function side(name, path) {
   if (name === 'redis' || name === 'ioredis') return sides[name](path);
-  return sides.swarmbus(path, name === 'swarmbus' ? 'nodeRedis' : 'ioredis');
+  return sides.swarmbus(path, name);
 }
 
 /** One side of a pair, told what to do by its parent. */
@@ -130,11 +137,11 @@ function word(process, name) {
   return new Promise((resolve, reject) => {
     const heard = (message) => {
       if (!(name in message)) return;
-      process.off('message', heard);
+      process.off('message', heard).off('exit', ended);
       resolve(message);
     };
-    process.on('message', heard);
-    process.once('exit', (code) => reject(new Error(`a process has ended with code ${code}`)));
+    const ended = (code) => reject(new Error(`a process has ended with code ${code}`));
+    process.on('message', heard).once('exit', ended);
   });
 }
 
@@ -203,8 +210,8 @@ async function main({ quick, json, rounds, events: count }) {
     rmSync(folder, { recursive: true, force: true });
   }
   const rows = [];
-  for (const ours of IMPLEMENTATIONS.slice(0, 2)) {
-    for (const rival of IMPLEMENTATIONS.slice(2)) {
+  for (const ours of OURS) {
+    for (const rival of RIVALS) {
       const ratios = rates[ours].map((rate, n) => rate / rates[rival][n]);
       rows.push({
         bench: 'messenger live, Node -> Node',

@@ -23,17 +23,19 @@ export interface Lane {
   readonly born: number;
 }
 
-/** An event that waits. */
+/** An event that waits; or several that were published together and stay together. */
 export interface Entry {
   readonly lane: Lane;
-  /** The event, encoded: a frame of its own. */
+  /** Encoded: a frame of its own. */
   readonly frame: Uint8Array;
   /** Bytes that it takes in a frame of many. */
   readonly length: number;
-  /** Its number in its lane, from 1. */
+  /** How many events. */
+  readonly count: number;
+  /** The number of the first in its lane, from 1. */
   readonly number: number;
   readonly priority: number;
-  /** How many events the outbox took before this one. */
+  /** How many entries the outbox took before this one. */
   ticket: number;
 }
 
@@ -48,10 +50,8 @@ class Fifo {
   #entries: Entry[] = [];
   #head = 0;
   bytes = 0;
-
-  get length(): number {
-    return this.#entries.length - this.#head;
-  }
+  /** Events. */
+  length = 0;
 
   get first(): Entry | undefined {
     return this.#entries[this.#head];
@@ -59,6 +59,7 @@ class Fifo {
 
   push(entry: Entry): void {
     this.#entries.push(entry);
+    this.length += entry.count;
     this.bytes += entry.length;
   }
 
@@ -66,6 +67,7 @@ class Fifo {
     const entry = this.#entries[this.#head];
     if (entry === undefined) return undefined;
     this.#head += 1;
+    this.length -= entry.count;
     this.bytes -= entry.length;
     // Each place is moved at most once for each event that has left.
     if (this.#head > 1_024 && this.#head * 2 > this.#entries.length) {
@@ -105,7 +107,7 @@ export class Outbox {
     return this.#bytes;
   }
 
-  /** How many it has taken in so far: the ticket of the next. */
+  /** How many entries it has taken in so far: the ticket of the next. */
   get nextTicket(): number {
     return this.#nextTicket;
   }
@@ -120,21 +122,20 @@ export class Outbox {
    * whole outbox is taken when nothing else waits.
    */
   offer(entry: Entry): Offered {
-    const length = entry.length;
     let dropped = 0;
-    if (!this.#hasRoom(length)) {
+    if (!this.#hasRoom(entry)) {
       if (this.policy === 'reject') return 'full';
       if (this.policy === 'drop_lowest_priority' && !this.#canYield(entry)) return 'outranked';
       do {
         const rank = this.policy === 'drop_oldest' ? this.#oldest() : this.#lowest();
+        dropped += rank.first?.count ?? 0;
         this.#shift(rank);
-        dropped += 1;
-      } while (!this.#hasRoom(length));
+      } while (!this.#hasRoom(entry));
     }
     entry.ticket = this.#nextTicket;
     this.#nextTicket += 1;
-    this.#length += 1;
-    this.#bytes += length;
+    this.#length += entry.count;
+    this.#bytes += entry.length;
     (this.#ranks[this.#ranks.length === 1 ? 0 : entry.priority] as Fifo).push(entry);
     return dropped;
   }
@@ -142,22 +143,24 @@ export class Outbox {
   /** Moves events out, oldest first: at most so many, and so many bytes unless the first alone has more. */
   take(maxEvents: number, maxBytes: number): Entry[] {
     const taken: Entry[] = [];
-    let bytes = 0;
-    while (taken.length < maxEvents) {
+    let [events, bytes] = [0, 0];
+    for (;;) {
       const rank = this.#oldest();
       const first = rank.first;
       if (first === undefined) break;
+      events += first.count;
       bytes += first.length;
-      if (taken.length > 0 && bytes > maxBytes) break;
+      if (events > maxEvents || (taken.length > 0 && bytes > maxBytes)) break;
       this.#shift(rank);
       taken.push(first);
     }
     return taken;
   }
 
-  #hasRoom(length: number): boolean {
+  #hasRoom({ count, length }: Entry): boolean {
     return (
-      this.#length === 0 || (this.#length < this.maxEvents && this.#bytes + length <= this.maxBytes)
+      this.#length === 0 ||
+      (this.#length + count <= this.maxEvents && this.#bytes + length <= this.maxBytes)
     );
   }
 
@@ -169,13 +172,13 @@ export class Outbox {
       bytes += rank.bytes;
     }
     const [staying, room] = [this.#length - events, this.maxBytes - (this.#bytes - bytes)];
-    return staying === 0 || (staying < this.maxEvents && entry.length <= room);
+    return staying === 0 || (staying + entry.count <= this.maxEvents && entry.length <= room);
   }
 
   #shift(rank: Fifo): void {
     const entry = rank.shift();
     if (entry === undefined) return;
-    this.#length -= 1;
+    this.#length -= entry.count;
     this.#bytes -= entry.length;
   }
 

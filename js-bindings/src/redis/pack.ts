@@ -16,6 +16,8 @@ export interface PackLimits {
 interface Open {
   readonly lane: Lane;
   entries: Entry[];
+  /** Events. */
+  count: number;
   bytes: number;
 }
 
@@ -30,6 +32,7 @@ export function pack(entries: readonly Entry[], limits: PackLimits): Parcel[] {
   const close = (open: Open): void => {
     if (open.entries.length > 0) parcels.push(parcelOf(open, ticket));
     open.entries = [];
+    open.count = 0;
     open.bytes = FRAME_HEADER;
   };
   let open: Open | undefined;
@@ -38,29 +41,26 @@ export function pack(entries: readonly Entry[], limits: PackLimits): Parcel[] {
     if (open?.lane !== entry.lane) {
       open = lanes.get(entry.lane);
       if (open === undefined) {
-        open = { lane: entry.lane, entries: [], bytes: FRAME_HEADER };
+        open = { lane: entry.lane, entries: [], count: 0, bytes: FRAME_HEADER };
         lanes.set(entry.lane, open);
       }
     }
     const before = open.entries[open.entries.length - 1];
     const length = open.bytes + entry.length;
     if (before !== undefined) {
-      const hole = limits.numbered && before.number + 1 !== entry.number;
-      if (
-        hole ||
-        open.entries.length >= limits.events ||
-        length > Math.min(limits.bytes, MAX_FRAME_LEN)
-      )
-        close(open);
+      const hole = limits.numbered && before.number + before.count !== entry.number;
+      const tooMany = open.count + entry.count > limits.events;
+      if (hole || tooMany || length > Math.min(limits.bytes, MAX_FRAME_LEN)) close(open);
     }
     open.entries.push(entry);
+    open.count += entry.count;
     open.bytes += entry.length;
   }
   for (const rest of lanes.values()) close(rest);
   return parcels;
 }
 
-function parcelOf({ lane, entries, bytes }: Open, ticket: number): Parcel {
+function parcelOf({ lane, entries, count, bytes }: Open, ticket: number): Parcel {
   const message = Buffer.allocUnsafe(HEADROOM + bytes);
   // From the last to the first: the header of each frame ends up under the one before it, and that
   // of the first under the one of them all. So nothing has to be cut off.
@@ -70,6 +70,6 @@ function parcelOf({ lane, entries, bytes }: Open, ticket: number): Parcel {
     at -= length;
     message.set(frame, at - FRAME_HEADER);
   }
-  writeFrameHeader(message, HEADROOM, entries.length, bytes);
-  return { lane, message, count: entries.length, first: (entries[0] as Entry).number, ticket };
+  writeFrameHeader(message, HEADROOM, count, bytes);
+  return { lane, message, count, first: (entries[0] as Entry).number, ticket };
 }

@@ -8,9 +8,10 @@
 import {
   type Channel,
   encode,
+  encodeBatch,
   DEFAULT_PRIORITY,
   Event,
-  type EventInit,
+  type Encodable,
   TransportError,
   TransportPublishError,
 } from '../index.js';
@@ -18,7 +19,7 @@ import { Watch, deferred, type Deferred } from '../messenger/async.js';
 import type { Carrier } from './carrier.js';
 import type { ConnectionError } from './connection-error.js';
 import type { Arg } from './driver.js';
-import { FRAME_HEADER, readFrame } from './frames.js';
+import { FRAME_HEADER, readRecords } from './frames.js';
 import { MAIN_PURPOSE, key } from './keys.js';
 import type { Link } from './link.js';
 import { Outbox, type Lane } from './outbox.js';
@@ -33,6 +34,9 @@ const POSITIONS = 3;
 
 /** After so many events without a turn of the event loop, whoever publishes waits for one. */
 const TURN = 2_048;
+
+/** Events of a batch that wait as one. */
+const CHUNK = 64;
 
 interface Numbering {
   readonly lane: Lane;
@@ -85,7 +89,7 @@ export class Publisher {
   }
 
   /** See `Transport.publish`. An object becomes an event only if it is not sent at once. */
-  publish(channel: Channel, init: Event | EventInit): Promise<void> {
+  publish(channel: Channel, init: Encodable): Promise<void> {
     if (this.#waiters.length > 0) return this.publishBatch(channel, [Event.of(init)]);
     const wasEmpty = this.outbox.length === 0;
     try {
@@ -100,19 +104,23 @@ export class Publisher {
   }
 
   /** See `Transport.publishBatch`. */
-  publishBatch(channel: Channel, events: readonly Event[]): Promise<void> {
+  publishBatch(channel: Channel, events: readonly Encodable[]): Promise<void> {
     const wasEmpty = this.outbox.length === 0;
     let at = 0;
     try {
       if (this.#waiters.length === 0) {
         const numbering = this.#numbering(channel);
-        for (; at < events.length; at += 1) {
-          if (!this.#accept(numbering, events[at] as Event)) break;
+        while (at < events.length) {
+          const accepted = this.#acceptSome(numbering, events, at);
+          if (accepted === 0) break;
+          at += accepted;
         }
       }
-      if (at < events.length) return this.#wait(channel, events, at);
+      if (at < events.length) return this.#wait(channel, eventsOf(events, at), 0);
     } catch (error) {
-      return Promise.reject(new TransportPublishError(events.slice(at), error as TransportError));
+      return Promise.reject(
+        new TransportPublishError(eventsOf(events, at), error as TransportError),
+      );
     } finally {
       if (wasEmpty && this.outbox.length > 0) this.#sender.work();
     }
@@ -123,7 +131,8 @@ export class Publisher {
    * See `Transport.publishConfirmed`. What is lost meanwhile may be of these events, whoever
    * published it: then they are all handed back. Whoever flushes is told of it all the same.
    */
-  async publishConfirmed(channel: Channel, events: readonly Event[]): Promise<void> {
+  async publishConfirmed(channel: Channel, inits: readonly Encodable[]): Promise<void> {
+    const events = eventsOf(inits, 0);
     const before = this.#everLost;
     try {
       await this.publishBatch(channel, events);
@@ -176,9 +185,10 @@ export class Publisher {
     this.#end.abort();
     this.#sender.work();
     const left: { channel: Channel; event: Event }[] = [];
-    for (const { lane, frame } of this.outbox.take(Infinity, Infinity)) {
-      const event = readFrame(frame);
-      if (event !== undefined) left.push({ channel: lane.channel, event });
+    for (const { lane, frame, count } of this.outbox.take(Infinity, Infinity)) {
+      readRecords(frame, count, (event) => {
+        if (event !== undefined) left.push({ channel: lane.channel, event });
+      });
     }
     return left;
   }
@@ -238,8 +248,37 @@ export class Publisher {
     this.#watchWaiters();
   }
 
+  /**
+   * Takes some of several events, and returns how many: 0 if there is no room. Where nothing is ever
+   * dropped, many are one entry, which costs little more than one.
+   */
+  #acceptSome(numbering: Numbering, events: readonly Encodable[], at: number): number {
+    const { overflow, batchEvents, batchBytes } = this.link.settings;
+    const count = Math.min(CHUNK, batchEvents, events.length - at);
+    const frame =
+      overflow === 'reject' && count > 1 && !this.#closed
+        ? tryEncode(events.slice(at, at + count))
+        : undefined;
+    if (frame !== undefined && frame.length <= batchBytes) {
+      const length = frame.length - FRAME_HEADER;
+      const { lane, next: number } = numbering;
+      const entry = { lane, frame, length, count, number, priority: DEFAULT_PRIORITY, ticket: 0 };
+      if (this.outbox.offer(entry) === 0) {
+        this.#took(numbering, count);
+        return count;
+      }
+    }
+    return this.#accept(numbering, events[at] as Encodable) ? 1 : 0;
+  }
+
+  #took(numbering: Numbering, count: number): void {
+    numbering.next += count;
+    numbering.positions = POSITIONS;
+    this.#sinceTurn += count;
+  }
+
   /** Takes one event; `false` if there is no room. @throws {@link TransportError} if waiting is no use. */
-  #accept(numbering: Numbering, event: Event | EventInit): boolean {
+  #accept(numbering: Numbering, event: Encodable): boolean {
     if (this.#closed) throw TransportError.closed();
     let frame: Uint8Array;
     try {
@@ -249,20 +288,12 @@ export class Publisher {
     }
     const { lane, next: number } = numbering;
     const length = frame.length - FRAME_HEADER;
-    const entry = {
-      lane,
-      frame,
-      length,
-      number,
-      priority: event.priority ?? DEFAULT_PRIORITY,
-      ticket: 0,
-    };
+    const priority = event.priority ?? DEFAULT_PRIORITY;
+    const entry = { lane, frame, length, count: 1, number, priority, ticket: 0 };
     const offered = this.outbox.offer(entry);
     if (offered === 'full') return false;
     if (offered === 'outranked') throw TransportError.full();
-    numbering.next += 1;
-    numbering.positions = POSITIONS;
-    this.#sinceTurn += 1;
+    this.#took(numbering, 1);
     if (offered > 0) this.lose(offered, TransportError.full());
     return true;
   }
@@ -363,4 +394,18 @@ export class Publisher {
 
 function rest(waiter: Waiter, why: TransportError): TransportPublishError {
   return new TransportPublishError(waiter.events.slice(waiter.at), why);
+}
+
+/** All from one on, as events. */
+function eventsOf(inits: readonly Encodable[], from: number): Event[] {
+  return inits.slice(from).map((init) => Event.of(init));
+}
+
+/** A frame of all of them; nothing if one of them cannot be encoded. */
+function tryEncode(events: readonly Encodable[]): Uint8Array | undefined {
+  try {
+    return encodeBatch(events);
+  } catch {
+    return undefined;
+  }
 }

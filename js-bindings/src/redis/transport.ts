@@ -5,6 +5,7 @@ import {
   checkOptions,
   type ConnectionState,
   type DeadTask,
+  type Encodable,
   Event,
   type EventInit,
   type Features,
@@ -138,15 +139,13 @@ export class RedisTransport implements Transport {
 
   /** See {@link Transport.publishBatch}. */
   publishBatch(channel: Channel, events: readonly (Event | EventInit)[]): Promise<void> {
-    return this.#at(channel.mode, events, (publisher, batch) =>
-      publisher.publishBatch(channel, batch),
-    );
+    return this.#at(channel.mode, events, (publisher) => publisher.publishBatch(channel, events));
   }
 
   /** See {@link Transport.publishConfirmed}. */
   publishConfirmed(channel: Channel, events: readonly (Event | EventInit)[]): Promise<void> {
-    return this.#at(channel.mode, events, (publisher, batch) =>
-      publisher.publishConfirmed(channel, batch),
+    return this.#at(channel.mode, events, (publisher) =>
+      publisher.publishConfirmed(channel, events),
     );
   }
 
@@ -291,13 +290,13 @@ export class RedisTransport implements Transport {
 
   #at(
     mode: Mode,
-    inits: readonly (Event | EventInit)[],
-    publish: (publisher: Publisher, events: readonly Event[]) => Promise<void>,
+    inits: readonly Encodable[],
+    publish: (publisher: Publisher) => Promise<void>,
   ): Promise<void> {
-    const events = inits.map((init) => Event.of(init));
     try {
-      return publish(mode === 'live' ? this.#publisher : this.#open().publishers[mode], events);
+      return publish(mode === 'live' ? this.#publisher : this.#open().publishers[mode]);
     } catch (error) {
+      const events = inits.map((init) => Event.of(init));
       return Promise.reject(new TransportPublishError(events, error as TransportError));
     }
   }

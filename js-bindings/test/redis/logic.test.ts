@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { Channel, encode, encodeBatch, Event, Position } from '../../src/index.js';
+import { Channel, encodeBatch, Event, Position } from '../../src/index.js';
 
 import { HEADROOM } from '../../src/redis/carrier.js';
 import { last, Reader, type Act, type Stamp } from '../../src/redis/durable/reader.js';
@@ -311,6 +311,7 @@ test('the outbox does what a list does', () => {
             lane: lane('1'),
             frame: new Uint8Array(),
             length: 1 + next(79),
+            count: 1,
             number,
             priority: next(10),
             ticket: 0,
@@ -355,31 +356,37 @@ test('parcels are frames of the codec, in the order of their lanes', () => {
     const numbers = [0, 0, 0];
     const published: Event[][] = [[], [], []];
     const entries: Entry[] = [];
+    const limits = { events: 1 + next(5), bytes: 1 + next(500), numbered: next(2) === 0 };
     for (let n = 1 + next(60); n > 0; n -= 1) {
       const at = next(3);
-      numbers[at] = (numbers[at] as number) + 1 + next(2);
-      const event = new Event({ type: 'x', payload: `${numbers[at]}${' '.repeat(next(40))}` });
-      const frame = encode(event);
-      published[at]?.push(event);
+      const number = (numbers[at] as number) + 1 + next(2);
+      // Some are published together.
+      const count = 1 + next(Math.min(3, limits.events));
+      const events = Array.from(
+        { length: count },
+        (_, n) => new Event({ type: 'x', payload: `${number + n}${' '.repeat(next(40))}` }),
+      );
+      numbers[at] = number + count - 1;
+      const frame = encodeBatch(events);
+      published[at]?.push(...events);
       entries.push({
         lane: lanes[at] as Lane,
         frame,
         length: frame.length - 16,
-        number: numbers[at] as number,
+        count,
+        number,
         priority: 5,
         ticket: entries.length,
       });
     }
-    const limits = { events: 1 + next(5), bytes: 1 + next(500), numbered: next(2) === 0 };
-    const found: Buffer[][] = [[], [], []];
     for (const parcel of pack(entries, limits)) {
       const events = published[Number(parcel.lane.publisher)]?.splice(0, parcel.count) ?? [];
+      const first = Number.parseInt(String(events[0]?.payload), 10);
+      assert.equal(parcel.first, first);
       const frame = parcel.message.subarray(HEADROOM);
-      assert.ok(
-        parcel.count <= limits.events && (parcel.count === 1 || frame.length <= limits.bytes),
-      );
+      const one = entries.some(({ count, number }) => count === parcel.count && number === first);
+      assert.ok(parcel.count <= limits.events && (one || frame.length <= limits.bytes));
       assert.deepEqual(frame, Buffer.from(encodeBatch(events)), `seed ${seed}`);
-      found[Number(parcel.lane.publisher)]?.push(frame);
     }
     assert.deepEqual(published, [[], [], []]);
   }

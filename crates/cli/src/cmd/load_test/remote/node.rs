@@ -3,6 +3,7 @@
 
 use anyhow::Result;
 use serde_json::json;
+use swarmbus::transport::Channel;
 use tokio::process::Command;
 
 use super::channels;
@@ -17,7 +18,7 @@ const AGENT: &str = include_str!("node_agent.mjs");
 pub(super) fn command(args: &Args, run: &str, worker: usize) -> Result<Command> {
     let (swarm, spread) = (Swarm::of(args.agents), args.remote.spread());
     let channels = channels(args, run)?;
-    let names: Vec<_> = channels.iter().map(|channel| channel.name()).collect();
+    let names: Vec<_> = channels.iter().map(Channel::name).collect();
     let settings = json!({
         "mode": args.channel_mode()?.name(),
         "channels": names,
