@@ -42,8 +42,12 @@ const BAD = /[\s\p{Cc}\p{Cs}{}]/u;
  * one name and different modes have nothing to do with each other.
  *
  * ```ts
+ * import assert from 'node:assert/strict';
+ * import { Channel } from 'swarmbus';
+ *
  * const orders = Channel.durable('orders');
- * String(orders); // 'durable:orders'
+ * assert.equal(String(orders), 'durable:orders');
+ * assert.throws(() => Channel.live('two words'), { code: 'character' });
  * ```
  */
 export class Channel {

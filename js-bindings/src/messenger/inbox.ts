@@ -37,7 +37,11 @@ class Shared {
  * One subscription of a transport: an async iterable of events and gaps. Leaving a `for await`
  * loop does not end it; `close`, `using` or `await using` do.
  *
- * ```ts
+ * ```ts no_run
+ * import { Channel } from 'swarmbus';
+ * import { RedisTransport } from 'swarmbus/redis';
+ *
+ * await using transport = await RedisTransport.connect('redis://127.0.0.1:6379');
  * await using inbox = await transport.subscribe(Channel.live('news'));
  * for await (const incoming of inbox) {
  *   if (incoming.kind === 'event') console.log(incoming.event.type);

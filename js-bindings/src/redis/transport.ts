@@ -47,7 +47,10 @@ interface Streams {
  * connection breaks, with growing delays. The same keys, frames and promises as the transport of
  * the Rust crate: processes of both talk to each other.
  *
- * ```ts
+ * ```ts no_run
+ * import { Channel } from 'swarmbus';
+ * import { RedisTransport } from 'swarmbus/redis';
+ *
  * await using transport = await RedisTransport.connect('redis://127.0.0.1:6379');
  * const news = Channel.live('swarm-b');
  * await using inbox = await transport.subscribe(news);

@@ -26,8 +26,12 @@ interface Client {
 /**
  * Connects with the `ioredis` package, which must be installed.
  *
- * ```ts
- * const transport = await RedisTransport.connect(url, { driver: ioredis() });
+ * ```ts no_run
+ * import { ioredis, RedisTransport } from 'swarmbus/redis';
+ *
+ * const url = 'redis://127.0.0.1:6379';
+ * await using transport = await RedisTransport.connect(url, { driver: ioredis() });
+ * console.log(await transport.ping());
  * ```
  */
 export function ioredis(): Driver {

@@ -32,8 +32,12 @@ const BLOB_STRING = 36;
 /**
  * Connects with the `redis` package, which must be installed. This is the default.
  *
- * ```ts
- * const transport = await RedisTransport.connect(url, { driver: nodeRedis() });
+ * ```ts no_run
+ * import { nodeRedis, RedisTransport } from 'swarmbus/redis';
+ *
+ * const url = 'redis://127.0.0.1:6379';
+ * await using transport = await RedisTransport.connect(url, { driver: nodeRedis() });
+ * console.log(await transport.ping());
  * ```
  */
 export function nodeRedis(): Driver {
