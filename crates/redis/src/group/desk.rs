@@ -231,3 +231,28 @@ impl Settle for Desk {
         self.room.notify_one();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_gives_out_again_as_new_is_marked() {
+        let desk = Desk::new(9);
+        let deliveries = |life: u64, numbers: &[u64]| {
+            let given = |number: &u64| Given {
+                id: EntryId(*number, life << 32 | 7),
+                lost: 0,
+                deliveries: 1,
+                frame: bytes::Bytes::new(),
+            };
+            let mut tasks: Vec<_> = numbers.iter().map(given).collect();
+            let marked = desk.recognise(&mut tasks);
+            assert_eq!(tasks.iter().filter(|task| task.deliveries > 1).count(), marked);
+            tasks.iter().map(|task| task.deliveries).collect::<Vec<_>>()
+        };
+        assert_eq!(deliveries(1, &[1, 2, 5]), [1, 1, 1]);
+        assert_eq!(deliveries(1, &[4, 5, 6, 7]), [2, 2, 1, 1]);
+        assert_eq!(deliveries(2, &[1, 2]), [1, 1], "of another life");
+    }
+}
