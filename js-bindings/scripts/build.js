@@ -1,16 +1,26 @@
 /**
  * `npm run build`: from `src` and `generated` to `dist`.
  *
- * Node loads one CommonJS file whichever way it is imported, so that a program which
- * mixes both ways has one instance; `node.js` only names its exports. Bundlers and
- * browsers get an ES module. Types are written twice, once for each kind.
+ * Node loads CommonJS whichever way the package is imported, so that a program which
+ * mixes both ways has one instance of the module; `node*.js` only name the exports.
+ * Bundlers and browsers get ES modules. What several entries share is in files of its
+ * own. Types are written twice, once for each kind.
  */
 import { spawnSync } from 'node:child_process';
-import { cpSync, existsSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  cpSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { posix } from 'node:path';
 import { chdir, exit } from 'node:process';
 import { fileURLToPath } from 'node:url';
 
-import { build } from 'esbuild';
+import { build, transform } from 'esbuild';
 
 import './lua.js';
 
@@ -20,74 +30,105 @@ if (!existsSync('generated/module.js')) {
   exit(1);
 }
 rmSync('dist', { recursive: true, force: true });
+rmSync('build/node', { recursive: true, force: true });
 
+const TARGET = ['es2022', 'node20'];
+/** Entries of Node alone: they name Node's own modules. */
+const NODE_ENTRIES = { redis: 'src/redis/index.ts' };
+
+/** @satisfies {import('esbuild').BuildOptions} */
 const common = {
   bundle: true,
-  target: ['es2022', 'node20'],
-  external: ['./fallback.cjs', 'node:*', 'redis', 'ioredis'],
-  legalComments: /** @type {const} */ ('none'),
-  logLevel: /** @type {const} */ ('warning'),
-};
-const esm = await build({
-  ...common,
-  entryPoints: ['src/index.ts'],
-  outfile: 'dist/index.js',
   format: 'esm',
-  define: { require: 'undefined' },
-  metafile: true,
-});
-await build({
-  ...common,
-  entryPoints: ['src/index.ts'],
-  outfile: 'dist/index.cjs',
-  format: 'cjs',
-  platform: 'node',
-});
-await build({
-  ...common,
-  entryPoints: ['src/fallback.ts'],
-  outfile: 'dist/fallback.cjs',
-  format: 'iife',
+  target: TARGET,
+  external: ['./fallback.cjs'],
   minify: true,
-});
+  plugins: [
+    {
+      name: 'module',
+      setup({ onResolve }) {
+        onResolve({ filter: /\/generated\/module\.js$/ }, () => ({
+          path: './module.cjs',
+          external: true,
+        }));
+      },
+    },
+  ],
+  legalComments: 'none',
+  logLevel: 'warning',
+};
 
-// It has the same events and errors as the package itself, whose code it leaves there.
-const main = { path: './index.cjs', external: true };
 await build({
   ...common,
-  entryPoints: ['src/redis/index.ts'],
-  outfile: 'dist/redis.cjs',
-  format: 'cjs',
-  platform: 'node',
-  plugins: [
-    { name: 'main', setup: (on) => on.onResolve({ filter: /^(\.\.\/)+index\.js$/ }, () => main) },
-  ],
+  entryPoints: { index: 'src/index.ts' },
+  outdir: 'dist',
+  platform: 'browser',
+  define: { require: 'undefined' },
 });
-const redisNames = await build({
+await build({
   ...common,
-  entryPoints: ['src/redis/index.ts'],
-  format: 'esm',
+  entryPoints: { fallback: 'src/fallback.ts' },
+  outdir: 'dist',
+  outExtension: { '.js': '.cjs' },
+  format: 'iife',
+});
+copyFileSync('generated/module.js', 'dist/module.cjs');
+const node = await build({
+  ...common,
+  entryPoints: { index: 'src/index.ts', ...NODE_ENTRIES },
+  outdir: 'build/node',
   platform: 'node',
-  write: false,
+  packages: 'external',
+  splitting: true,
   metafile: true,
 });
 
-/**
- * An ES module that names what a CommonJS file exports.
- * @param {string} file
- * @param {string} from
- * @param {import('esbuild').Metafile} metafile
- */
-function nameExports(file, from, metafile) {
-  const names = Object.values(metafile.outputs).flatMap((output) => output.exports);
-  writeFileSync(`dist/${file}`, `export {\n  ${names.join(',\n  ')},\n} from './${from}';\n`);
+// esbuild splits ES modules only, so each part is turned into CommonJS by itself.
+for (const file of readdirSync('build/node')) {
+  const text = readFileSync(`build/node/${file}`, 'utf8');
+  const part = await transform(text, {
+    format: 'cjs',
+    platform: 'node',
+    target: TARGET,
+    minify: true,
+  });
+  const code = part.code.replaceAll(/(require\("\.\/[\w-]+)\.js"\)/g, '$1.cjs")');
+  writeFileSync(`dist/${file.replace(/\.js$/, '.cjs')}`, code);
 }
-nameExports('node.js', 'index.cjs', esm.metafile);
-nameExports('redis.js', 'redis.cjs', redisNames.metafile);
+for (const entry of ['index', ...Object.keys(NODE_ENTRIES)]) {
+  const names = node.metafile.outputs[`build/node/${entry}.js`]?.exports ?? [];
+  const face = entry === 'index' ? 'node' : `node-${entry}`;
+  const list = names.map((name) => `  ${name},\n`).join('');
+  writeFileSync(`dist/${face}.js`, `export {\n${list}} from './${entry}.cjs';\n`);
+}
 
 const tsc = spawnSync('node', ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.types.json'], {
   stdio: 'inherit',
 });
 if (tsc.status !== 0) exit(1);
+const reached = new Set(['fallback.d.ts']);
+reach('index.d.ts');
+for (const source of Object.values(NODE_ENTRIES)) {
+  reach(source.replace(/^src\//, '').replace(/\.ts$/, '.d.ts'));
+}
+for (const file of readdirSync('dist/esm', { recursive: true, encoding: 'utf8' })) {
+  if (file.endsWith('.d.ts') && !reached.has(file)) rmSync(`dist/esm/${file}`);
+}
 cpSync('dist/esm', 'dist/cjs', { recursive: true });
 writeFileSync('dist/cjs/package.json', '{ "type": "commonjs" }\n');
+
+/**
+ * Notes a file of types and those that it names: no user can see the others.
+ *
+ * @param {string} file
+ */
+function reach(file) {
+  if (reached.has(file)) return;
+  reached.add(file);
+  // An import for what it does says nothing about types.
+  const text = readFileSync(`dist/esm/${file}`, 'utf8').replaceAll(/^import '[^']*';\n/gm, '');
+  writeFileSync(`dist/esm/${file}`, text);
+  for (const [, name] of text.matchAll(/['"](\.[^'"]+)\.js['"]/g)) {
+    reach(posix.join(posix.dirname(file), `${name}.d.ts`));
+  }
+}

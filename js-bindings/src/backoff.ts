@@ -137,3 +137,8 @@ function jitterNumber(jitter: Jitter): number {
   if (Number.isInteger(percent) && percent >= 0) return percent;
   throw new RangeError(`spread must be a whole number of percent, not ${jitter.spread}`);
 }
+
+/** The four numbers of a rule, as the module takes them. @internal */
+export function backoffNumbers({ growth, first, cap, jitter }: Backoff): number[] {
+  return [GROWTH.indexOf(growth), first, cap, jitterNumber(jitter)];
+}

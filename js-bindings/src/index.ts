@@ -18,6 +18,30 @@ export {
   type Micros,
   type Target,
 } from './event.js';
+export {
+  BreakerConfigError,
+  BreakerRejectedError,
+  CircuitBreaker,
+  PermitUsedError,
+  type BreakerCause,
+  type BreakerConfigErrorCode,
+  type BreakerSettings,
+  type BreakerSnapshot,
+  type BreakerState,
+  type BreakerStats,
+  type BreakerTotals,
+  type BreakerWindow,
+  type Permit,
+  type SavedTime,
+  type Transition,
+} from './breaker.js';
 export { FreedError, liveHandles } from './handles.js';
+export {
+  PatternError,
+  Router,
+  type PatternErrorCode,
+  type Route,
+  type RouterSettings,
+} from './router.js';
 export { status, WasmUnavailableError, type Status } from './status.js';
 export * from './messenger/index.js';

@@ -3,7 +3,7 @@
  */
 import { how } from './wasm/instance.js';
 
-export { WasmUnavailableError } from './wasm/instance.js';
+export { WasmUnavailableError } from './wasm/error.js';
 
 /** What {@link status} tells. */
 export interface Status {

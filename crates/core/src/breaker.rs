@@ -72,7 +72,7 @@ mod word;
 use std::{fmt, sync::PoisonError, time::Duration};
 
 pub use config::{Builder, Config, ConfigError};
-pub use permit::Permit;
+pub use permit::{Permit, Ticket};
 pub use snapshot::{SavedState, SavedTotals, Snapshot};
 pub use state::{Cause, Rejected, State, StateKind, Transition};
 pub use stats::{Stats, WindowStats};

@@ -37,18 +37,17 @@
 //! ```
 
 mod cache;
+mod expression;
 mod pattern;
 mod routes;
 mod trie;
 
 use std::collections::HashMap;
 
-use regex::Regex;
-
 pub use cache::RouteCache;
 pub use pattern::{Pattern, PatternError};
 
-use self::{pattern::Kind, routes::Routes, trie::Node};
+use self::{expression::Expression, pattern::Kind, routes::Routes, trie::Node};
 use crate::EventType;
 
 /// The table of subscriptions: from a type to every value whose pattern
@@ -66,7 +65,7 @@ use crate::EventType;
 pub struct Router<T> {
     exact: HashMap<EventType, Routes<T>, ahash::RandomState>,
     wildcards: Node<T>,
-    regexes: Routes<(Regex, T)>,
+    regexes: Routes<(Expression, T)>,
     /// What each subscription is filed under, so that its id alone finds it.
     patterns: HashMap<RouteId, Pattern, ahash::RandomState>,
     last_id: u64,

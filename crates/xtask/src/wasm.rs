@@ -22,8 +22,6 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let cache = cache::Cache::open()?;
     let toolchain = toolchain::ensure(workspace, &cache)?;
     let bindgen = tools::wasm_bindgen(workspace, &cache)?;
-    // Others may use the tools while this run builds.
-    drop(cache);
     let raw = module::compile(workspace, &toolchain)?;
     module::generate(workspace, &bindgen, &raw)?;
     npm::npm(workspace, PACKAGE, &["run", "--silent", "build"]).run()?;

@@ -5,8 +5,12 @@
  * place. Node loads it by itself; elsewhere `import 'swarmbus/fallback'` before
  * `swarmbus` puts it there.
  */
+// A script of its own, so that the package holds it once: `module.cjs`.
+import '../../generated/module.js';
+
 import * as glue from '../../generated/glue.js';
-import { base64 } from '../../generated/module.js';
+import { now } from './clock.js';
+import { WasmUnavailableError } from './error.js';
 
 /** What both forms of the module give. */
 interface Exports {
@@ -15,14 +19,8 @@ interface Exports {
 
 type Instantiate = (imports: object) => Exports;
 
-/** Neither WebAssembly nor the package's JavaScript form of the module can be had. */
-export class WasmUnavailableError extends Error {
-  override readonly name = 'WasmUnavailableError';
-  /** For programs: does not change. */
-  readonly code = 'SWARMBUS_WASM_UNAVAILABLE';
-}
-
-/** Where `fallback.cjs` leaves its function. */
+/** Where `module.cjs` leaves the module as base64, and `fallback.cjs` its function. */
+const MODULE = Symbol.for('swarmbus.module');
 const FALLBACK = Symbol.for('swarmbus.fallback');
 
 let reason: string | undefined;
@@ -42,7 +40,7 @@ export function memory(): ArrayBuffer {
 }
 
 function instantiate(): Exports {
-  const imports = { './swarmbus_bg.js': glue };
+  const imports = { './swarmbus_bg.js': glue, './clock.js': { now } };
   try {
     const module = new WebAssembly.Module(bytes());
     return new WebAssembly.Instance(module, imports).exports as unknown as Exports;
@@ -57,6 +55,7 @@ function setWasm(exports: Exports): void {
 }
 
 function bytes(): Uint8Array<ArrayBuffer> {
+  const base64 = (globalThis as Record<symbol, unknown>)[MODULE] as string;
   if (typeof Buffer === 'function') return Buffer.from(base64, 'base64') as Uint8Array<ArrayBuffer>;
   return Uint8Array.from(atob(base64), (char) => char.charCodeAt(0));
 }

@@ -14,10 +14,11 @@ pub struct Permit<'a> {
     transition: Option<Transition>,
 }
 
-/// What a permit knows of its granting. Copied out before it is resolved: a
-/// permit nobody points to lives in registers.
-#[derive(Clone, Copy, Debug)]
-struct Ticket {
+/// What a permit knows of its granting, without its breaker: for who cannot hold a
+/// borrow, as across a boundary between languages. See [`Permit::detach`].
+// Copied out before a permit is resolved: one nobody points to lives in registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
     /// What the breaker was.
     word: Word,
     /// When it was, if calls are timed.
@@ -67,7 +68,28 @@ impl<'a> Permit<'a> {
     /// Whether this call is a probe of a half-open breaker.
     #[inline]
     pub fn is_probe(&self) -> bool {
-        !self.ticket.word.admits()
+        self.ticket.is_probe()
+    }
+
+    /// Takes the permit off its breaker, unresolved. Nothing frees its probe slot
+    /// but [`Breaker::attach`] and what is done with the permit then.
+    ///
+    /// ```
+    /// use swarmbus_core::{Moment, breaker::{Breaker, Config, Ticket}};
+    ///
+    /// let breaker = Breaker::new(Config::default());
+    /// let ticket = breaker.acquire(Moment::ORIGIN)?.detach();
+    /// let (bits, started) = (ticket.to_bits(), ticket.started());
+    ///
+    /// // Later, and perhaps after a journey as two numbers.
+    /// let ticket = Ticket::from_bits(bits, started);
+    /// breaker.attach(ticket).failure(Moment::ORIGIN);
+    /// assert_eq!(breaker.stats().failures, 1);
+    /// # Ok::<(), swarmbus_core::breaker::Rejected>(())
+    /// ```
+    #[inline]
+    pub fn detach(self) -> Ticket {
+        self.into_parts().1
     }
 
     /// Without running [`Drop`].
@@ -78,12 +100,52 @@ impl<'a> Permit<'a> {
     }
 }
 
+impl Ticket {
+    /// The state it was granted in, as a number to pass back to
+    /// [`from_bits`](Self::from_bits). Below 2^53 as long as the breaker has
+    /// changed its state less than 2^45 times, or `u64::MAX` when the result
+    /// does not matter: an `f64` holds it.
+    #[inline]
+    pub const fn to_bits(self) -> u64 {
+        self.word.bits()
+    }
+
+    /// When it was granted, if its breaker measures slow calls.
+    #[inline]
+    pub const fn started(self) -> Option<Moment> {
+        self.started
+    }
+
+    /// A ticket from its numbers. Any are fine: invented ones count as a late
+    /// result, unless they happen to be of the breaker's current generation.
+    #[inline]
+    pub const fn from_bits(bits: u64, started: Option<Moment>) -> Self {
+        Self { word: Word::from_bits(bits), started }
+    }
+
+    /// Whether the call is a probe of a half-open breaker: its slot is to be given
+    /// back, by resolving or dropping the permit.
+    #[inline]
+    pub const fn is_probe(self) -> bool {
+        !self.word.admits()
+    }
+}
+
 impl Drop for Permit<'_> {
     #[inline]
     fn drop(&mut self) {
         if self.is_probe() {
             self.breaker.release(self.ticket.word.generation());
         }
+    }
+}
+
+impl Breaker {
+    /// The permit of a ticket that this breaker gave out. A ticket is good for one
+    /// permit: one resolved twice counts twice.
+    #[inline]
+    pub fn attach(&self, ticket: Ticket) -> Permit<'_> {
+        Permit { breaker: self, ticket, transition: None }
     }
 }
 

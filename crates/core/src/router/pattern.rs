@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use regex::{Regex, RegexBuilder};
-
+use super::expression::Expression;
 use crate::event::{EventType, EventTypeError, Str};
 
 /// The types that a subscription wants.
@@ -27,7 +26,8 @@ pub(super) enum Kind {
     /// Checked; holds at least one `*` or `>`.
     Wildcard(Str),
     /// Anchored at both ends.
-    Regex(Regex),
+    #[cfg_attr(not(feature = "regex"), allow(dead_code, reason = "there is nothing to make it of"))]
+    Regex(Expression),
 }
 
 /// Why a text is not a pattern.
@@ -56,6 +56,7 @@ pub enum PatternError {
     #[error("`>` can only be the last token")]
     RestNotLast,
     /// The regex cannot be read, or is too large once compiled.
+    #[cfg(feature = "regex")]
     #[error("not a usable regex: {0}")]
     Regex(#[from] regex::Error),
 }
@@ -123,15 +124,13 @@ impl Pattern {
     /// When it cannot be read, is longer than
     /// [`MAX_REGEX_LEN`](Self::MAX_REGEX_LEN), or compiles to more than
     /// [`MAX_REGEX_SIZE`](Self::MAX_REGEX_SIZE).
+    #[cfg(feature = "regex")]
     pub fn regex(text: &str) -> Result<Self, PatternError> {
         let (len, limit) = (text.len(), Self::MAX_REGEX_LEN);
         if len > limit {
             return Err(PatternError::TooLong { len, limit });
         }
-        // It must be a regex by itself: `a)|(b` would close the group that
-        // anchors it.
-        compile(text)?;
-        Ok(Self(Kind::Regex(compile(&format!("{ANCHOR_START}{text}{ANCHOR_END}"))?)))
+        Ok(Self(Kind::Regex(Expression::new(text)?)))
     }
 
     /// Whether it wants this type. The [`Router`](super::Router) gives the
@@ -162,26 +161,13 @@ impl Pattern {
         match &self.0 {
             Kind::Exact(ty) => ty.as_str(),
             Kind::Wildcard(text) => text,
-            Kind::Regex(regex) => {
-                let text = regex.as_str();
-                &text[ANCHOR_START.len()..text.len() - ANCHOR_END.len()]
-            }
+            Kind::Regex(regex) => regex.as_str(),
         }
     }
 
     pub(super) fn kind(&self) -> &Kind {
         &self.0
     }
-}
-
-const ANCHOR_START: &str = r"\A(?:";
-const ANCHOR_END: &str = r")\z";
-
-fn compile(text: &str) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(text)
-        .size_limit(Pattern::MAX_REGEX_SIZE)
-        .dfa_size_limit(Pattern::MAX_REGEX_SIZE)
-        .build()
 }
 
 fn check_literal(token: &str) -> Result<(), PatternError> {

@@ -6,42 +6,40 @@ use std::{env, io};
 
 use anyhow::{Context, Result};
 
-/// A folder in the user's cache, shared by all checkouts and locked while held.
+/// A folder in the user's cache, shared by all checkouts.
 pub(super) struct Cache {
     root: PathBuf,
-    _lock: File,
 }
 
 impl Cache {
-    /// Waits while another run installs something.
     pub(super) fn open() -> Result<Self> {
         let root = root(|name| env::var_os(name).map(PathBuf::from))
             .context("neither XDG_CACHE_HOME nor HOME says where tools may be kept")?;
         fs::create_dir_all(&root).with_context(|| format!("cannot make {}", root.display()))?;
-        let lock = File::create(root.join("lock"))?;
-        if lock.try_lock().is_err() {
-            println!("waiting for another run that sets up the same tools");
-            lock.lock()?;
-        }
-        Ok(Self { root, _lock: lock })
-    }
-
-    pub(super) fn path(&self, name: &str) -> PathBuf {
-        self.root.join(name)
+        Ok(Self { root })
     }
 
     /// The folder `name`. When it is missing, `fill` fills it under another name
-    /// first: one that was cut off is not taken for a whole one.
+    /// first: one that was cut off is not taken for a whole one. Of several runs
+    /// one fills it, and the others wait.
     pub(super) fn folder(
         &self,
         name: &str,
         fill: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<PathBuf> {
-        let whole = self.path(name);
+        let whole = self.root.join(name);
         if whole.is_dir() {
             return Ok(whole);
         }
-        let partial = self.path(&format!("{name}.partial"));
+        let lock = File::create(self.root.join(format!("{name}.lock")))?;
+        if lock.try_lock().is_err() {
+            println!("waiting for another run that gets {name}");
+            lock.lock()?;
+        }
+        if whole.is_dir() {
+            return Ok(whole);
+        }
+        let partial = self.root.join(format!("{name}.partial"));
         match fs::remove_dir_all(&partial) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
             Ok(()) | Err(_) => fs::create_dir_all(&partial)?,
@@ -61,7 +59,21 @@ fn root(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use anyhow::bail;
+
     use super::*;
+
+    #[test]
+    fn a_folder_is_filled_once_and_whole() {
+        let root = env::temp_dir().join(format!("swarmbus-cache-{}", std::process::id()));
+        fs::create_dir_all(&root).unwrap();
+        let cache = Cache { root: root.clone() };
+        cache.folder("a", |_| bail!("cut off")).unwrap_err();
+        let made = cache.folder("a", |partial| Ok(fs::write(partial.join("b"), "c")?)).unwrap();
+        assert_eq!(fs::read(made.join("b")).unwrap(), b"c");
+        assert_eq!(cache.folder("a", |_| bail!("a second time")).unwrap(), made);
+        fs::remove_dir_all(root).unwrap();
+    }
 
     #[test]
     fn the_folder_follows_the_custom_of_the_system() {

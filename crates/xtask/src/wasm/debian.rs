@@ -25,8 +25,10 @@ pub(super) fn ensure(workspace: &Workspace, cache: &Cache) -> Result<PathBuf> {
         println!("unpacking Debian's Rust, and building its library for {TARGET}");
         fill(workspace, folder)
     })?;
-    // Written each time: it names the folder, which `fill` saw under another name.
+    // Each time: the script names the folder, which `fill` saw under another name,
+    // and the user's toolchain may have moved.
     write_script(&folder)?;
+    link_linker(workspace, &folder)?;
     Ok(folder.join("rustc"))
 }
 
@@ -49,7 +51,8 @@ fn fill(workspace: &Workspace, folder: &Path) -> Result<()> {
         duct::cmd!("dpkg", "-x", &deb, folder).run().context("`dpkg -x` failed")?;
     }
     fs::remove_dir_all(&debs)?;
-    link_parts(workspace, folder)?;
+    link_driver(folder)?;
+    link_linker(workspace, folder)?;
     write_script(folder)?;
     let rustc = folder.join("rustc");
     duct::cmd!(&rustc, "-vV").run().with_context(|| {
@@ -78,9 +81,8 @@ fn depends(workspace: &Workspace, package: &str) -> Vec<String> {
     names.map(str::to_owned).collect()
 }
 
-/// Puts the compiler's library where it looks for its sysroot, and rustup's linker
-/// where it looks for one.
-fn link_parts(workspace: &Workspace, folder: &Path) -> Result<()> {
+/// Puts the compiler's library where it looks for its sysroot.
+fn link_driver(folder: &Path) -> Result<()> {
     let libraries = folder.join("usr/lib/x86_64-linux-gnu");
     for entry in fs::read_dir(&libraries)? {
         let name = entry?.file_name();
@@ -88,16 +90,36 @@ fn link_parts(workspace: &Workspace, folder: &Path) -> Result<()> {
             fs::hard_link(libraries.join(&name), folder.join("usr/lib").join(&name))?;
         }
     }
+    Ok(())
+}
+
+/// Points at rustup's linker from where the compiler looks for one. Not a copy: the
+/// linker finds its libraries beside itself.
+fn link_linker(workspace: &Workspace, folder: &Path) -> Result<()> {
     let sysroot = workspace.command("rustc", &["--print", "sysroot"]).read()?;
     let tools = "lib/rustlib/x86_64-unknown-linux-gnu/bin";
     let linker = Path::new(sysroot.trim()).join(tools).join("rust-lld");
     if !linker.is_file() {
         bail!("there is no linker for {TARGET}: {} is not there", linker.display());
     }
-    let to = folder.join("usr").join(tools);
-    fs::create_dir_all(&to)?;
-    fs::copy(&linker, to.join("rust-lld"))?;
-    Ok(())
+    let link = folder.join("usr").join(tools).join("rust-lld");
+    if fs::read_link(&link).is_ok_and(|there| there == linker) {
+        return Ok(());
+    }
+    fs::create_dir_all(link.parent().context("the link has a folder")?)?;
+    // What another toolchain left there, if anything did.
+    let _ = fs::remove_file(&link);
+    symlink(&linker, &link)
+}
+
+#[cfg(unix)]
+fn symlink(target: &Path, link: &Path) -> Result<()> {
+    Ok(std::os::unix::fs::symlink(target, link)?)
+}
+
+#[cfg(not(unix))]
+fn symlink(_: &Path, _: &Path) -> Result<()> {
+    bail!("Debian's Rust runs on Debian alone")
 }
 
 fn write_script(folder: &Path) -> Result<()> {

@@ -4,7 +4,7 @@
 //! | file in `js-bindings/generated` | what |
 //! | --- | --- |
 //! | `glue.js`, `glue.d.ts` | wasm-bindgen's side of the exports |
-//! | `module.js` | the module, in base64 |
+//! | `module.js` | the module in base64, a script that leaves it in the global object |
 //! | `fallback.js` | the module turned to JavaScript, for where WebAssembly is not |
 
 use std::collections::hash_map::DefaultHasher;
@@ -21,7 +21,7 @@ use super::toolchain::{TARGET, Toolchain};
 use crate::workspace::Workspace;
 
 /// Changed when the steps below change, so that old results are not kept.
-const RECIPE: u32 = 2;
+const RECIPE: u32 = 5;
 
 /// A custom section: its kind and length, the length of its name, the name, and a
 /// list of no items.
@@ -61,13 +61,12 @@ pub(super) fn generate(workspace: &Workspace, bindgen: &Path, raw: &Path) -> Res
     let fallback = steps.to_js(&bound)?;
 
     let base64 = base64::engine::general_purpose::STANDARD.encode(fs::read(&module)?);
-    fs::write(
-        generated.join("module.js"),
-        format!(
-            "// The WebAssembly module, made by `cargo xtask wasm`.\nexport const base64 =\n  '{base64}';\n"
-        ),
-    )?;
-    fs::write(generated.join("module.d.ts"), "export declare const base64: string;\n")?;
+    let module_text = format!(
+        "// The WebAssembly module, made by `cargo xtask wasm`.\n\
+         globalThis[Symbol.for('swarmbus.module')] =\n  '{base64}';\n"
+    );
+    fs::write(generated.join("module.js"), module_text)?;
+    fs::write(generated.join("module.d.ts"), "export {};\n")?;
     let instantiate = "export declare function instantiate(imports: object): object;\n";
     fs::write(generated.join("fallback.d.ts"), instantiate)?;
     fs::write(generated.join("fallback.js"), wrap(&fs::read_to_string(fallback)?)?)?;
@@ -139,13 +138,41 @@ impl Steps<'_> {
 }
 
 /// wasm2js writes a module that starts itself. This keeps the function that makes
-/// an instance, and registers it for the package to find (`instance.ts`).
+/// an instance, which the package starts (`instance.ts`), and makes memory behave as
+/// WebAssembly's does: when it grows, views of the old buffer become empty instead of
+/// showing what was.
 fn wrap(text: &str) -> Result<String> {
     let start = text.find("var bufferView").or_else(|| text.find("function asmFunc"));
     let end = text.find("var retasmFunc").context("wasm2js starts its module in another way")?;
     let body = &text[start.context("wasm2js wrote no `asmFunc`")?..end];
+    let grown = "buffer = newBuffer;";
+    ensure!(body.matches(grown).count() == 1, "wasm2js grows memory in another way");
+    let body =
+        body.replace(grown, "structuredClone(buffer, { transfer: [buffer] }); buffer = newBuffer;");
     Ok(format!(
         "// The WebAssembly module as JavaScript, made by `cargo xtask wasm`.\n{body}\n\
          export {{ asmFunc as instantiate }};\n"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fallback_is_a_function_whose_old_memory_is_gone() {
+        let text = "import * as a from 'a';\nvar bufferView;\nfunction asmFunc(imports) {\n\
+                    buffer = newBuffer;\n}\nvar retasmFunc = asmFunc({});\nexport var b = 1;\n";
+        let wrapped = wrap(text).unwrap();
+        assert!(wrapped.contains("transfer: [buffer]") && !wrapped.contains("retasmFunc"));
+        assert!(!wrapped.contains("import ") && wrapped.contains("as instantiate"));
+        wrap("function asmFunc() {}").unwrap_err();
+    }
+
+    #[test]
+    fn the_empty_list_of_features_is_a_custom_section() {
+        let [kind, len, name_len, ..] = NO_FEATURES;
+        assert_eq!((kind, usize::from(len)), (0, NO_FEATURES.len() - 2));
+        assert_eq!(usize::from(name_len), "target_features".len());
+    }
 }
