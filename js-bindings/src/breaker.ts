@@ -230,6 +230,16 @@ export class CircuitBreaker {
     if (ticket < REJECTED) this.#raw.release(ticket);
   }
 
+  /**
+   * Whether {@link grant} would give the same number again and again, and a success with
+   * it would change nothing.
+   *
+   * @internal
+   */
+  isQuiet(): boolean {
+    return this.#raw.is_quiet();
+  }
+
   /** Why the last {@link grant} was {@link REJECTED}. @internal */
   rejection(): BreakerRejectedError {
     const raw = this.#raw;

@@ -125,6 +125,12 @@ impl Breaker {
         state_number(self.breaker.kind())
     }
 
+    /// Whether `acquire` would give the same ticket again and again, and a success
+    /// with it would change nothing.
+    pub fn is_quiet(&self) -> bool {
+        self.breaker.is_quiet()
+    }
+
     /// Opens as the rules would.
     pub fn trip(&self) -> u32 {
         change(self.breaker.trip(read))

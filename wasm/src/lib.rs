@@ -9,7 +9,9 @@
 pub mod arena;
 pub mod backoff;
 pub mod breaker;
+pub mod budget;
 mod clock;
+pub mod gate;
 mod report;
 pub mod router;
 mod settings;

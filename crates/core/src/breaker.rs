@@ -149,6 +149,27 @@ impl Breaker {
         self.gate.0.word().state()
     }
 
+    /// Whether, until something else is done to it, every [`acquire`](Self::acquire)
+    /// is granted and a success then leaves no trace: it is closed without a streak
+    /// of failures, or disabled, and has neither a window nor anything else that
+    /// counts or times calls. Who is alone in using it may then save both calls.
+    ///
+    /// ```
+    /// use swarmbus_core::{Moment, breaker::{Breaker, Config}};
+    ///
+    /// let breaker = Breaker::new(Config::default());
+    /// assert!(breaker.is_quiet());
+    /// breaker.acquire(Moment::ORIGIN).unwrap().failure(Moment::ORIGIN);
+    /// assert!(!breaker.is_quiet()); // the next success ends a streak
+    /// breaker.acquire(Moment::ORIGIN).unwrap().success(Moment::ORIGIN);
+    /// assert!(breaker.is_quiet());
+    /// ```
+    #[inline]
+    pub fn is_quiet(&self) -> bool {
+        let word = self.gate.0.word();
+        word.admits() && word.absorbs_success()
+    }
+
     /// Opens a closed or half-open breaker as its rules would, and lets it
     /// recover as usual: for a health check that knows before the calls do.
     pub fn trip(&self, now: impl Clock) -> Option<Transition> {
