@@ -9,6 +9,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 
 export { Backoff, type BackoffSettings, type Growth, type Jitter } from './backoff.js';
+export * from './bus/index.js';
 export * from './codec/index.js';
 export {
   CRITICAL_PRIORITY,

@@ -1,0 +1,26 @@
+/** The event bus. */
+
+export type { BreakerReport } from './breaker.js';
+export type { Bulkhead, BulkheadReport } from './bulkhead.js';
+export { EventBus, type PublishOptions, type Shutdown } from './bus.js';
+export type {
+  DeadLetter,
+  DeadLetters,
+  DeadReason,
+  LetterFilter,
+  RetryReport,
+} from './dead-letters.js';
+export * from './errors.js';
+export { budgetOf, causedBy, HopError, type LoopGuard, MAX_HOPS } from './hops.js';
+export type { Delays } from './layers.js';
+export type { HandlerLedger, Ledger, OutcomeName, Outcomes } from './ledger.js';
+export type { BusMetrics, Histogram } from './metrics.js';
+export type { AdaptiveRate, Overflow } from './overflow.js';
+export { MAX_NESTING } from './place.js';
+export type { Delivery } from './runner.js';
+export type { Session } from './session.js';
+export type { BusSettings } from './settings.js';
+export type { EventStream } from './stream.js';
+export type { HandlerContext } from './subscriber.js';
+export type { BreakerScope, StreamOptions, HandlerOptions, Subscription } from './subscription.js';
+export type { AnyEvents, EventOf, InitOf, Matching, TypeOf } from './types.js';

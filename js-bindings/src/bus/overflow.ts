@@ -1,0 +1,95 @@
+/** What happens to an event that finds the queue full. The decisions are core's. */
+
+import { GatePort } from './core.js';
+import { SettingError } from './errors.js';
+import { Outcome } from './ledger.js';
+
+/**
+ * What happens to an event that finds the queue full.
+ *
+ * | policy | protects | price |
+ * | --- | --- | --- |
+ * | `reject` | every event | publishers wait |
+ * | `drop_oldest` | fresh events | old ones are lost, whatever their priority |
+ * | `drop_lowest_priority` | urgent events | others are lost |
+ * | `adaptive_rate` | urgent events' latency, before the queue is full | other publishers wait sooner |
+ */
+export type Overflow =
+  'reject' | 'drop_oldest' | 'drop_lowest_priority' | 'adaptive_rate' | AdaptiveRate;
+
+/**
+ * How `adaptive_rate` reacts. From the high-water mark on, events below priority 8 are admitted at
+ * `cut` times the rate at which the queue is being emptied, but never below `minRate`. Below the
+ * low-water mark the limit is lifted step by step, and it is gone after `recovery`.
+ */
+export interface AdaptiveRate {
+  readonly policy: 'adaptive_rate';
+  /** Fraction of the capacity. Default: 0.5. */
+  readonly lowWater?: number;
+  /** Fraction of the capacity. Default: 0.8. */
+  readonly highWater?: number;
+  /** Fraction of the rate at which the queue is emptied. Default: 0.5. */
+  readonly cut?: number;
+  /** Events per second. Default: 10. */
+  readonly minRate?: number;
+  /** How fast measurements are forgotten, in milliseconds. Default: 100. */
+  readonly step?: number;
+  /** How long the queue has to be calm until there is no limit, in milliseconds. Default: 1,000. */
+  readonly recovery?: number;
+}
+
+/** Answers of a gate. Above `ACCEPT`: make room in the lane of that priority, plus one. */
+export const ACCEPT = 0;
+export const FULL = -1;
+export const OUTRANKED = -2;
+/** This or below: the milliseconds to wait, taken off. */
+export const RATE_LIMITED = -3;
+
+const POLICIES = ['reject', 'drop_oldest', 'drop_lowest_priority', 'adaptive_rate'] as const;
+
+/** A policy at work on one queue. */
+export class Gate {
+  readonly #port: GatePort;
+  /** Whether it must see every event, not only those that find the queue full. */
+  readonly always: boolean;
+  /** What becomes of events that have to go. */
+  readonly dropsAs: number;
+
+  constructor(overflow: Overflow, capacity: number) {
+    const settings: AdaptiveRate =
+      typeof overflow === 'object' ? overflow : { policy: 'adaptive_rate' };
+    const name = typeof overflow === 'object' ? overflow.policy : overflow;
+    const policy = POLICIES.indexOf(name);
+    if (policy < 0) throw new SettingError('overflow', `one of ${POLICIES.join(', ')}`);
+    const { lowWater = 0.5, highWater = 0.8, cut = 0.5 } = settings;
+    const { minRate = 10, step = 100, recovery = 1_000 } = settings;
+    check(
+      'overflow.lowWater, highWater',
+      0 < lowWater && lowWater < highWater && highWater < 1,
+      '0 < low < high < 1',
+    );
+    check('overflow.cut', 0 < cut && cut < 1, 'above 0 and below 1');
+    check(
+      'overflow.minRate',
+      Number.isInteger(minRate) && minRate >= 1 && minRate < 2 ** 32,
+      'a whole number from 1',
+    );
+    check('overflow.step', step >= 1 && step <= 60_000, '1 to 60,000');
+    check('overflow.recovery', recovery >= 0 && recovery <= 3_600_000, '0 to 3,600,000');
+    this.#port = new GatePort(policy, capacity, lowWater, highWater, cut, minRate, step, recovery);
+    this.always = name === 'adaptive_rate';
+    this.dropsAs = name === 'drop_oldest' ? Outcome.droppedOldest : Outcome.droppedLowest;
+  }
+
+  decide(priority: number, depth: number, lowest: number, oldest: number, now: number): number {
+    return this.#port.decide(priority, depth, lowest, oldest, now);
+  }
+
+  free(): void {
+    this.#port.free();
+  }
+}
+
+function check(setting: string, fine: boolean, must: string): void {
+  if (!fine) throw new SettingError(setting, must);
+}

@@ -1,0 +1,252 @@
+/**
+ * What stands between a match and its handler. The layers and their order, the same for every
+ * handler:
+ *
+ *     filter → loop guard → retry( breaker( bulkhead( timeout( handler )))) → dead letter
+ *
+ * A filter comes first: what a handler does not want must not count for or against it. Retries are
+ * around the breaker: every try is judged, and an open breaker ends the tries. The breaker is around
+ * the bulkhead: an open one lets nobody queue. The time limit is next to the handler: time in a
+ * queue is no time in the handler. Dead letters come last: what nothing before could save.
+ */
+
+import type { Event } from '../event.js';
+import { REJECTED } from './breaker.js';
+import type { DeadLetterQueue, Retried } from './dead-letters.js';
+import { LayeredCall } from './layered.js';
+import { type Books, Outcome } from './ledger.js';
+import { isLoop } from './hops.js';
+import type { Desk } from './place.js';
+import type { HandlerContext, Match, Subscriber } from './subscriber.js';
+
+/** No outcome yet: see {@link Pipeline.waiting}. */
+export const WAITS = -1;
+/** No outcome yet, and nobody need wait for it: it is counted when it comes. */
+export const DETACHED = -2;
+
+/** On to the next layer. */
+const PASSED = -3;
+
+/** A call that waits. Whoever has it says at once where its outcome goes. */
+export interface Waiting {
+  resume: (outcome: number) => void;
+}
+
+/** What a pipeline asks of its bus. */
+export interface PipelineHost {
+  readonly desk: Desk;
+  readonly books: Books;
+  readonly letters: DeadLetterQueue;
+  /** At most so many calls may be detached. */
+  readonly maxDetached: number;
+  /** Milliseconds that only grow. */
+  now(): number;
+  /** A detached call has ended. */
+  maybeIdle(): void;
+}
+
+export class Pipeline {
+  /** The call that waits, after `run` said `WAITS`. */
+  waiting: Waiting | undefined;
+  /** What a bus that stops has to end. */
+  readonly cuts = new Set<{ cut(): void }>();
+
+  constructor(readonly host: PipelineHost) {}
+
+  /** Takes an event through all layers: an outcome, `WAITS` or `DETACHED`. */
+  run(match: Match, event: Event, mayDetach: boolean, retried: Retried | undefined): number {
+    const { subscriber, breaker } = match;
+    if (!subscriber.isSimple || event.hops.length > 0) {
+      const refused = this.#around(subscriber, event, retried);
+      if (refused !== PASSED) return refused;
+      if (subscriber.layers !== undefined) {
+        return new LayeredCall(this, match, event, mayDetach, retried).begin(subscriber.layers);
+      }
+    }
+    let permit = 0;
+    let started = -1;
+    if (breaker !== undefined) {
+      permit = breaker.enter(event.priority);
+      if (permit === REJECTED) return Outcome.rejectedByBreaker;
+      started = breaker.started;
+    }
+    let result: unknown;
+    let waits: boolean;
+    try {
+      result = this.call(subscriber, event, subscriber.context);
+      waits = result !== undefined && isThenable(result);
+    } catch (error) {
+      breaker?.failed(permit, started);
+      return this.fail(subscriber, event, error, 1, retried);
+    }
+    if (waits) {
+      const judge = new PlainCall(this, match, event, permit, started, retried);
+      this.waiting = this.pend(subscriber, result as PromiseLike<unknown>, judge);
+      return WAITS;
+    }
+    if (breaker !== undefined) breaker.succeeded(permit, started);
+    return Outcome.delivered;
+  }
+
+  /** Filter, loop guard, and whoever takes events over in place of a handler. */
+  #around(subscriber: Subscriber, event: Event, retried: Retried | undefined): number {
+    const { filter, loopGuard, name, outlet } = subscriber;
+    if (filter !== undefined) {
+      const refused = this.#filter(filter, subscriber, event, retried);
+      if (refused !== PASSED) return refused;
+    }
+    if (loopGuard !== undefined && event.hops.length > 0 && isLoop(loopGuard, event.hops, name)) {
+      return Outcome.looped;
+    }
+    return outlet === undefined ? PASSED : outlet(event);
+  }
+
+  /** Calls the handler where its publishing is noticed. */
+  call(subscriber: Subscriber, event: Event, context: HandlerContext): unknown {
+    const desk = this.host.desk;
+    if (!subscriber.isMarked) {
+      desk.enter();
+      try {
+        return subscriber.handler(event, context);
+      } finally {
+        desk.leave();
+      }
+    }
+    // Until it has returned once, nobody knows what kind it is.
+    let isPlain = !subscriber.isAsync;
+    try {
+      const result = desk.within(subscriber.handler, event, context);
+      isPlain &&= !isThenable(result);
+      return result;
+    } finally {
+      if (isPlain) {
+        subscriber.isMarked = false;
+        desk.plain();
+      }
+    }
+  }
+
+  /** The end of a call that nothing helped. */
+  fail(
+    subscriber: Subscriber,
+    event: Event,
+    error: unknown,
+    attempts: number,
+    retried: Retried | undefined,
+  ): number {
+    if (!subscriber.deadLetters) return Outcome.failed;
+    this.host.letters.keep(subscriber, event, error, attempts, retried);
+    return Outcome.deadLettered;
+  }
+
+  /** Waits for a handler's promise, until it ends or the bus stops. */
+  pend(subscriber: Subscriber, promise: PromiseLike<unknown>, judge: Judge): Pending {
+    const { desk } = this.host;
+    const isMarked = subscriber.isMarked && desk.marks;
+    subscriber.isMarked = subscriber.isAsync = true;
+    desk.asynchronous();
+    return new Pending(this, isMarked, promise, judge);
+  }
+
+  /** Ends everything that waits. */
+  cut(): void {
+    for (const waiting of [...this.cuts]) waiting.cut();
+  }
+
+  #filter(
+    filter: (event: Event) => boolean,
+    subscriber: Subscriber,
+    event: Event,
+    retried: Retried | undefined,
+  ): number {
+    const desk = this.host.desk;
+    desk.enter();
+    try {
+      return filter(event) ? PASSED : Outcome.filtered;
+    } catch (error) {
+      return this.fail(subscriber, event, error, 1, retried);
+    } finally {
+      desk.leave();
+    }
+  }
+}
+
+/** Says what the end of a handler's promise means. */
+export interface Judge {
+  ended(failed: boolean, error: unknown): number;
+  /** The bus has stopped. The promise's own end is then nobody's business. */
+  cut(): number;
+}
+
+/** A handler's promise. No other promise is made for it than the one that `then` returns. */
+export class Pending implements Waiting {
+  resume: (outcome: number) => void = () => undefined;
+  #isOpen = true;
+
+  constructor(
+    private readonly pipeline: Pipeline,
+    private readonly isMarked: boolean,
+    promise: PromiseLike<unknown>,
+    private readonly judge: Judge,
+  ) {
+    pipeline.cuts.add(this);
+    if (!isMarked) pipeline.host.desk.unmarked++;
+    Promise.resolve(promise).then(
+      () => {
+        if (this.#close()) this.resume(judge.ended(false, undefined));
+      },
+      (error: unknown) => {
+        if (this.#close()) this.resume(judge.ended(true, error));
+      },
+    );
+  }
+
+  cut(): void {
+    if (this.#close()) this.resume(this.judge.cut());
+  }
+
+  #close(): boolean {
+    const { isMarked, pipeline } = this;
+    if (!this.#isOpen) return false;
+    this.#isOpen = false;
+    pipeline.cuts.delete(this);
+    if (!isMarked) pipeline.host.desk.unmarked--;
+    return true;
+  }
+}
+
+/** A call of a handler without layers. */
+class PlainCall implements Judge {
+  constructor(
+    private readonly pipeline: Pipeline,
+    private readonly match: Match,
+    private readonly event: Event,
+    private readonly permit: number,
+    private readonly started: number,
+    private readonly retried: Retried | undefined,
+  ) {}
+
+  ended(failed: boolean, error: unknown): number {
+    const { subscriber, breaker } = this.match;
+    if (failed) {
+      breaker?.failed(this.permit, this.started);
+      return this.pipeline.fail(subscriber, this.event, error, 1, this.retried);
+    }
+    breaker?.succeeded(this.permit, this.started);
+    return Outcome.delivered;
+  }
+
+  cut(): number {
+    this.match.breaker?.dropped(this.permit);
+    return Outcome.cancelled;
+  }
+}
+
+/** Whether a handler's result is to be waited for. Throws what a getter of it throws. */
+export function isThenable(result: unknown): boolean {
+  return (
+    result !== null &&
+    (typeof result === 'object' || typeof result === 'function') &&
+    typeof (result as PromiseLike<unknown>).then === 'function'
+  );
+}

@@ -1,0 +1,239 @@
+/**
+ * The bounded priority queue between publishers and the worker: lanes, the overflow policy, water
+ * marks, and those who wait for room.
+ */
+
+import type { Event } from '../event.js';
+import type { PublishCode } from './errors.js';
+import { PriorityLanes, PRIORITIES } from './lanes.js';
+import { ACCEPT, FULL, type Gate, OUTRANKED, RATE_LIMITED } from './overflow.js';
+
+/** Sizes in events. */
+export interface Sizes {
+  readonly capacity: number;
+  /** Room beyond the capacity for handlers, which may not wait. */
+  readonly reserve: number;
+  /** Depth at which backpressure begins. */
+  readonly high: number;
+  /** Depth at which it ends. */
+  readonly low: number;
+}
+
+/** What the queue asks of its bus. */
+export interface QueueHost {
+  /** An event had to go: `outcome` says how that counts. */
+  evicted(event: Event, outcome: number): void;
+  /** The depth rose to the high-water mark, or fell to the low one. */
+  pressure(high: boolean): void;
+  /** Milliseconds that only grow. */
+  now(): number;
+}
+
+export class Queue {
+  readonly #host: QueueHost;
+  readonly #sizes: Sizes;
+  readonly #gate: Gate;
+  readonly #capacity: number;
+  readonly #asksAlways: boolean;
+  /** Whether events carry the time at which they came, or just a number. */
+  readonly #timed: boolean;
+  #last = 0;
+  /** Events that nobody has begun. */
+  readonly #lanes = new PriorityLanes<Event>();
+  /** Those that wait until an earlier event of their source is done, by source. */
+  readonly #parked = new Map<string, PriorityLanes<Event> | undefined>();
+  #parkedDepth = 0;
+  #pressed = false;
+  /** Events accepted so far. */
+  accepted = 0;
+  /** The most that ever waited. */
+  peak = 0;
+  /** In how many milliseconds to ask again, when `offer` last said `rate_limited`. */
+  retryAfter = 0;
+
+  constructor(host: QueueHost, sizes: Sizes, gate: Gate, timed: boolean) {
+    this.#host = host;
+    this.#sizes = sizes;
+    this.#gate = gate;
+    this.#capacity = sizes.capacity;
+    this.#asksAlways = gate.always;
+    this.#timed = timed;
+  }
+
+  /** Events that wait, parked ones among them. */
+  depth = 0;
+
+  get isPressed(): boolean {
+    return this.#pressed;
+  }
+
+  /** Whether an event might be accepted without dropping another. */
+  get hasRoom(): boolean {
+    return this.depth < this.#capacity;
+  }
+
+  /** Whether a worker would find something. */
+  get isReady(): boolean {
+    return this.#lanes.depth > 0;
+  }
+
+  /** Queues an event, or says why not. `mayNotWait` gives it the reserve. */
+  offer(event: Event, mayNotWait: boolean): PublishCode | undefined {
+    if (this.depth >= this.#capacity || this.#asksAlways) {
+      const refused = this.#makeRoom(event.priority, this.depth, mayNotWait);
+      if (refused !== undefined) return refused;
+    }
+    this.#lanes.push(event.priority, event, this.#timed ? this.#time() : ++this.#last);
+    this.accepted++;
+    const depth = ++this.depth;
+    if (depth > this.peak) this.peak = depth;
+    if (depth >= this.#sizes.high && !this.#pressed) {
+      this.#pressed = true;
+      this.#host.pressure(true);
+    }
+    return undefined;
+  }
+
+  /** The next event by the fairness rule whose source is not busy; others are parked on the way. */
+  take(): Event | undefined {
+    for (;;) {
+      const event = this.#lanes.take();
+      if (event === undefined) return undefined;
+      if (this.#parked.size > 0 && this.#parked.has(event.source)) {
+        this.#park(event);
+        continue;
+      }
+      this.#took();
+      return event;
+    }
+  }
+
+  /** When the event that was taken last had come, if the queue is timed. */
+  get takenSince(): number {
+    return this.#lanes.lastSince;
+  }
+
+  /** Keeps events of this source back until `next` finds none. */
+  hold(source: string): void {
+    this.#parked.set(source, undefined);
+  }
+
+  /** The next event of a source that is held back; if there is none, it is so no more. */
+  next(source: string): Event | undefined {
+    const lanes = this.#parked.get(source);
+    const event = lanes?.take();
+    if (lanes === undefined || event === undefined) {
+      this.#parked.delete(source);
+      return undefined;
+    }
+    this.#lanes.lastSince = lanes.lastSince;
+    this.#parkedDepth--;
+    this.#took();
+    return event;
+  }
+
+  /** Takes everything out, by the fairness rule. */
+  clear(): Event[] {
+    const all: Event[] = [];
+    for (const lanes of [this.#lanes, ...this.#parked.values()]) {
+      for (let event = lanes?.take(); event !== undefined; event = lanes?.take()) all.push(event);
+    }
+    this.#parkedDepth = 0;
+    this.#took(all.length);
+    return all;
+  }
+
+  #time(): number {
+    // Numbers must differ, as the oldest event is found by them.
+    return (this.#last = Math.max(this.#host.now(), this.#last + 1e-6));
+  }
+
+  #park(event: Event): void {
+    let lanes = this.#parked.get(event.source);
+    if (lanes === undefined) {
+      lanes = new PriorityLanes<Event>();
+      this.#parked.set(event.source, lanes);
+    }
+    lanes.push(event.priority, event, this.#lanes.lastSince);
+    this.#parkedDepth++;
+  }
+
+  #took(count = 1): void {
+    this.depth -= count;
+    if (this.#pressed && this.depth <= this.#sizes.low) {
+      this.#pressed = false;
+      this.#host.pressure(false);
+    }
+  }
+
+  #makeRoom(priority: number, depth: number, mayNotWait: boolean): PublishCode | undefined {
+    const full = depth >= this.#sizes.capacity;
+    const gate = this.#gate;
+    const answer = gate.decide(
+      priority,
+      depth,
+      full ? this.#lowest() : 0,
+      full ? this.#oldest() : 0,
+      gate.always ? this.#host.now() : 0,
+    );
+    if (answer === ACCEPT) return undefined;
+    if (answer > ACCEPT) {
+      const evicted = this.#evict(answer - 1);
+      if (evicted !== undefined) this.#host.evicted(evicted, gate.dropsAs);
+      return undefined;
+    }
+    if (answer === OUTRANKED) return 'outranked';
+    // A handler must not wait: it has a reserve.
+    if (mayNotWait && depth < this.#sizes.capacity + this.#sizes.reserve) return undefined;
+    if (answer === FULL) return 'full';
+    this.retryAfter = RATE_LIMITED - answer;
+    return 'rate_limited';
+  }
+
+  *#everywhere(): Generator<PriorityLanes<Event>> {
+    yield this.#lanes;
+    if (this.#parkedDepth === 0) return;
+    for (const lanes of this.#parked.values()) if (lanes !== undefined) yield lanes;
+  }
+
+  #lowest(): number {
+    let lowest = PRIORITIES;
+    for (const lanes of this.#everywhere()) {
+      const own = lanes.lowest();
+      if (own >= 0 && own < lowest) lowest = own;
+    }
+    return lowest === PRIORITIES ? -1 : lowest;
+  }
+
+  #oldest(): number {
+    let since = Infinity;
+    let oldest = -1;
+    for (const lanes of this.#everywhere()) {
+      for (let priority = 0; priority < PRIORITIES; priority++) {
+        const own = lanes.since(priority);
+        if (own < since) {
+          since = own;
+          oldest = priority;
+        }
+      }
+    }
+    return oldest;
+  }
+
+  #evict(priority: number): Event | undefined {
+    let since = Infinity;
+    let from: PriorityLanes<Event> | undefined;
+    for (const lanes of this.#everywhere()) {
+      const own = lanes.since(priority);
+      if (own < since) {
+        since = own;
+        from = lanes;
+      }
+    }
+    const evicted = from?.evict(priority);
+    if (evicted === undefined) return undefined;
+    this.depth--;
+    if (from !== this.#lanes) this.#parkedDepth--;
+    return evicted;
+  }
+}

@@ -1,0 +1,126 @@
+/** Who subscribed to what, and the handlers of each type, ready to be called. */
+
+import { Router, type Route as RouterRoute } from '../router.js';
+import { SubscribeError } from './errors.js';
+import { Match, type Subscriber } from './subscriber.js';
+
+/** The handlers of one event type, in the order they are called. */
+export class Route {
+  constructor(
+    readonly matches: readonly Match[],
+    /** None of them has layers around the call. */
+    readonly plain: boolean,
+  ) {}
+}
+
+const NOBODY = new Route([], true);
+
+/** What a subscription is made with, as text: a regular expression stands between slashes. */
+export function patternText(pattern: string | RegExp): string {
+  return String(pattern);
+}
+
+/** Where a subscriber stands, to take it out again. */
+export interface Place {
+  subscriber: Subscriber | undefined;
+  route: RouterRoute | undefined;
+}
+
+/** The subscriptions of a bus, or of one session. */
+export class Routes {
+  /** Asked for each type once, so that its own cache is of no use. */
+  readonly #router = new Router<Place>({ cacheCapacity: 1 });
+  readonly #places = new Set<Place>();
+  /** By type; emptied when subscriptions change. The oldest goes first. */
+  readonly #cache = new Map<string, Route>();
+  readonly #limit: number;
+
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
+
+  /** How many subscriptions there are. */
+  get size(): number {
+    return this.#places.size;
+  }
+
+  /** Whether events of this type have come by, so that it need not be checked again. */
+  knows(type: string): boolean {
+    return this.#cache.has(type);
+  }
+
+  /** The handlers for a type. */
+  of(type: string): Route {
+    return this.#cache.get(type) ?? this.#find(type);
+  }
+
+  /**
+   * A place for a subscriber, to be filled at once.
+   *
+   * @throws SubscribeError `pattern` when it is none.
+   */
+  place(pattern: string | RegExp): Place {
+    const place: Place = { subscriber: undefined, route: undefined };
+    try {
+      place.route = this.#router.insert(expression(pattern) ?? pattern, place);
+    } catch (cause) {
+      const text = cause instanceof Error ? cause.message : String(cause);
+      throw new SubscribeError('pattern', `${patternText(pattern)}: ${text}`, { cause });
+    }
+    this.#places.add(place);
+    return place;
+  }
+
+  fill(place: Place, subscriber: Subscriber): void {
+    place.subscriber = subscriber;
+    this.#cache.clear();
+  }
+
+  remove(place: Place): void {
+    if (!this.#places.delete(place)) return;
+    place.route?.remove();
+    this.#cache.clear();
+  }
+
+  /** Takes everything out, for good. */
+  end(): void {
+    for (const { subscriber } of this.#places) subscriber?.deactivate();
+    this.#places.clear();
+    this.#cache.clear();
+    this.#router.free();
+  }
+
+  #find(type: string): Route {
+    if (this.#places.size === 0) return this.#keep(type, NOBODY);
+    const found: Subscriber[] = [];
+    for (const { subscriber } of this.#router.matches(type)) {
+      if (subscriber !== undefined) found.push(subscriber);
+    }
+    // Highest handler priority first, then first come, first served.
+    found.sort((a, b) => b.priority - a.priority || a.serial - b.serial);
+    const matches = found.map((subscriber) => new Match(subscriber, type));
+    return this.#keep(
+      type,
+      new Route(
+        matches,
+        found.every(({ layers }) => layers === undefined),
+      ),
+    );
+  }
+
+  #keep(type: string, route: Route): Route {
+    if (this.#cache.size >= this.#limit) {
+      const [oldest] = this.#cache.keys();
+      this.#cache.delete(oldest as string);
+    }
+    this.#cache.set(type, route);
+    return route;
+  }
+}
+
+/** Text between slashes is a regular expression. */
+function expression(pattern: string | RegExp): RegExp | undefined {
+  if (typeof pattern !== 'string') return pattern;
+  const isRegex = pattern.length > 2 && pattern.startsWith('/') && pattern.endsWith('/');
+  return isRegex ? new RegExp(pattern.slice(1, -1)) : undefined;
+}

@@ -1,0 +1,183 @@
+/** Carries events from routing to the end of the pipeline. */
+
+import type { Event } from '../event.js';
+import type { Retried } from './dead-letters.js';
+import { isLate } from './deadline.js';
+import { type Books, Outcome } from './ledger.js';
+import { DETACHED, type Pipeline, WAITS, type Waiting } from './pipeline.js';
+import type { Route } from './routes.js';
+import type { Match } from './subscriber.js';
+
+/** What became of one event that was dispatched. */
+export interface Delivery {
+  /** Handlers that matched. */
+  readonly matched: number;
+  /** Handlers that returned. */
+  readonly delivered: number;
+}
+
+/** What a runner asks of its bus. */
+export interface RunnerHost {
+  readonly books: Books;
+  /** A close ran out of time: nothing more begins. */
+  readonly stopped: boolean;
+  routeOf(event: Event): Route;
+  matchesInSession(event: Event): readonly Match[];
+}
+
+export class Runner {
+  readonly #host: RunnerHost;
+  readonly #books: Books;
+  readonly #pipeline: Pipeline;
+  /** Of the event that `run` was last done with at once. */
+  matched = 0;
+  delivered = 0;
+  /** The handler that waits. */
+  at = 0;
+
+  constructor(host: RunnerHost, pipeline: Pipeline) {
+    this.#host = host;
+    this.#books = host.books;
+    this.#pipeline = pipeline;
+  }
+
+  /**
+   * Runs one event through every handler that it matches, in order: those of its session, then those
+   * of the bus. Undefined when all is done; else whoever must wait gets a promise.
+   *
+   * `mayDetach`: what would keep others waiting may go on by itself.
+   */
+  run(event: Event, mayDetach: boolean): Flight | undefined {
+    const matches = this.#matches(event);
+    const waiting = this.step(event, matches, 0, mayDetach);
+    if (waiting === undefined) {
+      this.resolve(this.matched);
+      return undefined;
+    }
+    return new Flight(this, event, matches, mayDetach, waiting);
+  }
+
+  /** Counts one outcome for every handler that an event would have reached. */
+  account(event: Event, outcome: number): void {
+    let matched = 0;
+    for (const { subscriber } of this.#matches(event)) {
+      if (!subscriber.active) continue;
+      matched++;
+      this.#books.matches++;
+      subscriber.begin();
+      subscriber.end(outcome);
+    }
+    this.resolve(matched);
+  }
+
+  /** Runs the event of a dead letter through the one handler that it is for. */
+  async retry(event: Event, match: Match, retried: Retried): Promise<number> {
+    const { subscriber } = match;
+    this.#books.dispatched++;
+    this.#books.matches++;
+    subscriber.begin();
+    let outcome = isLate(event)
+      ? Outcome.expired
+      : this.#pipeline.run(match, event, false, retried);
+    if (outcome === WAITS) {
+      const waiting = this.#pipeline.waiting as Waiting;
+      outcome = await new Promise((resolve) => (waiting.resume = resolve));
+    }
+    subscriber.end(outcome);
+    this.resolve(1);
+    return outcome;
+  }
+
+  #matches(event: Event): readonly Match[] {
+    const { matches } = this.#host.routeOf(event);
+    if (event.session === undefined) return matches;
+    const own = this.#host.matchesInSession(event);
+    return own.length === 0 ? matches : [...own, ...matches];
+  }
+
+  resolve(matched: number): void {
+    this.#books.resolved++;
+    if (matched === 0) this.#books.unmatched++;
+  }
+
+  /**
+   * Goes from handler to handler until one waits, and says how far it came in `matched`, `delivered`
+   * and `at`. These are read before anything else runs.
+   */
+  step(
+    event: Event,
+    matches: readonly Match[],
+    from: number,
+    mayDetach: boolean,
+  ): Waiting | undefined {
+    const limited = event.deadline !== undefined;
+    let matched = 0;
+    let delivered = 0;
+    let waiting: Waiting | undefined;
+    let at = from;
+    for (; at < matches.length; at++) {
+      const match = matches[at] as Match;
+      const subscriber = match.subscriber;
+      if (!subscriber.active) continue;
+      matched++;
+      this.#books.matches++;
+      subscriber.begin();
+      let outcome: number;
+      // Asked for each handler: the one before may have taken its time.
+      if (this.#host.stopped) outcome = Outcome.cancelled;
+      else if (limited && isLate(event)) outcome = Outcome.expired;
+      else outcome = this.#pipeline.run(match, event, mayDetach, undefined);
+      if (outcome === DETACHED) continue;
+      if (outcome === WAITS) {
+        waiting = this.#pipeline.waiting;
+        break;
+      }
+      subscriber.end(outcome);
+      if (outcome === Outcome.delivered) delivered++;
+    }
+    this.matched = matched;
+    this.delivered = delivered;
+    this.at = at;
+    return waiting;
+  }
+}
+
+/** An event among its handlers, one of which waits. */
+export class Flight {
+  /** Called when all handlers have had it: to be set at once. */
+  done: (delivery: Delivery) => void = () => undefined;
+  /** When it began, if it is timed. */
+  since = -1;
+  #matched: number;
+  #delivered: number;
+  #at: number;
+
+  constructor(
+    private readonly runner: Runner,
+    readonly event: Event,
+    private readonly matches: readonly Match[],
+    private readonly mayDetach: boolean,
+    waiting: Waiting,
+  ) {
+    this.#matched = runner.matched;
+    this.#delivered = runner.delivered;
+    this.#at = runner.at;
+    waiting.resume = this.#resume;
+  }
+
+  readonly #resume = (outcome: number): void => {
+    const { runner, event, matches, mayDetach } = this;
+    if (outcome !== DETACHED) (matches[this.#at] as Match).subscriber.end(outcome);
+    if (outcome === Outcome.delivered) this.#delivered++;
+    const waiting = runner.step(event, matches, this.#at + 1, mayDetach);
+    this.#matched += runner.matched;
+    this.#delivered += runner.delivered;
+    this.#at = runner.at;
+    if (waiting !== undefined) {
+      waiting.resume = this.#resume;
+      return;
+    }
+    runner.resolve(this.#matched);
+    this.done({ matched: this.#matched, delivered: this.#delivered });
+  };
+}
