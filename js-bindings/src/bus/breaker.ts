@@ -100,6 +100,17 @@ export class NamedBreaker {
   }
 }
 
+/** Why core does not take these settings; undefined if it does. */
+export function breakerFault(settings: BreakerSettings | undefined): Error | undefined {
+  if (settings === undefined) return undefined;
+  try {
+    new CircuitBreaker(settings).free();
+    return undefined;
+  } catch (error) {
+    return error as Error;
+  }
+}
+
 /** The breakers of one handler. */
 export class BreakerLayer {
   readonly #byType = new Map<string, NamedBreaker>();

@@ -248,7 +248,11 @@ export class Inner {
     eventType: string | undefined,
     settings: BreakerSettings | undefined,
   ): NamedBreaker {
-    const breaker = new NamedBreaker(name, eventType, settings ?? this.settings.breaker);
+    const clock = this.settings.now;
+    const breaker = new NamedBreaker(name, eventType, {
+      clock,
+      ...(settings ?? this.settings.breaker),
+    });
     this.breakers.add(breaker);
     return breaker;
   }

@@ -1,6 +1,7 @@
 /** Every setting of a bus with its default, checked before it is believed. */
 
 import type { BreakerSettings } from '../breaker.js';
+import { breakerFault } from './breaker.js';
 import { SettingError } from './errors.js';
 import type { Overflow } from './overflow.js';
 import type { Sizes } from './queue.js';
@@ -85,6 +86,9 @@ export function checked(settings: BusSettings): Checked {
     throw new SettingError('waterMarks', '0 ≤ low < high ≤ 1');
   }
   const highest = Math.max(1, Math.floor(capacity * high));
+  const fault = breakerFault(settings.breaker);
+  if (fault !== undefined)
+    throw new SettingError('breaker', `settings of a breaker: ${fault.message}`);
   const ttl = settings.queueTtl ?? Infinity;
   if (!(ttl > 0)) throw new SettingError('queueTtl', 'longer than 0');
   return {

@@ -1,5 +1,6 @@
 /** Making a subscription: settings are checked, then believed. */
 
+import { breakerFault } from './breaker.js';
 import type { Bulkhead } from './bulkhead.js';
 import { BudgetPort } from './core.js';
 import { SubscribeError } from './errors.js';
@@ -139,6 +140,8 @@ function check(options: HandlerOptions): void {
   if (breaker === 'off' && options.breakerConfig !== undefined) {
     throw setting('breakerConfig is set, and the breaker is off');
   }
+  const fault = breakerFault(options.breakerConfig);
+  if (fault !== undefined) throw setting(`breakerConfig: ${fault.message}`);
   if (options.loopGuard) {
     whole('loopGuard.maxVisits', options.loopGuard.maxVisits ?? 1, 1, 2 ** 31);
     whole('loopGuard.maxHops', options.loopGuard.maxHops ?? 0, 0, 2 ** 31);

@@ -87,6 +87,20 @@ export class Worker {
     this.host.stamper.forget();
     this.#scheduled = false;
     this.#running = true;
+    let over: boolean;
+    try {
+      over = this.#empty();
+    } finally {
+      // No program's error comes to here; one of the bus itself must not end it.
+      this.#running = false;
+    }
+    this.host.stamper.forget();
+    if (over && (this.#paused.length > 0 || this.queue.isReady)) this.#later();
+    else this.host.maybeIdle();
+  };
+
+  /** Takes events until there are none that it may take, or the turn is over. */
+  #empty(): boolean {
     let over = false;
     while (!over && this.#paused.length > 0) over = !this.#goOnWith(this.#paused.pop() as string);
     while (!over && this.inFlight < this.most && !this.host.stopped) {
@@ -96,11 +110,8 @@ export class Worker {
       this.#begin(event);
       over = --this.#left <= 0 && this.#isTurnOver();
     }
-    this.#running = false;
-    this.host.stamper.forget();
-    if (over && (this.#paused.length > 0 || this.queue.isReady)) this.#later();
-    else this.host.maybeIdle();
-  };
+    return over;
+  }
 
   /** Handles an event that nobody of its source is before. */
   #begin(event: Event): void {

@@ -306,6 +306,7 @@ test('nonsense is refused', async () => {
     { capacity: 1.5 },
     { waterMarks: { high: 0.5, low: 0.5 } },
     { queueTtl: 0 },
+    { breaker: { consecutiveFailures: 0 } },
     { overflow: 'drop_all' as 'reject' },
     { overflow: { policy: 'adaptive_rate' as const, cut: 1 } },
   ];
@@ -330,6 +331,7 @@ test('nonsense is refused', async () => {
       { concurrency: 0 },
       { breaker: 'off' as const, breakerConfig: {} },
       { loopGuard: { maxVisits: 0 } },
+      { breakerConfig: { probes: 0 } },
     ];
     for (const nonsense of options) {
       assert.throws(() => bus.subscribe('x', () => 0, nonsense), { code: 'setting' });
