@@ -118,19 +118,19 @@ pub(crate) fn wants(event: &Event) -> bool {
     !event.is_replayed()
 }
 
-/// Events that the journal has, or may have, and the queue has not: withdrawn
-/// when dropped, unless they were handed over.
+/// An event that the journal has, or may have, and its handlers have not:
+/// withdrawn when dropped, unless it was handed over.
 pub(crate) struct Recorded<'a> {
     journal: &'a dyn Journal,
-    event: Option<Event>,
+    event: Option<&'a Event>,
 }
 
 impl<'a> Recorded<'a> {
-    pub(crate) fn new(journal: &'a dyn Journal, event: &Event) -> Self {
-        Self { journal, event: Some(event.clone()) }
+    pub(crate) fn new(journal: &'a dyn Journal, event: &'a Event) -> Self {
+        Self { journal, event: Some(event) }
     }
 
-    /// The queue has it.
+    /// Its handlers have it.
     pub(crate) fn handed_over(mut self) {
         self.event = None;
     }
@@ -138,8 +138,35 @@ impl<'a> Recorded<'a> {
 
 impl Drop for Recorded<'_> {
     fn drop(&mut self) {
-        if let Some(event) = self.event.take() {
-            self.journal.settle(&event, Settlement::Withdrawn);
+        if let Some(event) = self.event {
+            self.journal.settle(event, Settlement::Withdrawn);
+        }
+    }
+}
+
+/// The same for an event on its way into the queue, which takes it out of its
+/// slot.
+pub(crate) struct RecordedSlot<'a> {
+    pub(crate) slot: &'a mut Option<Event>,
+    journal: Option<&'a dyn Journal>,
+}
+
+impl<'a> RecordedSlot<'a> {
+    pub(crate) fn new(journal: &'a dyn Journal, slot: &'a mut Option<Event>) -> Self {
+        Self { journal: Some(journal), slot }
+    }
+
+    /// The journal has nothing of it.
+    pub(crate) fn refused(&mut self) -> &mut Option<Event> {
+        self.journal = None;
+        self.slot
+    }
+}
+
+impl Drop for RecordedSlot<'_> {
+    fn drop(&mut self) {
+        if let (Some(journal), Some(event)) = (self.journal, &*self.slot) {
+            journal.settle(event, Settlement::Withdrawn);
         }
     }
 }

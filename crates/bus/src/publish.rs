@@ -11,7 +11,7 @@ use crate::{
     error::{BatchError, PublishCause, PublishError},
     handler::is_handling,
     inner::Inner,
-    journal::{self, Journal, JournalError, Recorded, Settlement},
+    journal::{self, Journal, JournalError, Recorded, RecordedSlot, Settlement},
     queue::{Pushed, Pusher, Shard},
 };
 
@@ -72,12 +72,15 @@ impl Inner {
         match self.shard_of(slot).push(slot, self.pusher(), &self.clock) {
             Ok(pushed) => {
                 self.pushed(pushed);
-                if let Some(recorded) = recorded {
-                    recorded.handed_over();
-                }
                 Ok(())
             }
-            Err(cause) => Err(self.refuse(slot, cause)),
+            Err(cause) => {
+                let refused = self.refuse(slot, cause);
+                if let Some(journal) = recorded {
+                    journal.settle(&refused.event, Settlement::Withdrawn);
+                }
+                Err(refused)
+            }
         }
     }
 
@@ -91,7 +94,7 @@ impl Inner {
     pub(crate) async fn record<'a>(
         &self,
         journal: &'a Arc<dyn Journal>,
-        event: &Event,
+        event: &'a Event,
     ) -> Result<Recorded<'a>, JournalError> {
         let recorded = Recorded::new(&**journal, event);
         match journal.accept(std::slice::from_ref(event)).await {
@@ -112,19 +115,21 @@ impl Inner {
             return Err(self.refuse(slot, PublishCause::Closed));
         }
         self.stamp(event);
-        match self.record(journal, event).await {
-            Ok(recorded) => {
-                self.enqueue(slot).await?;
-                recorded.handed_over();
-                Ok(())
-            }
-            Err(error) => Err(self.refuse(slot, error.into())),
+        let mut recorded = RecordedSlot::new(&**journal, slot);
+        let accepted = journal.accept(recorded.slot.as_slice()).await;
+        if let Err(error) = accepted {
+            return Err(self.refuse(recorded.refused(), error.into()));
         }
+        let queued = self.enqueue(recorded.slot).await;
+        if let Err(refused) = &queued {
+            journal.settle(&refused.event, Settlement::Withdrawn);
+        }
+        queued
     }
 
-    /// Has an event written down, if that takes no waiting.
+    /// Has an event written down, if that takes no waiting: by this journal.
     #[inline]
-    fn try_record(&self, slot: &mut Option<Event>) -> Result<Option<Recorded<'_>>, PublishCause> {
+    fn try_record(&self, slot: &mut Option<Event>) -> Result<Option<&dyn Journal>, PublishCause> {
         let Some(event) = slot else { return Ok(None) };
         let Some(journal) = self.journal_for(event) else { return Ok(None) };
         if self.closed.load(Relaxed) {
@@ -132,7 +137,7 @@ impl Inner {
         }
         self.stamp(event);
         journal.try_accept(event)?;
-        Ok(Some(Recorded::new(&**journal, event)))
+        Ok(Some(&**journal))
     }
 
     /// Middleware before the queue.

@@ -13,7 +13,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use rusqlite::Connection;
 use swarmbus::Settlement;
 use swarmbus_core::EventId;
-use tokio::sync::{Semaphore, TryAcquireError, oneshot};
+use tokio::sync::{Semaphore, TryAcquireError};
 
 use crate::{
     error::WriteError,
@@ -23,6 +23,7 @@ use crate::{
     settle::Settled,
     stats::Counters,
     tracked::{Place, Tracked},
+    waiters::{Ticket, Waiters},
 };
 
 /// Settlements are written with the next events, or after this long without.
@@ -69,7 +70,10 @@ pub(crate) enum End {
 /// What the writer takes at once, and writes in one transaction.
 #[derive(Default)]
 pub(crate) struct Work {
-    pub(crate) appends: Vec<Append>,
+    /// Events, to be written or refused together.
+    pub(crate) rows: Vec<(Place, EventRow)>,
+    /// Who waits for them.
+    pub(crate) waiters: Waiters,
     pub(crate) jobs: Vec<Box<dyn Job>>,
     pub(crate) settled: Vec<Settled>,
     pub(crate) letters: VecDeque<LetterNews>,
@@ -77,13 +81,6 @@ pub(crate) struct Work {
     permits: u32,
     /// The log is to be closed after this.
     pub(crate) last: bool,
-}
-
-/// Events of one call, to be written or refused together.
-pub(crate) struct Append {
-    pub(crate) rows: Vec<(Place, EventRow)>,
-    /// `None` if nobody waits for it.
-    pub(crate) reply: Option<oneshot::Sender<Result<(), WriteError>>>,
 }
 
 /// Something else to do within the transaction.
@@ -137,20 +134,35 @@ impl Intake {
         u32::try_from(wanted).unwrap_or(u32::MAX).min(self.queue)
     }
 
-    /// Leaves events for the writer, who tells `reply` when they are written.
+    /// Leaves events for the writer. The ticket tells when they are written.
     pub(crate) fn append(
         &self,
-        rows: Vec<EventRow>,
-        reply: Option<oneshot::Sender<Result<(), WriteError>>>,
+        rows: impl ExactSizeIterator<Item = EventRow>,
         room: Room<'_>,
-    ) -> Result<(), WriteError> {
+    ) -> Result<Ticket, WriteError> {
         let mut state = self.lock()?;
-        self.make_room(&mut state, rows.len());
-        let rows = rows.into_iter().map(|row| (state.tracked.place(&row.id, row.timestamp), row));
-        let rows = rows.collect();
-        state.work.appends.push(Append { rows, reply });
-        self.ring(&mut state, room);
+        self.leave(&mut state, rows, room);
+        Ok(state.work.waiters.join())
+    }
+
+    /// Leaves an event that nobody waits for.
+    pub(crate) fn append_later(&self, row: EventRow, room: Room<'_>) -> Result<(), WriteError> {
+        self.leave(&mut *self.lock()?, std::iter::once(row), room);
         Ok(())
+    }
+
+    fn leave(
+        &self,
+        state: &mut State,
+        rows: impl ExactSizeIterator<Item = EventRow>,
+        room: Room<'_>,
+    ) {
+        self.make_room(state, rows.len());
+        for row in rows {
+            let place = state.tracked.place(&row.id, row.timestamp);
+            state.work.rows.push((place, row));
+        }
+        self.ring(state, room);
     }
 
     /// Leaves something else to do for the writer.
@@ -257,13 +269,13 @@ impl Intake {
         let mut state = self.state.lock();
         let state = &mut *state;
         state.retry_at = Some(retry_at);
-        for (place, row) in work.appends.iter().flat_map(|append| &append.rows) {
+        for (place, row) in &work.rows {
             if let Some(planned) = place.new_seq() {
                 state.tracked.not_written(&row.id, planned);
             }
         }
         // Who waits to offer one of them again makes its row.
-        for (place, row) in state.work.appends.iter_mut().flat_map(|append| &mut append.rows) {
+        for (place, row) in &mut state.work.rows {
             if place.new_seq().is_none() {
                 *place = state.tracked.place(&row.id, row.timestamp);
             }
@@ -361,26 +373,15 @@ impl State {
     }
 }
 
-impl Append {
-    /// Tells the publisher, if there is one that waits.
-    pub(crate) fn answer(self, result: Result<(), WriteError>) {
-        if let Some(reply) = self.reply {
-            // One that gave up has settled its events as withdrawn.
-            drop(reply.send(result));
-        }
-    }
-}
-
 impl Work {
     /// Whether somebody waits for it.
     fn is_urgent(&self) -> bool {
-        !self.appends.is_empty() || !self.jobs.is_empty()
+        !self.rows.is_empty() || !self.jobs.is_empty()
     }
 
     /// The first row that is to be made.
     pub(crate) fn first_new(&self) -> i64 {
-        let rows = self.appends.iter().flat_map(|append| &append.rows);
-        rows.filter_map(|(place, _)| place.new_seq()).min().unwrap_or(i64::MAX)
+        self.rows.iter().filter_map(|(place, _)| place.new_seq()).min().unwrap_or(i64::MAX)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

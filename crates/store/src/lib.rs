@@ -72,6 +72,7 @@ mod settle;
 mod stats;
 mod sync;
 mod tracked;
+mod waiters;
 pub mod what_if;
 mod writer;
 

@@ -1,6 +1,7 @@
 //! [`EventLog`]: start reading here.
 
 use std::{
+    collections::VecDeque,
     ffi::OsString,
     fs::{File, TryLockError},
     path::{Path, PathBuf},
@@ -112,6 +113,7 @@ impl EventLog {
             syncer,
             retention: Retention::new(options.keep_for, Instant::now()),
             marked_at: Instant::now(),
+            told: VecDeque::new(),
             options: options.clone(),
             _lock: lock,
         };
@@ -152,11 +154,16 @@ impl EventLog {
         if events.is_empty() {
             return Ok(());
         }
-        let rows = events.iter().map(EventRow::new).collect::<Result<Vec<_>, _>>()?;
-        let room = self.inner.intake.room(rows.len()).await?;
-        let (reply, written) = oneshot::channel();
-        self.inner.intake.append(rows, Some(reply), room)?;
-        written.await.unwrap_or_else(|_| Err(self.inner.intake.end()))
+        let intake = &*self.inner.intake;
+        let ticket = if let [event] = events {
+            let row = EventRow::new(event)?;
+            intake.append(std::iter::once(row), intake.room(1).await?)?
+        } else {
+            let rows = events.iter().map(EventRow::new).collect::<Result<Vec<_>, _>>()?;
+            let room = intake.room(rows.len()).await?;
+            intake.append(rows.into_iter(), room)?
+        };
+        ticket.await.unwrap_or_else(|| Err(intake.end()))
     }
 
     /// Leaves an event for the writer without waiting for it. `Ok(false)` if
@@ -164,7 +171,7 @@ impl EventLog {
     pub(crate) fn append_later(&self, event: &Event) -> Result<bool, WriteError> {
         let row = EventRow::new(event)?;
         let Some(room) = self.inner.intake.try_room(1)? else { return Ok(false) };
-        self.inner.intake.append(vec![row], None, room)?;
+        self.inner.intake.append_later(row, room)?;
         Ok(true)
     }
 

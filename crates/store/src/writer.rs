@@ -2,6 +2,7 @@
 //! next transaction.
 
 use std::{
+    collections::VecDeque,
     fs::File,
     path::PathBuf,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -13,8 +14,8 @@ use swarmbus_core::EventId;
 
 use crate::{
     error::{Fault, WriteError},
-    event_row::{self, IdColumn},
-    intake::{Append, End, Intake, Job, Work},
+    event_row::{self, EventRow, IdColumn},
+    intake::{End, Intake, Job, Work},
     letters,
     options::{OnFailure, Options},
     retention::Retention,
@@ -22,6 +23,7 @@ use crate::{
     stats::Counters,
     sync::Syncer,
     tracked::Place,
+    waiters::Crowd,
 };
 
 /// After a failure, settlements that nobody waits for try again so much later.
@@ -29,6 +31,10 @@ const RETRY: Duration = Duration::from_millis(500);
 
 /// How often it is written down from where on to look for pending events.
 const MARK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a runtime may take to wake those who have their answer. Then the
+/// writer does.
+const PATIENCE: Duration = Duration::from_millis(10);
 
 pub(crate) struct Writer {
     pub(crate) conn: Connection,
@@ -39,6 +45,8 @@ pub(crate) struct Writer {
     pub(crate) syncer: Option<Syncer>,
     pub(crate) retention: Retention,
     pub(crate) marked_at: Instant,
+    /// Those who have their answer and may not know, and until when.
+    pub(crate) told: VecDeque<(Crowd, Instant)>,
     /// Freed when the writer ends.
     pub(crate) _lock: File,
 }
@@ -66,7 +74,10 @@ impl Writer {
 
     fn work(&mut self) -> Result<(), WriteError> {
         loop {
-            let mut work = self.intake.take(self.retention.due());
+            let told = self.told.front().map(|(_, until)| *until);
+            let due = self.retention.due();
+            let mut work = self.intake.take(told.into_iter().chain(due).min());
+            self.wake_late();
             let (last, idle) = (work.last, work.is_empty());
             let result = if idle && !last { Ok(()) } else { self.write(&mut work) };
             if last {
@@ -103,10 +114,23 @@ impl Writer {
         for (job, result) in work.jobs.drain(..).zip(written.jobs) {
             job.done(result.map_err(WriteError::from));
         }
-        for append in work.appends.drain(..) {
-            append.answer(Ok(()));
-        }
+        self.answer(work, Ok(()));
         Ok(())
+    }
+
+    fn answer(&mut self, work: &mut Work, result: Result<(), WriteError>) {
+        if let Some(crowd) = std::mem::take(&mut work.waiters).answer(result) {
+            self.told.push_back((crowd, Instant::now() + PATIENCE));
+        }
+    }
+
+    /// Wakes those whom their runtime has not woken in time.
+    fn wake_late(&mut self) {
+        let now = Instant::now();
+        let is_over = |(crowd, until): &(Crowd, Instant)| crowd.is_awake() || *until <= now;
+        while self.told.front().is_some_and(is_over) {
+            drop(self.told.pop_front());
+        }
     }
 
     /// Writes all, or nothing.
@@ -122,7 +146,7 @@ impl Writer {
         let first_new = work.first_new();
         let (old, new) = settle::split(&mut work.settled, first_new);
         settle::write(&tx, old).map_err(fault)?;
-        append(&tx, &work.appends, &mut written).map_err(fault)?;
+        append(&tx, &work.rows, &mut written).map_err(fault)?;
         settle::write(&tx, new).map_err(fault)?;
         letters::write(&tx, &work.letters, self.options.max_letters).map_err(fault)?;
         if work.last || self.marked_at.elapsed() >= MARK_EVERY {
@@ -139,8 +163,9 @@ impl Writer {
         Ok(written)
     }
 
-    fn failed(&self, work: &mut Work, fault: &Fault) {
-        let counters = &self.intake.counters;
+    fn failed(&mut self, work: &mut Work, fault: &Fault) {
+        let intake = Arc::clone(&self.intake);
+        let counters = &intake.counters;
         Counters::add(&counters.failures, 1);
         if !counters.failing.swap(true, Relaxed) {
             tracing::error!(%fault, "the event log cannot write");
@@ -149,16 +174,14 @@ impl Writer {
         for job in work.jobs.drain(..) {
             job.done(Err(fault.clone().into()));
         }
-        for append in work.appends.drain(..) {
-            let answer = match self.options.on_failure {
-                OnFailure::Refuse => Err(fault.clone().into()),
-                OnFailure::GoOn => {
-                    Counters::add(&counters.lost, append.rows.len());
-                    Ok(())
-                }
-            };
-            append.answer(answer);
-        }
+        let answer = match self.options.on_failure {
+            OnFailure::Refuse => Err(fault.clone().into()),
+            OnFailure::GoOn => {
+                Counters::add(&counters.lost, work.rows.len());
+                Ok(())
+            }
+        };
+        self.answer(work, answer);
     }
 
     fn retained(&self, deleted: rusqlite::Result<usize>) {
@@ -173,7 +196,11 @@ impl Writer {
 }
 
 /// Writes the events of all who wait.
-fn append(tx: &Transaction<'_>, appends: &[Append], written: &mut Written) -> rusqlite::Result<()> {
+fn append(
+    tx: &Transaction<'_>,
+    rows: &[(Place, EventRow)],
+    written: &mut Written,
+) -> rusqlite::Result<()> {
     let mut insert = event_row::insert(tx)?;
     let mut again =
         tx.prepare_cached("UPDATE events SET retry_count = retry_count + 1 WHERE seq = ?1")?;
@@ -181,7 +208,7 @@ fn append(tx: &Transaction<'_>, appends: &[Append], written: &mut Written) -> ru
         "UPDATE events SET retry_count = retry_count + 1
          WHERE timestamp = ?1 AND id = ?2 AND status = 0 RETURNING seq",
     )?;
-    for (place, row) in appends.iter().flat_map(|append| &append.rows) {
+    for (place, row) in rows {
         let seq = match *place {
             Place::New(seq) => seq,
             Place::Again(seq) if again.execute([seq])? > 0 => {

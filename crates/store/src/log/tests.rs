@@ -124,6 +124,27 @@ async fn what_comes_during_a_commit_shares_the_next() {
     assert_eq!(statuses(&log).await, [Status::Pending; 30]);
 }
 
+/// Its threads would have to wake those who wait in it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_runtime_whose_threads_are_blocked_holds_up_no_append() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(&dir, options());
+    let (unblock, blocked) = std::sync::mpsc::channel::<()>();
+    let (begun, has_begun) = oneshot::channel();
+    let blocks = tokio::spawn(async move {
+        begun.send(()).unwrap();
+        let _ = blocked.recv();
+    });
+    has_begun.await.unwrap();
+    for i in 0..20 {
+        let (one, other) = (events(2 * i..2 * i + 1), events(2 * i + 1..2 * i + 2));
+        let (one, other) = tokio::join!(log.append(&one), log.append(&other));
+        assert_eq!((one, other), (Ok(()), Ok(())));
+    }
+    drop(unblock);
+    blocks.await.unwrap();
+}
+
 #[tokio::test]
 async fn a_job_that_fails_is_undone_and_the_events_beside_it_are_not() {
     let dir = tempfile::tempdir().unwrap();
