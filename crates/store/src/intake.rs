@@ -32,6 +32,13 @@ const SETTLE_WITHIN: Duration = Duration::from_millis(50);
 /// So many settlements are worth a transaction of their own.
 const SETTLE_BATCH: usize = 1_024;
 
+/// While a commit is being synced, so many events are worth waking the writer:
+/// what it writes cannot be committed before.
+const WORTH: usize = 32;
+
+/// So many events may join a transaction while the one before is being synced.
+const MOST_JOIN: usize = 1_024;
+
 /// The most dead letters that wait for the disk; they hold their events.
 const MAX_WAITING_LETTERS: usize = 1_024;
 
@@ -57,6 +64,8 @@ struct State {
     retry_at: Option<Instant>,
     /// The writer sleeps.
     asleep: bool,
+    /// A commit is being synced by another thread.
+    syncing: bool,
     end: Option<End>,
 }
 
@@ -74,6 +83,8 @@ pub(crate) struct Work {
     pub(crate) rows: Vec<(Place, EventRow)>,
     /// Who waits for them.
     pub(crate) waiters: Waiters,
+    /// Those of work that has joined this.
+    pub(crate) more_waiters: Vec<Waiters>,
     pub(crate) jobs: Vec<Box<dyn Job>>,
     pub(crate) settled: Vec<Settled>,
     pub(crate) letters: VecDeque<LetterNews>,
@@ -100,6 +111,7 @@ impl Intake {
                 waiting_since: None,
                 retry_at: None,
                 asleep: false,
+                syncing: false,
                 end: None,
             }),
             bell: Condvar::new(),
@@ -176,7 +188,7 @@ impl Intake {
     fn ring(&self, state: &mut State, room: Room<'_>) {
         state.work.permits = state.work.permits.saturating_add(room.num_permits() as u32);
         room.forget();
-        if state.asleep {
+        if state.asleep && state.is_urgent() {
             self.bell.notify_one();
         }
     }
@@ -233,7 +245,7 @@ impl Intake {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),
             };
-            let now = state.work.is_urgent() || state.end.is_some();
+            let now = state.is_urgent() || state.end.is_some();
             if now || until.is_some_and(|until| until <= Instant::now()) {
                 break;
             }
@@ -246,11 +258,47 @@ impl Intake {
             }
             state.asleep = false;
         }
+        self.take_all(&mut state)
+    }
+
+    fn take_all(&self, state: &mut State) -> Work {
         state.waiting_since = None;
         let mut work = std::mem::take(&mut state.work);
         work.last = state.end.is_some();
         self.room.add_permits(work.permits as usize);
         work
+    }
+
+    /// Waits until no commit is being synced, or until there is more to write
+    /// that may join a transaction of so many events.
+    pub(crate) fn take_more(&self, events: usize) -> Option<Work> {
+        let mut state = self.state.lock();
+        while state.syncing {
+            if state.is_urgent() && events < MOST_JOIN {
+                return Some(self.take_all(&mut state));
+            }
+            state.asleep = true;
+            self.bell.wait(&mut state);
+            state.asleep = false;
+        }
+        None
+    }
+
+    /// Whether somebody waits for the next transaction already. If so, another
+    /// thread is to sync the last one, and [`synced`](Self::synced) must follow.
+    pub(crate) fn sync_elsewhere(&self) -> bool {
+        let mut state = self.state.lock();
+        state.syncing = state.work.is_urgent() && state.end.is_none();
+        state.syncing
+    }
+
+    /// The other thread is done.
+    pub(crate) fn synced(&self) {
+        let mut state = self.state.lock();
+        state.syncing = false;
+        if state.asleep {
+            self.bell.notify_one();
+        }
     }
 
     /// The transaction is committed. `found` are events that turned out to be
@@ -362,6 +410,12 @@ impl From<End> for WriteError {
 }
 
 impl State {
+    /// Whether there is something to write at once.
+    fn is_urgent(&self) -> bool {
+        let waits = self.work.is_urgent();
+        waits && (!self.syncing || self.work.rows.len() >= WORTH)
+    }
+
     /// When settlements and letters are to be written at the latest.
     fn due(&self) -> Option<Instant> {
         let since = self.waiting_since?;
@@ -382,6 +436,16 @@ impl Work {
     /// The first row that is to be made.
     pub(crate) fn first_new(&self) -> i64 {
         self.rows.iter().filter_map(|(place, _)| place.new_seq()).min().unwrap_or(i64::MAX)
+    }
+
+    /// Adds what came later and is written in the same transaction.
+    pub(crate) fn add(&mut self, mut more: Self) {
+        self.rows.append(&mut more.rows);
+        self.more_waiters.push(more.waiters);
+        self.jobs.append(&mut more.jobs);
+        self.settled.append(&mut more.settled);
+        self.letters.append(&mut more.letters);
+        self.last |= more.last;
     }
 
     pub(crate) fn is_empty(&self) -> bool {

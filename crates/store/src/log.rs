@@ -1,13 +1,12 @@
 //! [`EventLog`]: start reading here.
 
 use std::{
-    collections::VecDeque,
     ffi::OsString,
     fs::{File, TryLockError},
     path::{Path, PathBuf},
     sync::Arc,
     thread::JoinHandle,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
@@ -26,6 +25,7 @@ use crate::{
     stats::LogStats,
     sync::Syncer,
     tracked::Tracked,
+    waiters::Told,
     writer::Writer,
 };
 
@@ -98,14 +98,13 @@ impl EventLog {
             return Err(Fault::corrupt(path, detail).into());
         }
         let intake = Arc::new(Intake::new(&options, Tracked::new(next_seq, settled_below, newest)));
-        let syncer = match options.durability {
-            Durability::CommitBeforeAccept => None,
-            Durability::GroupCommit { at_most } => {
-                let wal = beside(path, "-wal");
-                conn.execute_batch("PRAGMA synchronous = NORMAL").map_err(fault)?;
-                Some(Syncer::start(&wal, at_most, Arc::clone(&intake))?)
-            }
+        // From here on the log syncs its commits itself.
+        conn.execute_batch("PRAGMA synchronous = NORMAL").map_err(fault)?;
+        let at_most = match options.durability {
+            Durability::CommitBeforeAccept => Duration::ZERO,
+            Durability::GroupCommit { at_most } => at_most,
         };
+        let syncer = Syncer::start(&beside(path, "-wal"), at_most, Arc::clone(&intake))?;
         let writer = Writer {
             conn,
             path: path.to_owned(),
@@ -113,7 +112,7 @@ impl EventLog {
             syncer,
             retention: Retention::new(options.keep_for, Instant::now()),
             marked_at: Instant::now(),
-            told: VecDeque::new(),
+            told: Told::default(),
             options: options.clone(),
             _lock: lock,
         };

@@ -12,14 +12,14 @@ use crate::{error::OpenError, log::EventLog};
 /// | `GroupCommit` | nothing | at most what was accepted within `at_most` and the time of a sync |
 ///
 /// Both wait for a commit, and all who wait share one: while one transaction
-/// commits, the next collects. Nobody is held up for the sake of a fuller
+/// commits and is synced, the next collects. Nobody is held up for the sake of a fuller
 /// transaction.
 ///
 /// This rests on SQLite's write-ahead log. A commit writes its pages to the
 /// `-wal` file; from then on they are the operating system's, and outlive the
-/// process. `synchronous=FULL` syncs that file in each commit. With
-/// `synchronous=NORMAL` SQLite syncs it only before it is copied into the
-/// database, and a thread of the log syncs it in between. A power failure then
+/// process. With `synchronous=NORMAL` SQLite syncs that file only before it is
+/// copied into the database. In between the log syncs it: after each commit and
+/// before anybody is told, or every now and then. A power failure then
 /// cuts off the end of the file, never its middle: every frame's checksum
 /// covers all before it. "Nothing" holds as far as the disk does what a sync
 /// asks of it.

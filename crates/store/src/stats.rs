@@ -40,7 +40,7 @@ pub struct LogStats {
     pub forgotten: u64,
     /// Events that were older than the log keeps them, and are gone.
     pub aged_out: u64,
-    /// Syncs after a group commit, and how long the longest took.
+    /// Syncs of what commits have written.
     pub syncs: u64,
     /// How long the longest of these syncs took.
     pub longest_sync: Duration,

@@ -1,4 +1,8 @@
-//! The thread that syncs what group commits have written.
+//! The thread that syncs what commits have written, while the writer goes on.
+//!
+//! With group commit it does so now and then. Else each commit is synced before
+//! anybody is told of it: by this thread if there is more to write meanwhile,
+//! and by the writer itself if there is not.
 //!
 //! SQLite syncs the write-ahead log itself only before a checkpoint when
 //! `synchronous` is NORMAL. A sync is for the file and not for who opened it,
@@ -15,11 +19,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::error::{Fault, OpenError};
-use crate::intake::Intake;
-use crate::stats::Counters;
+use crate::{
+    error::{Fault, OpenError, WriteError},
+    intake::{End, Intake, Job, Work},
+    options::OnFailure,
+    stats::Counters,
+    waiters::{Told, Waiters},
+};
 
 pub(crate) struct Syncer {
     shared: Arc<Shared>,
@@ -39,6 +47,8 @@ struct Shared {
 struct State {
     /// When the first commit was made that no sync has begun for.
     since: Option<Instant>,
+    /// Who is to be told after a sync.
+    after: Option<After>,
     /// A sync failed. The system may have dropped what it could not write, so
     /// a later sync that succeeds proves nothing.
     broken: Option<Fault>,
@@ -69,6 +79,12 @@ impl Syncer {
         Ok(Self { shared, thread: Some(thread.map_err(OpenError::Thread)?) })
     }
 
+    /// A commit was made that these wait for: it is synced now.
+    pub(crate) fn sync_before(&self, after: After) {
+        self.shared.state.lock().after = Some(after);
+        self.shared.bell.notify_one();
+    }
+
     /// A commit was made.
     pub(crate) fn committed(&self) {
         let mut state = self.shared.state.lock();
@@ -93,8 +109,23 @@ impl Syncer {
 
 impl Shared {
     fn run(&self) {
+        let _end = EndOnPanic(self);
+        let mut told = Told::default();
         let mut state = self.state.lock();
         loop {
+            if let Some(after) = state.after.take() {
+                drop(state);
+                self.sync();
+                let broken = self.state.lock().broken.clone();
+                self.intake.synced();
+                after.tell(&self.path, &self.intake, broken, &mut told);
+                state = self.state.lock();
+                continue;
+            }
+            MutexGuard::unlocked(&mut state, || told.wake_late());
+            if state.after.is_some() {
+                continue;
+            }
             match state.since.map(|since| since + self.at_most) {
                 // The writer has synced, unless it panicked or could not write.
                 due if state.closing => {
@@ -104,7 +135,12 @@ impl Shared {
                     }
                     return;
                 }
-                None => self.bell.wait(&mut state),
+                None => match told.due() {
+                    None => self.bell.wait(&mut state),
+                    Some(due) => {
+                        self.bell.wait_until(&mut state, due);
+                    }
+                },
                 Some(due) if due > Instant::now() => {
                     self.bell.wait_until(&mut state, due);
                 }
@@ -129,6 +165,62 @@ impl Shared {
         let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         counters.longest_sync_micros.fetch_max(micros, Relaxed);
         Counters::add(&counters.syncs, 1);
+    }
+}
+
+/// If this thread panics nobody may wait for it.
+struct EndOnPanic<'a>(&'a Shared);
+
+impl Drop for EndOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.intake.finish(End::Panicked);
+            drop(self.0.state.lock().after.take());
+            self.0.intake.synced();
+        }
+    }
+}
+
+/// Who is to be told how a transaction went.
+pub(crate) struct After {
+    waiters: Vec<Waiters>,
+    jobs: Vec<Box<dyn Job>>,
+    /// Of the jobs; none if the transaction failed.
+    results: Vec<rusqlite::Result<()>>,
+    events: usize,
+    on_failure: OnFailure,
+}
+
+impl After {
+    pub(crate) fn new(
+        work: &mut Work,
+        results: Vec<rusqlite::Result<()>>,
+        on_failure: OnFailure,
+    ) -> Self {
+        let mut waiters = std::mem::take(&mut work.more_waiters);
+        waiters.push(std::mem::take(&mut work.waiters));
+        let jobs = std::mem::take(&mut work.jobs);
+        Self { waiters, jobs, results, events: work.rows.len(), on_failure }
+    }
+
+    /// `fault` if the transaction failed, or could not be synced.
+    pub(crate) fn tell(self, path: &Path, intake: &Intake, fault: Option<Fault>, told: &mut Told) {
+        let mut results = self.results.into_iter();
+        for job in self.jobs {
+            let own = results.next().unwrap_or(Ok(())).map_err(|error| Fault::new(path, &error));
+            job.done(fault.clone().map_or(own, Err).map_err(WriteError::from));
+        }
+        let answer = match (fault, self.on_failure) {
+            (None, _) => Ok(()),
+            (Some(fault), OnFailure::Refuse) => Err(WriteError::from(fault)),
+            (Some(_), OnFailure::GoOn) => {
+                Counters::add(&intake.counters.lost, self.events);
+                Ok(())
+            }
+        };
+        for waiters in self.waiters {
+            told.add(waiters.answer(answer.clone()));
+        }
     }
 }
 

@@ -7,16 +7,22 @@
 //! So a task of their own runtime wakes them.
 
 use std::{
+    collections::VecDeque,
     future::Future,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::error::WriteError;
+
+/// How long a runtime may take to wake those who have their answer. Then the
+/// log's own thread does.
+const PATIENCE: Duration = Duration::from_millis(10);
 
 /// The writer's end. Dropped without an answer, it says that there is none.
 #[derive(Default)]
@@ -102,6 +108,30 @@ impl Drop for Crowd {
     fn drop(&mut self) {
         let wakers = std::mem::take(&mut *self.0.lock());
         wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// Those who have their answer and may not know, and until when.
+#[derive(Default)]
+pub(crate) struct Told(VecDeque<(Crowd, Instant)>);
+
+impl Told {
+    pub(crate) fn add(&mut self, crowd: Option<Crowd>) {
+        self.0.extend(crowd.map(|crowd| (crowd, Instant::now() + PATIENCE)));
+    }
+
+    /// When to see after them.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.0.front().map(|(_, until)| *until)
+    }
+
+    /// Wakes those whom their runtime has not woken in time.
+    pub(crate) fn wake_late(&mut self) {
+        let now = Instant::now();
+        let is_over = |(crowd, until): &(Crowd, Instant)| crowd.is_awake() || *until <= now;
+        while self.0.front().is_some_and(is_over) {
+            drop(self.0.pop_front());
+        }
     }
 }
 

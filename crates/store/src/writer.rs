@@ -2,7 +2,6 @@
 //! next transaction.
 
 use std::{
-    collections::VecDeque,
     fs::File,
     path::PathBuf,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -17,13 +16,13 @@ use crate::{
     event_row::{self, EventRow, IdColumn},
     intake::{End, Intake, Job, Work},
     letters,
-    options::{OnFailure, Options},
+    options::{Durability, Options},
     retention::Retention,
     settle,
     stats::Counters,
-    sync::Syncer,
+    sync::{After, Syncer},
     tracked::Place,
-    waiters::Crowd,
+    waiters::Told,
 };
 
 /// After a failure, settlements that nobody waits for try again so much later.
@@ -32,21 +31,15 @@ const RETRY: Duration = Duration::from_millis(500);
 /// How often it is written down from where on to look for pending events.
 const MARK_EVERY: Duration = Duration::from_secs(1);
 
-/// How long a runtime may take to wake those who have their answer. Then the
-/// writer does.
-const PATIENCE: Duration = Duration::from_millis(10);
-
 pub(crate) struct Writer {
     pub(crate) conn: Connection,
     pub(crate) path: PathBuf,
     pub(crate) options: Options,
     pub(crate) intake: Arc<Intake>,
-    /// With group commit.
-    pub(crate) syncer: Option<Syncer>,
+    pub(crate) syncer: Syncer,
     pub(crate) retention: Retention,
     pub(crate) marked_at: Instant,
-    /// Those who have their answer and may not know, and until when.
-    pub(crate) told: VecDeque<(Crowd, Instant)>,
+    pub(crate) told: Told,
     /// Freed when the writer ends.
     pub(crate) _lock: File,
 }
@@ -59,7 +52,7 @@ struct Written {
     offered_again: usize,
     events: usize,
     /// Results of the jobs.
-    jobs: Vec<Result<(), Fault>>,
+    jobs: Vec<rusqlite::Result<()>>,
 }
 
 impl Writer {
@@ -74,15 +67,14 @@ impl Writer {
 
     fn work(&mut self) -> Result<(), WriteError> {
         loop {
-            let told = self.told.front().map(|(_, until)| *until);
-            let due = self.retention.due();
-            let mut work = self.intake.take(told.into_iter().chain(due).min());
-            self.wake_late();
+            let due = self.told.due().into_iter().chain(self.retention.due()).min();
+            let mut work = self.intake.take(due);
+            self.told.wake_late();
             let (last, idle) = (work.last, work.is_empty());
             let result = if idle && !last { Ok(()) } else { self.write(&mut work) };
             if last {
                 result?;
-                return self.syncer.as_ref().map_or(Ok(()), |syncer| Ok(syncer.sync()?));
+                return Ok(self.syncer.sync()?);
             }
             if self.retention.may_step(idle) {
                 let deleted = self.retention.step(&mut self.conn);
@@ -107,57 +99,45 @@ impl Writer {
         if counters.failing.swap(false, Relaxed) {
             tracing::info!(log = %self.path.display(), "the event log writes again");
         }
-        if let Some(syncer) = &self.syncer {
-            syncer.committed();
-        }
         self.intake.committed(written.found);
-        for (job, result) in work.jobs.drain(..).zip(written.jobs) {
-            job.done(result.map_err(WriteError::from));
+        let after = After::new(work, written.jobs, self.options.on_failure);
+        match self.options.durability {
+            Durability::GroupCommit { .. } => {
+                self.syncer.committed();
+                after.tell(&self.path, &self.intake, None, &mut self.told);
+            }
+            // The next transaction need not wait for the sync, only its commit.
+            Durability::CommitBeforeAccept if self.intake.sync_elsewhere() => {
+                self.syncer.sync_before(after);
+            }
+            Durability::CommitBeforeAccept => {
+                let broken = self.syncer.sync().err();
+                after.tell(&self.path, &self.intake, broken.clone(), &mut self.told);
+                return broken.map_or(Ok(()), |fault| Err(fault.into()));
+            }
         }
-        self.answer(work, Ok(()));
         Ok(())
-    }
-
-    fn answer(&mut self, work: &mut Work, result: Result<(), WriteError>) {
-        if let Some(crowd) = std::mem::take(&mut work.waiters).answer(result) {
-            self.told.push_back((crowd, Instant::now() + PATIENCE));
-        }
-    }
-
-    /// Wakes those whom their runtime has not woken in time.
-    fn wake_late(&mut self) {
-        let now = Instant::now();
-        let is_over = |(crowd, until): &(Crowd, Instant)| crowd.is_awake() || *until <= now;
-        while self.told.front().is_some_and(is_over) {
-            drop(self.told.pop_front());
-        }
     }
 
     /// Writes all, or nothing.
     fn transact(&mut self, work: &mut Work) -> Result<Written, Fault> {
-        if let Some(syncer) = &self.syncer {
-            syncer.check()?;
-        }
+        self.syncer.check()?;
         let fault = |error| Fault::new(&self.path, &error);
         let mut written = Written::default();
         let tx =
             self.conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fault)?;
-        // An event that was settled and then came again is not settled again.
-        let first_new = work.first_new();
-        let (old, new) = settle::split(&mut work.settled, first_new);
-        settle::write(&tx, old).map_err(fault)?;
-        append(&tx, &work.rows, &mut written).map_err(fault)?;
-        settle::write(&tx, new).map_err(fault)?;
-        letters::write(&tx, &work.letters, self.options.max_letters).map_err(fault)?;
+        let most_letters = self.options.max_letters;
+        write(&tx, work, most_letters, &mut written).map_err(fault)?;
+        while let Some(mut more) = self.intake.take_more(work.rows.len()) {
+            let result = write(&tx, &mut more, most_letters, &mut written);
+            work.add(more);
+            result.map_err(fault)?;
+        }
         if work.last || self.marked_at.elapsed() >= MARK_EVERY {
             self.marked_at = Instant::now();
             tx.prepare_cached("UPDATE log_state SET settled_below = max(settled_below, ?1)")
                 .and_then(|mut update| update.execute([self.intake.settled_below()]))
                 .map_err(fault)?;
-        }
-        for job in &mut work.jobs {
-            let done = run(&tx, &mut **job).map_err(fault)?;
-            written.jobs.push(done.map_err(fault));
         }
         tx.commit().map_err(fault)?;
         Ok(written)
@@ -171,17 +151,8 @@ impl Writer {
             tracing::error!(%fault, "the event log cannot write");
         }
         self.intake.failed(work, Instant::now() + RETRY);
-        for job in work.jobs.drain(..) {
-            job.done(Err(fault.clone().into()));
-        }
-        let answer = match self.options.on_failure {
-            OnFailure::Refuse => Err(fault.clone().into()),
-            OnFailure::GoOn => {
-                Counters::add(&counters.lost, work.rows.len());
-                Ok(())
-            }
-        };
-        self.answer(work, answer);
+        let after = After::new(work, Vec::new(), self.options.on_failure);
+        after.tell(&self.path, &intake, Some(fault.clone()), &mut self.told);
     }
 
     fn retained(&self, deleted: rusqlite::Result<usize>) {
@@ -193,6 +164,26 @@ impl Writer {
             }
         }
     }
+}
+
+/// Writes what was taken at once.
+fn write(
+    tx: &Transaction<'_>,
+    work: &mut Work,
+    most_letters: usize,
+    written: &mut Written,
+) -> rusqlite::Result<()> {
+    // An event that was settled and then came again is not settled again.
+    let first_new = work.first_new();
+    let (old, new) = settle::split(&mut work.settled, first_new);
+    settle::write(tx, old)?;
+    append(tx, &work.rows, written)?;
+    settle::write(tx, new)?;
+    letters::write(tx, &work.letters, most_letters)?;
+    for job in &mut work.jobs {
+        written.jobs.push(run(tx, &mut **job)?);
+    }
+    Ok(())
 }
 
 /// Writes the events of all who wait.
