@@ -35,6 +35,7 @@ mod header;
 mod keys;
 mod walk;
 
+use swarmbus_core::codec::layout::RECORD_HEADER;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use keys::{Keys, MAX_KEY, MAX_SHAPE};
@@ -67,8 +68,8 @@ pub(crate) mod tag {
 /// bytes at a time.
 const PADDING: usize = 16;
 
-/// Slots before the first token: the generation of the shapes and the number of
-/// pieces, then the ends of the header's strings.
+/// Slots before the first token: the generation of the shapes and the number of the
+/// type, 0 for none, then the ends of the header's strings.
 const FIRST: usize = 1 + header::STRINGS / 2;
 
 /// Most pieces of text.
@@ -84,6 +85,9 @@ pub struct Tape {
     pieces: Box<[u32]>,
     names: Box<[u8]>,
     keys: Keys,
+    /// Event types that came, as keys of one level. When there are many, new ones get
+    /// no number.
+    types: Keys,
 }
 
 #[wasm_bindgen]
@@ -100,6 +104,7 @@ impl Tape {
             pieces: zeros(PIECES)?,
             names: zeros(MAX_SHAPE * (2 + MAX_KEY))?,
             keys: Keys::new(),
+            types: Keys::new(),
         })
     }
 
@@ -130,15 +135,17 @@ impl Tape {
     /// flag says so, of few bytes), when nothing else was looked at; or what
     /// [`payload`](Self::payload) returns.
     pub fn event(&mut self, start: u32, end: u32) -> u32 {
-        let (start, end) = (start as usize, end as usize);
-        if end > self.input.len() - PADDING {
-            return 1;
-        }
-        match header::read(&self.input, start, end, &mut self.text, &mut self.slots) {
+        match self.read_header(start as usize, end as usize) {
             None => 1,
-            Some(found) if found.is_msgpack => self.read(found.payload, end, found.text),
+            Some(found) if found.is_msgpack => self.read(found.payload, end as usize, found.text),
             Some(_) => 0,
         }
+    }
+
+    /// The same without its payload, which need not be there: `end` is where that
+    /// begins.
+    pub fn header(&mut self, start: u32, end: u32) -> u32 {
+        u32::from(self.read_header(start as usize, end as usize).is_none())
     }
 
     /// Reads one MessagePack value that takes all bytes between two places of the
@@ -168,12 +175,23 @@ impl Tape {
 }
 
 impl Tape {
+    fn read_header(&mut self, start: usize, end: usize) -> Option<header::Found> {
+        if end > self.input.len() - PADDING {
+            return None;
+        }
+        let found = header::read(&self.input, start, end, &mut self.text, &mut self.slots)?;
+        let ty = self.input.get(start + RECORD_HEADER..)?;
+        let number = self.types.next(keys::ROOT, ty, found.type_len).unwrap_or(keys::ROOT);
+        self.slots[0] = u64::from(number) << 32;
+        Some(found)
+    }
+
     fn read(&mut self, start: usize, end: usize, text: usize) -> u32 {
         self.keys.begin();
         let mut walk = Walk::new(self, start, end, text);
         let fault = walk.run();
-        let pieces = walk.pieces();
-        self.slots[0] = u64::from(self.keys.generation()) | (pieces as u64) << 32;
+        // The upper half stays: the number of the type.
+        self.slots[0] = self.slots[0] >> 32 << 32 | u64::from(self.keys.generation());
         fault.map_or(0, |fault| fault as u32)
     }
 }

@@ -10,7 +10,7 @@ import { loads, type Engine } from './engine.js';
 import { DEFAULT_LIMITS, limitsOf, type Limits } from './limits.js';
 import { counts } from './metrics.js';
 import { Payload } from './payload.js';
-import { load, quickEvent } from './quick.js';
+import { load, quickEvent, quickHeader } from './quick.js';
 import { readPayload } from './read.js';
 import { EventView } from './view.js';
 
@@ -83,7 +83,9 @@ function eventAt(
   limits: Limits,
   lazy: boolean,
 ): Event {
-  const event = engine === undefined ? undefined : quickEvent(engine, bytes, at, end, body);
+  let event: Event | undefined;
+  if (engine !== undefined) event = quickEvent(engine, bytes, at, end, body);
+  else if (lazy && limits === DEFAULT_LIMITS) event = quickHeader(bytes, at, end);
   return event ?? toEvent(new EventView(bytes, at, end, limits), lazy);
 }
 

@@ -233,9 +233,10 @@ function writeRecord(b: Uint8Array, dv: DataView, p: number, event: Encodable, j
   const target = event.target;
   if (target !== undefined) {
     if (typeof target !== 'string') throw new EncodeError('field', TARGET_FORMS);
-    if (target.startsWith('swarm:')) flags |= flag.TARGET | flag.TARGET_SWARM;
-    else if (target.startsWith('agent:')) flags |= flag.TARGET;
-    else throw new EncodeError('field', TARGET_FORMS);
+    const swarm = target.charCodeAt(0) === 115;
+    if (!target.startsWith(swarm ? 'swarm:' : 'agent:'))
+      throw new EncodeError('field', TARGET_FORMS);
+    flags |= swarm ? flag.TARGET | flag.TARGET_SWARM : flag.TARGET;
     q = put(b, q, target.slice(6), 'target', limits.stringLen);
   }
   dv.setUint32(p + record.ID_LEN, lengths | ((q - at) << 16), true);

@@ -6,6 +6,7 @@ import { Tape } from '../../generated/glue.js';
 import { how, memory } from '../wasm/instance.js';
 import type { Builder } from './builder.js';
 import { readAscii, readUtf8, viewOf } from './text.js';
+import type { TypeEntry } from './types.js';
 
 /** Records of up to so many bytes; longer ones are read by JavaScript alone. */
 const SIZES = [64 << 10, 512 << 10, 4 << 20];
@@ -24,6 +25,8 @@ export class Engine {
   /** What makes objects of shapes, by the shapes' numbers, and for which life of those. */
   builders: (Builder | undefined)[] = [];
   generation = -1;
+  /** Event types by the numbers that the tokeniser gave them. */
+  readonly types: (TypeEntry | undefined)[] = [];
 
   private constructor(
     readonly raw: Tape,

@@ -8,10 +8,11 @@ import { engineFor, type Engine } from './engine.js';
 import { flag, record } from './layout.js';
 import { DEFAULT_LIMITS } from './limits.js';
 import { counts } from './metrics.js';
-import { rewind, take } from './tape.js';
+import { CONTENTS, Payload } from './payload.js';
+import { Cursor, rewind, take } from './tape.js';
 import { readAscii } from './text.js';
 import { typeOf } from './types.js';
-import { EventView, micros } from './view.js';
+import { EventView, micros, payloadStart } from './view.js';
 
 /** Where the ends of the header's strings are, in halves of slots. */
 const TYPE = 2;
@@ -23,6 +24,9 @@ const CORRELATION = 7;
 const CAUSATION = 8;
 const TRACEPARENT = 9;
 
+/** Bytes of a record that are loaded to read its header alone: no plain one has more. */
+const HEAD = 4096;
+
 /** A tokeniser that holds these bytes; none if they are too many, or there is none. */
 export function load(bytes: Uint8Array): Engine | undefined {
   const engine = engineFor(bytes.length);
@@ -30,11 +34,31 @@ export function load(bytes: Uint8Array): Engine | undefined {
   return engine;
 }
 
+/** The event of a record, its payload left as bytes; undefined as for {@link quickEvent}. */
+export function quickHeader(bytes: Uint8Array, at: number, end: number): Event | undefined {
+  const start = payloadStart(bytes, at);
+  const length = start - at;
+  if (length > HEAD || start > end) return undefined;
+  const engine = engineFor(length);
+  if (engine === undefined) return undefined;
+  engine.input.set(bytes.subarray(at, start));
+  if (engine.raw.header(0, length) !== 0) return undefined;
+  engine.refresh();
+  const S = readAscii(engine.text, 0, engine.I[TRACEPARENT]!);
+  const content = CONTENTS[bytes[at + record.CONTENT]!]!;
+  const empty = content === 'binary' && start === end;
+  const payload = empty ? undefined : Payload.raw(content, bytes.subarray(start, end));
+  counts.decodedLazy++;
+  return restore(engine, 0, S, bytes, at, end, payload);
+}
+
+/** How a payload is read that the tokeniser did not read. */
+type Body = (view: EventView, lazy: boolean) => unknown;
+
 /**
  * The event of the record between two places of the bytes that were loaded;
  * undefined when it is not plain, or breaks a rule.
  *
- * @param body reads a payload that the tokeniser did not read.
  * @throws DecodeError for hops and attributes, and whatever `body` throws.
  */
 export function quickEvent(
@@ -42,66 +66,87 @@ export function quickEvent(
   bytes: Uint8Array,
   at: number,
   end: number,
-  body: (view: EventView, lazy: boolean) => unknown,
+  body: Body,
 ): Event | undefined {
   const verdict = engine.raw.event(at, end);
   if (verdict === 1) return undefined;
   engine.refresh();
+  if (verdict === 0 && bytes[at + record.CONTENT] === 1) {
+    const cursor = rewind(engine);
+    return restore(engine, at, cursor.S, bytes, at, end, cursor);
+  }
+  const S = readAscii(engine.text, 0, engine.I[TRACEPARENT]!);
+  return restore(engine, at, S, bytes, at, end, body);
+}
+
+/**
+ * From what the tokeniser found to an event. `from` is where the record is in its input,
+ * `source` has the payload.
+ */
+function restore(
+  engine: Engine,
+  from: number,
+  S: string,
+  bytes: Uint8Array,
+  at: number,
+  end: number,
+  source: Payload | Cursor | Body | undefined,
+): Event | undefined {
   const { I, view } = engine;
-  const cursor = verdict === 0 && bytes[at + record.CONTENT] === 1 ? rewind(engine) : undefined;
-  const S = cursor === undefined ? readAscii(engine.text, 0, I[TRACEPARENT]!) : cursor.S;
+  const number = I[1]!;
+  let type = number === 0 ? undefined : engine.types[number];
+  const hashLow = view.getInt32(from + record.TYPE_HASH, true);
+  const hashHigh = view.getInt32(from + record.TYPE_HASH + 4, true);
+  if (type === undefined) {
+    type = typeOf(S.substring(0, I[TYPE]), hashLow, hashHigh);
+    if (type === undefined) return undefined;
+    if (number !== 0) engine.types[number] = type;
+  } else if (type.low !== hashLow || type.high !== hashHigh) {
+    return undefined;
+  }
 
-  // A record of the input begins where it begins in the bytes.
-  const type = typeOf(
-    S.substring(0, I[TYPE]),
-    view.getInt32(at + record.TYPE_HASH, true),
-    view.getInt32(at + record.TYPE_HASH + 4, true),
-  );
-  if (type === undefined) return undefined;
-
-  const flags = view.getUint16(at + record.FLAGS, true);
+  const flags = view.getUint16(from + record.FLAGS, true);
   let hops: string[] | undefined;
   let attributes: Record<string, string> | undefined;
-  if (bytes[at + record.HOP_COUNT] !== 0 || view.getUint16(at + record.HOPS_LEN, true) !== 0) {
+  if (bytes[at + record.HOP_COUNT] !== 0 || view.getUint16(from + record.HOPS_LEN, true) !== 0) {
     ({ hops } = new EventView(bytes, at, end, DEFAULT_LIMITS));
   }
   if (
-    view.getUint16(at + record.ATTRIBUTE_COUNT, true) !== 0 ||
-    view.getUint32(at + record.ATTRIBUTES_LEN, true) !== 0
+    view.getUint16(from + record.ATTRIBUTE_COUNT, true) !== 0 ||
+    view.getUint32(from + record.ATTRIBUTES_LEN, true) !== 0
   ) {
     ({ attributes } = new EventView(bytes, at, end, DEFAULT_LIMITS));
   }
-  let payload: unknown;
-  if (cursor === undefined) {
-    payload = body(new EventView(bytes, at, end, DEFAULT_LIMITS), false);
-  } else {
-    cursor.s = I[TRACEPARENT]!;
-    payload = take(cursor);
+  const low = view.getUint32(from + record.NONCE, true);
+  const high = view.getUint32(from + record.NONCE + 4, true);
+  const init = {
+    type: type.text,
+    source: S.substring(I[TYPE]!, I[SOURCE]),
+    id: flags & flag.ID ? S.substring(I[SOURCE]!, I[ID]) : undefined,
+    target: (flags & flag.TARGET ? S.substring(I[ID]!, I[TARGET]) : undefined) as
+      Target | undefined,
+    session: flags & flag.SESSION ? S.substring(I[TARGET]!, I[SESSION]) : undefined,
+    correlationId: flags & flag.CORRELATION ? S.substring(I[SESSION]!, I[CORRELATION]) : undefined,
+    causationId: flags & flag.CAUSATION ? S.substring(I[CORRELATION]!, I[CAUSATION]) : undefined,
+    traceparent: flags & flag.TRACEPARENT ? S.substring(I[CAUSATION]!, I[TRACEPARENT]) : undefined,
+    hops,
+    attributes,
+    priority: bytes[at + record.PRIORITY]!,
+    timestamp: timeAt(view, from + record.TIMESTAMP),
+    deadline: timeAt(view, from + record.DEADLINE),
+    payload: undefined as unknown,
+  };
+  // Last: reading it in another way takes the tokeniser's memory for itself.
+  if (source instanceof Cursor) {
+    source.s = I[TRACEPARENT]!;
+    init.payload = take(source);
     counts.decodedWasm++;
+  } else if (typeof source === 'function') {
+    init.payload = source(new EventView(bytes, at, end, DEFAULT_LIMITS), false);
+  } else {
+    init.payload = source;
   }
-  return Event.restored(
-    {
-      type: type.text,
-      source: S.substring(I[TYPE]!, I[SOURCE]),
-      id: flags & flag.ID ? S.substring(I[SOURCE]!, I[ID]) : undefined,
-      target: (flags & flag.TARGET ? S.substring(I[ID]!, I[TARGET]) : undefined) as
-        Target | undefined,
-      session: flags & flag.SESSION ? S.substring(I[TARGET]!, I[SESSION]) : undefined,
-      correlationId:
-        flags & flag.CORRELATION ? S.substring(I[SESSION]!, I[CORRELATION]) : undefined,
-      causationId: flags & flag.CAUSATION ? S.substring(I[CORRELATION]!, I[CAUSATION]) : undefined,
-      traceparent:
-        flags & flag.TRACEPARENT ? S.substring(I[CAUSATION]!, I[TRACEPARENT]) : undefined,
-      hops,
-      attributes,
-      priority: bytes[at + record.PRIORITY]!,
-      timestamp: timeAt(view, at + record.TIMESTAMP),
-      deadline: timeAt(view, at + record.DEADLINE),
-      payload,
-    },
-    view.getUint32(at + record.NONCE, true),
-    view.getUint32(at + record.NONCE + 4, true),
-  );
+  return Event.restored(init, low, high);
 }
 
 function timeAt(view: DataView, at: number): Micros | undefined {

@@ -14,6 +14,9 @@ export class TypeEntry {
   /** The halves of XXH64 of the bytes. */
   readonly hashLow: number;
   readonly hashHigh: number;
+  /** The same as signed integers. */
+  readonly low: number;
+  readonly high: number;
   /** Where payloads of this type are written. */
   readonly site = new Site();
   /** Bytes of the last payload whose form was chosen. */
@@ -30,6 +33,8 @@ export class TypeEntry {
     const hash = xxh64(this.bytes);
     this.hashLow = Number(hash & 0xffff_ffffn);
     this.hashHigh = Number(hash >> 32n);
+    this.low = this.hashLow | 0;
+    this.high = this.hashHigh | 0;
   }
 }
 
@@ -61,11 +66,11 @@ export function typeOf(text: string, hashLow: number, hashHigh: number): TypeEnt
   let entry = read.get(hashLow);
   if (entry === undefined || entry.text !== text) {
     entry = typeEntry(text);
-    if (entry === undefined || (entry.hashLow | 0) !== hashLow) return undefined;
+    if (entry === undefined || entry.low !== hashLow) return undefined;
     if (read.size >= MAX_ENTRIES) read.clear();
     read.set(hashLow, entry);
   }
-  return (entry.hashHigh | 0) === hashHigh ? entry : undefined;
+  return entry.high === hashHigh ? entry : undefined;
 }
 
 /** White space and control characters as Rust knows them, wildcards, lone surrogates. */

@@ -250,9 +250,7 @@ export class EventView {
 
   /** Where the payload begins; it ends where the record does. */
   get payloadStart(): number {
-    return (
-      this.sectionStart(section.ATTRIBUTES) + u32(this.bytes, this.start + record.ATTRIBUTES_LEN)
-    );
+    return payloadStart(this.bytes, this.start);
   }
 
   /** The payload where it lies: it shares the frame's memory. */
@@ -308,6 +306,13 @@ export class EventView {
     if (u16(this.bytes, this.start + LENGTHS[which]!) !== 16) throw wrongUuid(field);
     return readUuid(this.bytes, this.sectionStart(which));
   }
+}
+
+/** Where the payload of the record at `at` begins, by the lengths that its header states. */
+export function payloadStart(b: Uint8Array, at: number): number {
+  let start = at + RECORD_HEADER + b[at + record.TYPE_LEN]! + u32(b, at + record.ATTRIBUTES_LEN);
+  for (let i = 0; i < LENGTHS.length; i++) start += u16(b, at + LENGTHS[i]!);
+  return start;
 }
 
 function notUtf8(field: Field): DecodeError {

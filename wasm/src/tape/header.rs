@@ -38,6 +38,7 @@ pub(super) struct Found {
     pub(super) is_msgpack: bool,
     /// Bytes of text.
     pub(super) text: usize,
+    pub(super) type_len: usize,
 }
 
 /// Checks the numbers, copies the strings to the text, UUIDs as characters, and writes
@@ -94,7 +95,8 @@ pub(super) fn read(
     if payload > end {
         return None;
     }
-    Some(Found { payload, is_msgpack: header[record::CONTENT] == 1, text: to })
+    let type_len = usize::from(header[record::TYPE_LEN]);
+    Some(Found { payload, is_msgpack: header[record::CONTENT] == 1, text: to, type_len })
 }
 
 /// What stands before the name of a target, so that it is one string.

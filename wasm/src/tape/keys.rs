@@ -112,7 +112,7 @@ impl Keys {
 
     #[inline(never)]
     fn find(&mut self, parent: u32, head: [u64; 2], bytes: &[u8], len: usize) -> Option<u32> {
-        let place = hash(parent, head, len);
+        let place = hash(parent, head, tail(bytes, len)?, len);
         for probe in 0..PROBES {
             let place = (place + probe) % TABLE;
             match self.table[place] {
@@ -184,9 +184,17 @@ fn head(bytes: &[u8], len: usize) -> Option<[u64; 2]> {
     })
 }
 
-fn hash(parent: u32, [low, high]: [u64; 2], len: usize) -> usize {
+/// The last 8 bytes of a key that is longer than its head: many begin alike.
+fn tail(bytes: &[u8], len: usize) -> Option<u64> {
+    if len <= 16 {
+        return Some(0);
+    }
+    Some(u64::from_le_bytes(*bytes.get(len - 8..)?.first_chunk()?))
+}
+
+fn hash(parent: u32, [low, high]: [u64; 2], tail: u64, len: usize) -> usize {
     let mixed = low.wrapping_mul(0x9e37_79b9_7f4a_7c15)
-        ^ high.wrapping_mul(0xc2b2_ae3d_27d4_eb4f)
+        ^ (high ^ tail.rotate_left(29)).wrapping_mul(0xc2b2_ae3d_27d4_eb4f)
         ^ u64::from(parent).wrapping_mul(0x1656_67b1_9e37_79f9)
         ^ (len as u64) << 57;
     (mixed.wrapping_mul(0xff51_afd7_ed55_8ccd) >> 50) as usize % TABLE

@@ -85,11 +85,6 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Pieces of text.
-    pub(super) fn pieces(&self) -> usize {
-        self.closed
-    }
-
     fn fail<T>(&mut self, fault: Fault) -> Option<T> {
         self.fault = fault;
         None
