@@ -77,6 +77,7 @@ mod outbox;
 mod partition;
 mod probe;
 mod publisher;
+mod reached;
 mod script;
 mod sentinel;
 mod server;

@@ -1,11 +1,8 @@
 //! [`DurableCarrier`]: appends parcels to logs.
 
-use std::{num::NonZeroUsize, sync::Arc};
+use std::sync::Arc;
 
-use ahash::RandomState;
 use async_trait::async_trait;
-use lru::LruCache;
-use parking_lot::Mutex;
 use redis::{Cmd, Value, aio::MultiplexedConnection};
 use swarmbus::transport::Position;
 
@@ -15,11 +12,8 @@ use crate::{
     channel::key,
     dialer::Dialer,
     error::ConnectionError,
+    reached::Reached,
 };
-
-/// Publishers (of one channel each) of which it is known how far they came. One
-/// that is forgotten does not notice that a failover lost what was confirmed.
-const PUBLISHERS: NonZeroUsize = NonZeroUsize::new(4_096).expect("not 0");
 
 /// Sends parcels by `lua/log_append.lua`, again and again until there is an
 /// answer: the script appends none twice.
@@ -27,22 +21,12 @@ pub(crate) struct DurableCarrier {
     dialer: Arc<Dialer>,
     retention: Retention,
     /// Up to where each publisher's events were confirmed.
-    reached: Mutex<LruCache<u64, Position, RandomState>>,
+    reached: Reached<Position>,
 }
 
 impl DurableCarrier {
     pub(super) fn new(dialer: Arc<Dialer>, retention: Retention) -> Self {
-        let reached = LruCache::with_hasher(PUBLISHERS, RandomState::default());
-        Self { dialer, retention, reached: Mutex::new(reached) }
-    }
-
-    fn confirmed(&self, publisher: u64, position: Position) {
-        let mut reached = self.reached.lock();
-        match reached.get_mut(&publisher) {
-            Some(known) if known.epoch == position.epoch && known.offset > position.offset => {}
-            Some(known) => *known = position,
-            None => drop(reached.put(publisher, position)),
-        }
+        Self { dialer, retention, reached: Reached::new(retention.known) }
     }
 }
 
@@ -73,7 +57,7 @@ impl Carrier for DurableCarrier {
             publisher: lane.publisher,
             record: &key(prefix, &lane.channel, &format!("sent:{:016x}", lane.publisher)),
             number: parcel.first,
-            reached: self.reached.lock().get(&lane.publisher).copied(),
+            reached: self.reached.get(lane.publisher),
             publish: self.dialer.publish(),
         };
         append.call(&Keys::new(prefix, &lane.channel), &self.retention)
@@ -84,8 +68,11 @@ impl Carrier for DurableCarrier {
             return Answer::of_script(error);
         }
         match Appended::read(answer) {
-            Ok((publisher, Appended::Done(position) | Appended::Known(position))) => {
-                self.confirmed(publisher, position);
+            Ok((who, Appended::Done(position) | Appended::Known(position))) => {
+                // The position of a frame that was there already is the log's.
+                self.reached.note(who.publisher, position, who.number, |new, known| {
+                    new.epoch == known.epoch && new.offset < known.offset
+                });
                 Answer::Taken
             }
             Ok((_, Appended::KeyUsed)) => Answer::Taken,

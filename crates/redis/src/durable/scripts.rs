@@ -10,6 +10,7 @@ use super::header::{self, Entry};
 use crate::{
     channel::key,
     error::ConnectionError,
+    reached::{Confirmed, Who},
     script::{Answer, Script, millis},
 };
 
@@ -63,7 +64,7 @@ pub(super) struct Append<'a> {
     /// Of the frame, counted by its publisher; 0 with a key.
     pub(super) number: u64,
     /// What was confirmed to the publisher last.
-    pub(super) reached: Option<Position>,
+    pub(super) reached: Option<Confirmed<Position>>,
     /// PUBLISH or SPUBLISH.
     pub(super) publish: &'static str,
 }
@@ -71,20 +72,21 @@ pub(super) struct Append<'a> {
 impl Append<'_> {
     pub(super) fn call(&self, keys: &Keys, retention: &Retention) -> Cmd {
         let mut call = APPEND.call(&[&keys.log, &keys.meta, self.record, &keys.log]);
-        let known = self.reached.map(|position| position.epoch.to_le_bytes());
+        let known = self.reached.map(|reached| reached.place.epoch.to_le_bytes());
         call.arg(self.frame)
             .arg(self.count)
             .arg(&self.publisher.to_le_bytes())
             .arg(self.number)
             .arg(known.as_ref().map_or(&[][..], |known| known))
-            .arg(self.reached.map_or(0, |position| position.offset))
+            .arg(self.reached.map_or(0, |reached| reached.place.offset))
             .arg(&fastrand::u64(..).to_le_bytes())
             .arg(retention.events)
             .arg(millis(retention.log))
             .arg(millis(retention.meta))
             .arg(millis(retention.known))
             .arg(&header::prefix())
-            .arg(self.publish);
+            .arg(self.publish)
+            .arg(self.reached.map_or(0, |reached| reached.number));
         call
     }
 }
@@ -101,16 +103,17 @@ pub(super) enum Appended {
 }
 
 impl Appended {
-    /// The answer, and the publisher that it is for.
-    pub(super) fn read(value: Value) -> Result<(u64, Self), ConnectionError> {
+    /// The answer, and whom it is for.
+    pub(super) fn read(value: Value) -> Result<(Who, Self), ConnectionError> {
         let mut answer = Answer::new(value)?;
         let (status, publisher) = (answer.int()?, answer.word()?.unwrap_or_default());
         let (epoch, offset) = (answer.word()?.unwrap_or_default(), answer.count()?);
         let position = Position { epoch, offset };
+        let who = Who { publisher, number: answer.count()? };
         match status {
-            1 => Ok((publisher, Self::Done(position))),
-            0 => Ok((publisher, Self::Known(position))),
-            2 => Ok((publisher, Self::KeyUsed)),
+            1 => Ok((who, Self::Done(position))),
+            0 => Ok((who, Self::Known(position))),
+            2 => Ok((who, Self::KeyUsed)),
             other => Err(ConnectionError::Protocol(format!("log_append.lua answered {other}"))),
         }
     }

@@ -1,11 +1,8 @@
 //! [`GroupCarrier`]: appends parcels to tasks.
 
-use std::{num::NonZeroUsize, sync::Arc};
+use std::sync::Arc;
 
-use ahash::RandomState;
 use async_trait::async_trait;
-use lru::LruCache;
-use parking_lot::Mutex;
 use redis::{Cmd, Value, aio::MultiplexedConnection};
 use swarmbus::transport::EntryId;
 
@@ -15,11 +12,8 @@ use crate::{
     channel::key,
     dialer::Dialer,
     error::ConnectionError,
+    reached::Reached,
 };
-
-/// Publishers (of one channel each) of which it is known how far they came. One
-/// that is forgotten does not notice that a failover lost what was confirmed.
-const PUBLISHERS: NonZeroUsize = NonZeroUsize::new(4_096).expect("not 0");
 
 /// Sends parcels by `lua/task_append.lua`, again and again until there is an
 /// answer: the script appends none twice.
@@ -27,13 +21,12 @@ pub(super) struct GroupCarrier {
     dialer: Arc<Dialer>,
     limits: Limits,
     /// The last task of each publisher that was confirmed.
-    reached: Mutex<LruCache<u64, EntryId, RandomState>>,
+    reached: Reached<EntryId>,
 }
 
 impl GroupCarrier {
     pub(super) fn new(dialer: Arc<Dialer>, limits: Limits) -> Self {
-        let reached = LruCache::with_hasher(PUBLISHERS, RandomState::default());
-        Self { dialer, limits, reached: Mutex::new(reached) }
+        Self { dialer, limits, reached: Reached::new(limits.known) }
     }
 }
 
@@ -63,7 +56,7 @@ impl Carrier for GroupCarrier {
             publisher: lane.publisher,
             record: &key(prefix, &lane.channel, &format!("sent:{:016x}", lane.publisher)),
             number: parcel.first,
-            reached: self.reached.lock().get(&lane.publisher).copied(),
+            reached: self.reached.get(lane.publisher),
             again: parcel.again,
         };
         append.call(&lane.key, &self.limits)
@@ -74,8 +67,8 @@ impl Carrier for GroupCarrier {
             return Answer::of_script(error);
         }
         match Appended::read(answer) {
-            Ok((publisher, Appended::Done(id))) => {
-                self.reached.lock().put(publisher, id);
+            Ok((who, Appended::Done(id))) => {
+                self.reached.note(who.publisher, id, who.number, |_, _| false);
                 Answer::Taken
             }
             Ok((_, Appended::Known | Appended::KeyUsed)) => Answer::Taken,

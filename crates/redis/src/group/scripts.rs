@@ -9,6 +9,7 @@ use swarmbus::transport::{Channel, EntryId};
 use crate::{
     channel::key,
     error::ConnectionError,
+    reached::{Confirmed, Who},
     script::{Answer, Script, millis},
 };
 
@@ -63,7 +64,7 @@ pub(super) struct Append<'a> {
     /// Of the frame, counted by its publisher; 0 with a key.
     pub(super) number: u64,
     /// What was confirmed to the publisher last.
-    pub(super) reached: Option<EntryId>,
+    pub(super) reached: Option<Confirmed<EntryId>>,
     /// They were sent before, and nobody knows what became of that.
     pub(super) again: bool,
 }
@@ -78,9 +79,10 @@ impl Append<'_> {
             .arg(limits.tasks)
             .arg(millis(limits.known))
             .arg(fastrand::u64(1 << 32..1 << 53))
-            .arg(self.reached.map_or(String::new(), |id| life(id).to_string()))
-            .arg(self.reached.map_or(0, |id| id.0))
-            .arg(u8::from(self.again));
+            .arg(self.reached.map_or(String::new(), |reached| life(reached.place).to_string()))
+            .arg(self.reached.map_or(0, |reached| reached.place.0))
+            .arg(u8::from(self.again))
+            .arg(self.reached.map_or(0, |reached| reached.number));
         call
     }
 }
@@ -99,12 +101,17 @@ pub(super) enum Appended {
 }
 
 impl Appended {
-    /// The answer, and the publisher that it is for.
-    pub(super) fn read(value: Value) -> Result<(u64, Self), ConnectionError> {
+    /// The answer, and whom it is for.
+    pub(super) fn read(value: Value) -> Result<(Who, Self), ConnectionError> {
         let mut answer = Answer::new(value)?;
         let (status, publisher) = (answer.int()?, answer.word()?.unwrap_or_default());
+        let mut who = Who { publisher, number: 0 };
         let appended = match status {
-            1 => Self::Done(answer.id()?),
+            1 => {
+                let id = answer.id()?;
+                who.number = answer.count()?;
+                Self::Done(id)
+            }
             0 => Self::Known,
             2 => Self::KeyUsed,
             3 => Self::Full,
@@ -113,7 +120,7 @@ impl Appended {
                 return Err(ConnectionError::Protocol(odd));
             }
         };
-        Ok((publisher, appended))
+        Ok((who, appended))
     }
 }
 

@@ -400,6 +400,38 @@ async fn a_server_that_forgets_hides_nothing() {
 }
 
 #[tokio::test]
+async fn numbers_that_were_lost_and_given_to_others_are_missed_all_the_same() {
+    let world = World::new(Server::start().unwrap()).await;
+    let mut worker = world.worker(group("g")).await;
+    world.publish(0..10).await;
+    for _ in 0..10 {
+        task(&mut worker).await.ack();
+    }
+    world.groups.flush().await.unwrap();
+    world.server.run(["SAVE"]).unwrap();
+    drop(worker);
+    world.publish(10..15).await;
+    world.publisher.flush().await.unwrap();
+    world.server.kill9();
+    world.server.restart().unwrap();
+    // As many as were lost, so that nothing shows by the numbers.
+    for n in 100..105 {
+        let (key, event) = (n.to_string(), Event::of("n", n.to_string()));
+        assert!(world.groups.publish_once(&world.channel, &key, event).await.unwrap());
+    }
+    world.publish(15..16).await;
+    let mut worker = world.worker(group("g")).await;
+    for n in 100..105 {
+        let task = task(&mut worker).await;
+        assert_eq!(number(&task), n);
+        task.ack();
+    }
+    let Incoming::Gap(gap) = next(&mut worker).await else { panic!("a gap") };
+    assert_eq!((gap.missed, gap.reason), (Some(5), GapReason::Lost));
+    assert_eq!(number(&task(&mut worker).await), 15);
+}
+
+#[tokio::test]
 async fn a_full_channel_makes_publishers_wait() {
     let limits = Limits { tasks: 10, tidy_every: Duration::from_millis(20), ..Limits::default() };
     let world = World::with(Server::start().unwrap(), limits).await;

@@ -9,12 +9,12 @@
 --                   that name the life of the stream before 32 that name this call: a
 --                   late answer to a task that was lost must not hit one that has its
 --                   number now
--- KEYS[2] record    string: the number of this publisher's last frame; of a key, who
+-- KEYS[2] record    string: the number of this publisher's last event; of a key, who
 --                   published with it
 -- ARGV[1] frame     events, encoded
 -- ARGV[2] count     how many events
 -- ARGV[3] publisher 8 bytes
--- ARGV[4] number    of the frame; of a key, 0
+-- ARGV[4] number    of the frame's first event, counted by the publisher; of a key, 0
 -- ARGV[5] limit     tasks that may be in the stream
 -- ARGV[6] record_ttl  milliseconds
 -- ARGV[7] random    53 bits: the life, if a new one begins, and the call
@@ -22,8 +22,10 @@
 -- ARGV[9] reached   the highest number that was confirmed to it then
 -- ARGV[10] again    1 if it was sent before and nobody knows what became of that: it
 --                   may have been there, and done, on a server that this one replaced
+-- ARGV[11] before   the number of the last event that was confirmed to the publisher in
+--                   that life, or 0
 --
--- Returns {status, publisher, id}: 1 appended, id of the last task; 0 it was there
+-- Returns {status, publisher, id, number of the last event}: 1 appended, id of the last task; 0 it was there
 -- already; 2 somebody else published with this key; 3 too many tasks wait.
 local frame, number = ARGV[1], tonumber(ARGV[4])
 local record = redis.call('GET', KEYS[2])
@@ -31,7 +33,7 @@ if record and (number == 0 or number <= tonumber(record)) then
   if number == 0 and record ~= ARGV[3] then
     return {2, ARGV[3], ''}
   end
-  return {0, ARGV[3], ''}
+  return {0, ARGV[3], '', tonumber(number == 0 and 0 or record)}
 end
 local waiting = redis.call('XLEN', KEYS[1])
 if waiting > 0 and waiting + tonumber(ARGV[2]) > tonumber(ARGV[5]) then
@@ -51,11 +53,16 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
     end
   end
 end
-if ARGV[8] == string.format('%.0f', life) and tonumber(ARGV[9]) > id then
+if ARGV[8] == string.format('%.0f', life) then
   -- Less than what was confirmed: writes are lost, by failover for example. Their
-  -- numbers stay empty, and who gets the next task is told.
-  lost = tonumber(ARGV[9]) - id
-  id = tonumber(ARGV[9])
+  -- numbers stay empty, unless others have taken them since, and who gets the next
+  -- task is told.
+  if tonumber(ARGV[9]) > id then
+    lost = tonumber(ARGV[9]) - id
+    id = tonumber(ARGV[9])
+  elseif number > 0 then
+    lost = math.max(tonumber(ARGV[11] or 0) - tonumber(record or 0), 0)
+  end
 end
 local call = string.format('-%.0f', life * BITS + tonumber(ARGV[7]) % BITS)
 -- A frame is 16 bytes of header, of which the last 8 are the number of records and
@@ -82,6 +89,6 @@ end
 if number == 0 then
   redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[6])
 else
-  redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[6])
+  redis.call('SET', KEYS[2], string.format('%.0f', number + tonumber(ARGV[2]) - 1), 'PX', ARGV[6])
 end
-return {1, ARGV[3], string.format('%.0f', id) .. call}
+return {1, ARGV[3], string.format('%.0f', id) .. call, number + tonumber(ARGV[2]) - 1}

@@ -62,3 +62,24 @@ async fn offsets_that_are_given_twice_hide_nothing() {
     assert_eq!(gap.position.unwrap().offset, 100);
     expect(&mut inbox, 1_000..1_050).await;
 }
+
+#[tokio::test]
+async fn offsets_that_were_lost_and_given_to_others_are_missed_all_the_same() {
+    let (world, other) = about_to_forget().await;
+    let mut inbox = world.inbox(SubscribeOptions::new().from_beginning()).await;
+    expect(&mut inbox, 0..99).await;
+    let Incoming::Event(last) = next(&mut inbox).await else { panic!("an event") };
+    drop(inbox);
+    world.flushed(100..200).await;
+    forget(&world);
+    // As many as were lost, so that nothing shows by the offsets.
+    let mut events: Vec<_> = (1_000..1_100).map(|n: u32| Event::of("n", n.to_string())).collect();
+    other.publish_batch(&world.channel, &mut events).await.unwrap();
+    other.flush().await.unwrap();
+    world.flushed(200..210).await;
+    let after = SubscribeOptions::new().after(last.position().unwrap());
+    let mut inbox = world.inbox(after).await;
+    expect(&mut inbox, 1_000..1_100).await;
+    assert_eq!(gap(&mut inbox).await.missed, Some(100));
+    expect(&mut inbox, 200..210).await;
+}
