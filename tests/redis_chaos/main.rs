@@ -44,7 +44,7 @@ struct Args {
     #[arg(long, default_value = "100000")]
     events: u64,
     /// Events a second of each mode.
-    #[arg(long, default_value = "10000", value_parser = clap::value_parser!(u64).range(10..))]
+    #[arg(long, default_value = "5000", value_parser = clap::value_parser!(u64).range(10..))]
     rate: u64,
     /// How long the server is away in `--fault outage`.
     #[arg(long, value_name = "N", default_value = "300")]

@@ -114,10 +114,12 @@ impl Replicated {
         let before = self.master()?.address();
         let sentinel = self.sentinels.first().ok_or(StartError::NoProgram)?;
         let mut asked = Ok(String::new());
-        // One that has lost sight of a replica on a busy machine sees it again.
+        // One that has lost sight of a replica on a busy machine sees it again, and
+        // one that is not done with the last failover will be.
         wait_until("a replica that may take over", || {
             asked = sentinel.run(["SENTINEL", "FAILOVER", Self::NAME]);
-            !matches!(&asked, Err(StartError::Refused(why)) if why.starts_with("NOGOODSLAVE"))
+            let not_yet = |why: &str| why.starts_with("NOGOODSLAVE") || why.starts_with("INPROG");
+            !matches!(&asked, Err(StartError::Refused(why)) if not_yet(why))
         })?;
         asked?;
         self.wait_for_another_than(before)
