@@ -8,9 +8,9 @@ import { mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'nod
 const FOLDER = 'build/examples';
 
 /**
- * Writes the examples; gives the names of the files to run, and how many there are.
+ * Writes the examples; gives the names of the files to run.
  *
- * @returns {{ run: string[], all: number }}
+ * @returns {string[]}
  */
 export function writeExamples() {
   rmSync(FOLDER, { recursive: true, force: true });
@@ -20,17 +20,15 @@ export function writeExamples() {
     .map((name) => `src/${name}`);
   /** @type {string[]} */
   const run = [];
-  let all = 0;
   for (const source of [...sources, 'README.md'].sort()) {
     for (const { code, line, runs } of examples(readFileSync(source, 'utf8'))) {
       const name = `${source.replace(/^src\/|\.\w+$/g, '').replaceAll('/', '-')}-${line}`;
       const file = `${FOLDER}/${name}.ts`;
       writeFileSync(file, `// ${source}:${line}\n${code}\nexport {};\n`);
-      all += 1;
       if (runs) run.push(file);
     }
   }
-  return { run, all };
+  return run;
 }
 
 /** @param {string} text */

@@ -1,6 +1,7 @@
 /**
- * `npm test [NAME…]`: runs the tests in `test` on the built package, whole or those
- * whose file name holds one of the words. Twice: as it is, and without WebAssembly.
+ * `npm test [NAME…]`: runs the tests in `test` and the examples of the documentation on
+ * the built package: all, or those whose file name holds one of the words (`examples`
+ * for those). Twice: as it is, and without WebAssembly.
  */
 import { spawnSync } from 'node:child_process';
 import { readdirSync, rmSync } from 'node:fs';
@@ -10,13 +11,16 @@ import { fileURLToPath } from 'node:url';
 
 import { build } from 'esbuild';
 
+import { writeExamples } from './examples.js';
+
 chdir(fileURLToPath(new URL('..', import.meta.url)));
 const words = argv.slice(2);
 const wanted = readdirSync('test', { recursive: true, encoding: 'utf8' }).filter(
   (name) =>
     name.endsWith('.test.ts') && (words.length === 0 || words.some((word) => name.includes(word))),
 );
-if (wanted.length === 0) {
+const examples = words.length === 0 || words.includes('examples') ? writeExamples() : [];
+if (wanted.length + examples.length === 0) {
   console.error('error: no test file has such a name');
   exit(1);
 }
@@ -48,6 +52,21 @@ await build({
   logLevel: 'warning',
 });
 const files = wanted.map((name) => `build/test/${name.replace(/\.ts$/, '.mjs')}`);
+
+if (examples.length > 0) {
+  const tsc = ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.examples.json'];
+  if (spawnSync('node', tsc, { stdio: 'inherit' }).status !== 0) exit(1);
+  await build({
+    entryPoints: examples,
+    outdir: 'build/examples',
+    outExtension: { '.js': '.mjs' },
+    format: 'esm',
+    target: 'node20',
+    logLevel: 'warning',
+  });
+  // To the runner a file without tests is a test by itself.
+  files.push(...examples.map((name) => name.replace(/\.ts$/, '.mjs')));
+}
 
 for (const engine of ['wasm', 'js']) {
   console.log(`# engine: ${engine}`);

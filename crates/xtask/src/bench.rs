@@ -3,6 +3,8 @@
 //! The measuring lives in the `compare` program of the benches package; this
 //! only spares the reader its cargo line.
 
+mod node;
+
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -28,6 +30,8 @@ enum Group {
     Bus,
     Breaker,
     Codec,
+    /// The npm package, in Node.js; not part of `all`.
+    Node,
     Pipeline,
     Router,
     State,
@@ -36,6 +40,9 @@ enum Group {
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
+    if matches!(args.group, Group::Node) {
+        return node::run(workspace, args.json.as_deref(), args.quick);
+    }
     let words = words(args)?;
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     workspace.cargo(&words).run().context("the comparison failed")?;

@@ -3,6 +3,7 @@
 //! To add a step, write a function of the [`Workspace`] and give it a line in
 //! [`STEPS`]; the order there is the order of the run, cheap answers first.
 
+mod node;
 mod setup;
 mod smoke;
 mod steps;
@@ -16,6 +17,7 @@ use anyhow::{Result, bail};
 
 use self::summary::{Outcome, Summary};
 use crate::tidy;
+use crate::wasm;
 use crate::workspace::Workspace;
 
 #[derive(clap::Args)]
@@ -45,6 +47,8 @@ const STEPS: &[Step] = &[
     Step { name: "doc", about: "rustdoc, warnings denied", run: steps::doc },
     Step { name: "tidy", about: "the repository's own rules", run: tidy::run },
     Step { name: "loom", about: "every interleaving of the lock-free parts", run: steps::loom },
+    Step { name: "wasm", about: "core for WebAssembly, the npm package", run: wasm::run },
+    Step { name: "node", about: "the npm package as it is, and as users get it", run: node::run },
     Step { name: "smoke", about: "the program under load for a second", run: smoke::run },
 ];
 

@@ -14,6 +14,8 @@ use anyhow::Result;
 
 use crate::workspace::Workspace;
 
+pub(crate) use self::npm::{install, npm};
+
 /// The folder of the npm package, below the root.
 pub(crate) const PACKAGE: &str = "js-bindings";
 
