@@ -9,7 +9,6 @@
 import { spawnSync } from 'node:child_process';
 import {
   copyFileSync,
-  cpSync,
   existsSync,
   readdirSync,
   readFileSync,
@@ -102,33 +101,45 @@ for (const entry of ['index', ...Object.keys(NODE_ENTRIES)]) {
   writeFileSync(`dist/${face}.js`, `export {\n${list}} from './${entry}.cjs';\n`);
 }
 
-const tsc = spawnSync('node', ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.types.json'], {
-  stdio: 'inherit',
-});
-if (tsc.status !== 0) exit(1);
-const reached = new Set(['fallback.d.ts']);
-reach('index.d.ts');
-for (const source of Object.values(NODE_ENTRIES)) {
-  reach(source.replace(/^src\//, '').replace(/\.ts$/, '.d.ts'));
-}
-for (const file of readdirSync('dist/esm', { recursive: true, encoding: 'utf8' })) {
-  if (file.endsWith('.d.ts') && !reached.has(file)) rmSync(`dist/esm/${file}`);
-}
-cpSync('dist/esm', 'dist/cjs', { recursive: true });
+const reached = new Set();
+types('esm');
+// Documentation once is enough: editors show it to those who import.
+types('cjs', '--removeComments');
 writeFileSync('dist/cjs/package.json', '{ "type": "commonjs" }\n');
 
 /**
- * Notes a file of types and those that it names: no user can see the others.
+ * Writes the types of one kind, and takes out those that nobody can reach.
  *
+ * @param {string} kind
+ * @param {string[]} flags
+ */
+function types(kind, ...flags) {
+  const args = ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.types.json', ...flags];
+  const tsc = spawnSync('node', [...args, '--outDir', `dist/${kind}`], { stdio: 'inherit' });
+  if (tsc.status !== 0) exit(1);
+  reached.clear();
+  for (const source of ['src/index.ts', 'src/fallback.ts', ...Object.values(NODE_ENTRIES)]) {
+    reach(kind, source.replace(/^src\//, '').replace(/\.ts$/, '.d.ts'));
+  }
+  for (const file of readdirSync(`dist/${kind}`, { recursive: true, encoding: 'utf8' })) {
+    if (file.endsWith('.d.ts') && !reached.has(file)) rmSync(`dist/${kind}/${file}`);
+  }
+}
+
+/**
+ * Notes a file of types and those that it names.
+ *
+ * @param {string} kind
  * @param {string} file
  */
-function reach(file) {
+function reach(kind, file) {
   if (reached.has(file)) return;
   reached.add(file);
   // An import for what it does says nothing about types.
-  const text = readFileSync(`dist/esm/${file}`, 'utf8').replaceAll(/^import '[^']*';\n/gm, '');
-  writeFileSync(`dist/esm/${file}`, text);
+  const path = `dist/${kind}/${file}`;
+  const text = readFileSync(path, 'utf8').replaceAll(/^import ['"][^'"]*['"];\n/gm, '');
+  writeFileSync(path, text);
   for (const [, name] of text.matchAll(/['"](\.[^'"]+)\.js['"]/g)) {
-    reach(posix.join(posix.dirname(file), `${name}.d.ts`));
+    reach(kind, posix.join(posix.dirname(file), `${name}.d.ts`));
   }
 }
