@@ -14,7 +14,7 @@ use crate::wasm;
 use crate::workspace::Workspace;
 
 const FOLDER: &str = "benches/node";
-const PROGRAMS: &[&str] = &["codec", "messenger"];
+const PROGRAMS: &[&str] = &["codec", "bus", "messenger"];
 
 pub(super) fn run(workspace: &Workspace, json: Option<&Path>, quick: bool) -> Result<()> {
     wasm::run(workspace)?;
