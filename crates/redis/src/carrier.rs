@@ -7,6 +7,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use redis::{Cmd, Value, aio::MultiplexedConnection};
+use swarmbus::transport::Channel;
+use swarmbus_core::{Event, codec::Frame};
 
 use crate::{error::ConnectionError, outbox::Lane};
 
@@ -23,6 +25,16 @@ pub(crate) struct Parcel {
     pub(crate) first: u64,
     /// It was sent before, and nobody knows what became of that.
     pub(crate) again: bool,
+}
+
+impl Parcel {
+    /// Its events again, for whoever takes them back.
+    pub(crate) fn unpack(&self) -> Vec<(Channel, Event)> {
+        // We have encoded it ourselves.
+        let Ok(frame) = Frame::parse(self.frame.clone()) else { return Vec::new() };
+        let events = frame.iter().filter_map(|view| view.and_then(|view| view.to_event()).ok());
+        events.map(|event| (self.lane.channel.clone(), event)).collect()
+    }
 }
 
 /// What the server made of a parcel.

@@ -7,13 +7,11 @@
 
 mod pack;
 mod send;
+mod state;
 
 use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use ahash::RandomState;
-use lru::LruCache;
 use parking_lot::Mutex;
-use redis::Cmd;
 use swarmbus::transport::{Channel, TransportError, TransportPublishError};
 use swarmbus_core::{
     Event, Moment,
@@ -21,7 +19,7 @@ use swarmbus_core::{
         self,
         limits::{MAX_EVENTS, MAX_FRAME_LEN},
     },
-    overflow::{Overflow, Reason},
+    overflow::Overflow,
 };
 use tokio::{
     sync::{Notify, watch},
@@ -29,14 +27,15 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use self::send::Sender;
+use self::{
+    send::{Sender, Ticketed},
+    state::{Refusal, State},
+};
 use crate::{
     carrier::Carrier,
-    channel::{key, main_purpose},
     connection::Link,
-    error::{ConnectionError, disconnected, refused},
+    error::{disconnected, refused},
     meter::PublishMeter,
-    outbox::{Entry, Lane, Offered, Outbox},
 };
 
 /// How events are joined, and how many may wait.
@@ -57,10 +56,6 @@ pub(crate) struct Batching {
     /// How long a publisher waits for room.
     pub(crate) patience: Duration,
 }
-
-/// Channels whose numbering is remembered. One that is forgotten begins anew
-/// under another publisher's number.
-const MAX_LANES: NonZeroUsize = NonZeroUsize::new(4_096).expect("not 0");
 
 /// Sends events of one mode over one connection.
 pub(crate) struct Publisher {
@@ -85,32 +80,9 @@ struct Shared {
     end: CancellationToken,
 }
 
-struct State {
-    outbox: Outbox,
-    lanes: LruCache<Channel, Numbering, RandomState>,
-    /// Lost since the last flush.
-    lost: u64,
-    /// The same, never taken back.
-    ever_lost: u64,
-    /// What happened to the last of them.
-    cause: Option<TransportError>,
-    /// Subscribers are to be told the numbers that come next.
-    positions_due: bool,
-    /// Why the server does not take what it is sent, while that lasts.
-    trouble: Option<ConnectionError>,
-    closed: bool,
-}
-
-struct Numbering {
-    lane: Arc<Lane>,
-    next: u64,
-    /// How often the position is still to be told after the last event.
-    positions: u8,
-}
-
-/// How often subscribers are told where a channel that has fallen silent is. A
-/// connection may be away when they are told first.
-const POSITIONS: u8 = 3;
+/// How long publishers wait for a server that takes what it is sent. What takes
+/// longer is no flow.
+const PAUSE: Duration = Duration::from_millis(50);
 
 impl Publisher {
     pub(crate) fn start(link: Link, carrier: Arc<dyn Carrier>, mut batching: Batching) -> Self {
@@ -122,16 +94,7 @@ impl Publisher {
         let Batching { overflow, buffer_events, buffer_bytes, .. } = batching;
         let end = CancellationToken::new();
         let shared = Arc::new(Shared {
-            state: Mutex::new(State {
-                outbox: Outbox::new(overflow, buffer_events, buffer_bytes),
-                lanes: LruCache::with_hasher(MAX_LANES, RandomState::default()),
-                lost: 0,
-                ever_lost: 0,
-                cause: None,
-                positions_due: false,
-                trouble: None,
-                closed: false,
-            }),
+            state: Mutex::new(State::new(overflow, buffer_events, buffer_bytes)),
             prefix: link.dialer().settings.prefix.clone(),
             batching,
             work: Notify::new(),
@@ -230,6 +193,12 @@ impl Publisher {
     ) -> Result<(), TransportError> {
         let retry_after = match refusal {
             Refusal::Final(cause) => return Err(cause),
+            Refusal::Flow => {
+                if timeout(PAUSE, room).await.is_err() {
+                    self.shared.state.lock().flowing = false;
+                }
+                return Ok(());
+            }
             Refusal::Full => None,
             Refusal::RateLimited(retry_after) => Some(retry_after),
         };
@@ -310,10 +279,16 @@ impl Publisher {
         let mut settled = self.shared.settled.subscribe();
         let _ = timeout(patience, settled.wait_for(|settled| *settled >= target)).await;
         self.shared.end.cancel();
-        let mut left = Vec::new();
-        self.shared.state.lock().outbox.take(usize::MAX, usize::MAX, &mut left);
+        let (packed, mut waiting) = {
+            let mut state = self.shared.state.lock();
+            let mut waiting = Vec::new();
+            state.outbox.take(usize::MAX, usize::MAX, &mut waiting);
+            (std::mem::take(&mut state.packed), waiting)
+        };
+        let mut left: Vec<_> = packed.iter().flat_map(|packed| packed.1.unpack()).collect();
+        left.extend(waiting.drain(..).map(|entry| (entry.lane.channel.clone(), entry.event)));
         self.shared.meter.lost("closed", left.len());
-        left.into_iter().map(|entry| (entry.lane.channel.clone(), entry.event)).collect()
+        left
     }
 
     /// Tells subscribers where channels are, so that they notice what they
@@ -325,7 +300,12 @@ impl Publisher {
     /// Events and bytes that wait to be sent.
     pub(crate) fn waiting(&self) -> (usize, usize) {
         let state = self.shared.state.lock();
-        (state.outbox.len(), state.outbox.bytes())
+        let (mut events, mut bytes) = (state.outbox.len(), state.outbox.bytes());
+        for Ticketed(_, parcel) in &state.packed {
+            events += parcel.count as usize;
+            bytes += parcel.frame.len();
+        }
+        (events, bytes)
     }
 }
 
@@ -346,16 +326,6 @@ impl Positions {
     }
 }
 
-/// Why an event was not taken.
-enum Refusal {
-    /// Waiting is no use.
-    Final(TransportError),
-    /// There may be room later.
-    Full,
-    /// There will be room then.
-    RateLimited(Duration),
-}
-
 impl Shared {
     fn offer(&self, channel: &Channel, event: Event) -> Result<(), Box<(Event, Refusal)>> {
         let len = match codec::record_len(&event) {
@@ -363,6 +333,9 @@ impl Shared {
             Err(error) => return Err(unfit(event, error)),
         };
         let mut state = self.state.lock();
+        if state.flows() {
+            return Err(Box::new((event, Refusal::Flow)));
+        }
         let was_empty = state.outbox.is_empty();
         let offered = state.offer(self, channel, event, len);
         drop(state);
@@ -375,6 +348,9 @@ impl Shared {
     /// Takes events from the front until one is refused.
     fn offer_many(&self, channel: &Channel, batch: &mut Vec<Event>) -> Option<Refusal> {
         let mut state = self.state.lock();
+        if state.flows() {
+            return Some(Refusal::Flow);
+        }
         let was_empty = state.outbox.is_empty();
         let mut events = batch.drain(..);
         let refused = events.by_ref().find_map(|event| {
@@ -402,71 +378,4 @@ impl Shared {
 
 fn unfit(event: Event, error: codec::EncodeError) -> Box<(Event, Refusal)> {
     Box::new((event, Refusal::Final(TransportError::Unfit(Arc::new(error)))))
-}
-
-impl State {
-    fn offer(
-        &mut self,
-        shared: &Shared,
-        channel: &Channel,
-        event: Event,
-        len: usize,
-    ) -> Result<(), Box<(Event, Refusal)>> {
-        if self.closed {
-            return Err(Box::new((event, Refusal::Final(TransportError::Closed))));
-        }
-        let numbering = self.lanes.get_or_insert_mut_ref(channel, || Numbering {
-            lane: Arc::new(Lane {
-                key: key(&shared.prefix, channel, main_purpose(channel.mode())),
-                channel: channel.clone(),
-                publisher: fastrand::u64(..),
-                born: Instant::now(),
-            }),
-            next: 1,
-            positions: 0,
-        });
-        let (lane, number) = (Arc::clone(&numbering.lane), numbering.next);
-        let entry = Entry { lane, event, number, len, ticket: 0 };
-        match self.outbox.offer(entry, || shared.now()) {
-            Offered::Taken { dropped } => {
-                numbering.next += 1;
-                numbering.positions = POSITIONS;
-                if !dropped.is_empty() {
-                    self.lose(dropped.len(), TransportError::Full);
-                    shared.meter.lost("overflow", dropped.len());
-                }
-                Ok(())
-            }
-            Offered::Refused(entry, reason) => {
-                let refusal = match reason {
-                    Reason::RateLimited { retry_after } => Refusal::RateLimited(retry_after),
-                    Reason::Outranked => Refusal::Final(TransportError::Full),
-                    _ => Refusal::Full,
-                };
-                Err(Box::new((entry.event, refusal)))
-            }
-        }
-    }
-
-    /// What tells the positions of channels that have fallen silent, if it is
-    /// time to. It has to be sent after all that was taken out before.
-    fn due_positions(&mut self, carrier: &dyn Carrier) -> Vec<Cmd> {
-        if !self.positions_due || !self.outbox.is_empty() {
-            return Vec::new();
-        }
-        self.positions_due = false;
-        let silent = self.lanes.iter_mut().filter(|(_, numbering)| numbering.positions > 0);
-        silent
-            .filter_map(|(_, numbering)| {
-                numbering.positions -= 1;
-                carrier.position(&numbering.lane, numbering.next)
-            })
-            .collect()
-    }
-
-    fn lose(&mut self, events: usize, cause: TransportError) {
-        self.lost += events as u64;
-        self.ever_lost += events as u64;
-        self.cause = Some(cause);
-    }
 }

@@ -483,3 +483,27 @@ async fn whatever_is_cut_lost_is_what_is_reported() {
     let more = timeout(Duration::from_millis(300), inbox.next()).await;
     assert!(more.is_err(), "more than was published: {more:?}");
 }
+
+#[tokio::test]
+async fn a_server_that_stalls_leaves_publishers_the_whole_buffer() {
+    const EVENTS: u64 = 10_000;
+    let server = Server::start().unwrap();
+    let here = RedisTransport::connect(&server.url()).await.unwrap();
+    let there = RedisTransport::connect(&server.url()).await.unwrap();
+    let channel = live("bursts");
+    let room = SubscribeOptions::new().capacity(NonZeroUsize::new(EVENTS as usize).unwrap());
+    let mut inbox = there.subscribe(&channel, room).await.unwrap();
+    here.publish(&channel, event(1)).await.unwrap();
+    here.flush().await.unwrap();
+    server.freeze();
+    let burst = async {
+        for n in 2..=EVENTS {
+            here.publish(&channel, event(n)).await.unwrap();
+        }
+    };
+    // Who waits for the flow finds that there is none, once for all.
+    timeout(LONG, burst).await.expect("publishers wait for a server that stands still");
+    server.thaw();
+    let (delivered, missed) = read_to(&mut inbox, &mut 1, EVENTS).await;
+    assert_eq!(delivered + missed, EVENTS);
+}

@@ -287,3 +287,23 @@ async fn keys_and_history() {
     let texts: Vec<_> = history.iter().filter_map(|received| received.event.text()).collect();
     assert_eq!(texts, ["997", "998", "999"]);
 }
+
+#[tokio::test]
+async fn frames_that_were_packed_ahead_and_not_sent_are_handed_back() {
+    let world = World::new(Server::start().unwrap()).await;
+    world.flushed(0..1).await;
+    world.server.freeze();
+    // A frame of 64 is on its way, the next is packed, the others wait.
+    world.publish(1..300).await;
+    let on_its_way = async {
+        while world.publisher.waiting().0 > 235 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LONG, on_its_way).await.expect("nothing was sent");
+    let left = world.publisher.close(Duration::ZERO).await;
+    let texts: Vec<_> = left.iter().map(|(_, event)| event.text().unwrap()).collect();
+    let expected: Vec<_> = (65..300).map(|n| n.to_string()).collect();
+    assert_eq!(texts, expected);
+    world.server.thaw();
+}

@@ -7,7 +7,7 @@ use std::{
 use bytes::Bytes;
 use redis::{Pipeline, RedisResult, Value, aio::MultiplexedConnection};
 use swarmbus::transport::TransportError;
-use swarmbus_core::backoff::Backoff;
+use swarmbus_core::{backoff::Backoff, overflow::Overflow};
 use tokio::time::sleep;
 use tracing::warn;
 
@@ -50,7 +50,7 @@ pub(super) struct Sender {
 }
 
 /// A parcel, and the lowest ticket of the round that it was packed in.
-struct Ticketed(u64, Parcel);
+pub(super) struct Ticketed(pub(super) u64, pub(super) Parcel);
 
 /// Parcels that were sent together.
 struct Round {
@@ -119,6 +119,7 @@ impl Sender {
                 (None, false) => WINDOW,
             };
             while self.rounds.len() < window && self.next_round(number, connection).await? {}
+            self.pack_ahead();
             let room = self.rounds.len() < window;
             let Some(first) = self.rounds.front_mut() else {
                 tokio::select! {
@@ -190,21 +191,22 @@ impl Sender {
             }
             return parcels;
         }
-        let (carrier, batching) = (&*self.carrier, &self.shared.batching);
-        let (resends, keeps) = (carrier.resends(), carrier.keeps());
-        let (events, bytes) = if resends {
-            // One parcel of each channel at the most.
-            (batching.events.get(), batching.bytes.get().saturating_sub(PARCEL_SLACK).max(1))
-        } else {
-            ROUND
-        };
-        let positions = {
+        let carrier = &*self.carrier;
+        let keeps = carrier.keeps();
+        let (events, bytes) = self.most();
+        let (mut parcels, positions) = {
             let mut state = self.shared.state.lock();
-            state.outbox.take(events, bytes, &mut self.taken);
+            state.flowing = matches!(self.shared.batching.overflow, Overflow::Reject);
+            let packed = std::mem::take(&mut state.packed);
+            if packed.is_empty() {
+                state.outbox.take(events, bytes, &mut self.taken);
+            }
             self.shared.meter.waiting(state.outbox.len());
-            state.due_positions(carrier)
+            (packed, state.due_positions(carrier))
         };
-        let mut parcels = Vec::new();
+        for Ticketed(_, parcel) in &parcels {
+            pipeline.add_command(carrier.command(parcel));
+        }
         if let Some(ticket) = self.taken.first().map(|entry| entry.ticket) {
             self.shared.room.notify_waiters();
             self.packer.pack(&mut self.taken, |mut parcel| {
@@ -219,6 +221,39 @@ impl Sender {
             pipeline.add_command(command);
         }
         parcels
+    }
+
+    /// What one round holds at most, in events and bytes.
+    fn most(&self) -> (usize, usize) {
+        if !self.carrier.resends() {
+            return ROUND;
+        }
+        // One parcel of each channel at the most.
+        let batching = &self.shared.batching;
+        (batching.events.get(), batching.bytes.get().saturating_sub(PARCEL_SLACK).max(1))
+    }
+
+    /// Packs the next round while the server works on this one, if it is full
+    /// already: one that is not may still grow. Only for carriers that have one
+    /// round on its way at a time.
+    fn pack_ahead(&mut self) {
+        if !self.carrier.resends() || self.rounds.is_empty() {
+            return;
+        }
+        let (events, bytes) = self.most();
+        {
+            let mut state = self.shared.state.lock();
+            let full = state.outbox.len() >= events || state.outbox.bytes() >= bytes;
+            if !full || !state.packed.is_empty() {
+                return;
+            }
+            state.outbox.take(events, bytes, &mut self.taken);
+        }
+        self.shared.room.notify_waiters();
+        let Some(ticket) = self.taken.first().map(|entry| entry.ticket) else { return };
+        let mut packed = Vec::new();
+        self.packer.pack(&mut self.taken, |parcel| packed.push(Ticketed(ticket, parcel)));
+        self.shared.state.lock().packed = packed;
     }
 
     /// Takes note of what became of the oldest round.
@@ -282,6 +317,7 @@ impl Sender {
             self.link.doubt();
         }
         self.shared.state.lock().trouble = Some(error);
+        self.stop_flowing();
         tokio::select! {
             () = sleep(NOT_NOW.delay(self.refusals, 0)) => {}
             () = self.link.lost(number) => return Err(Broken),
@@ -305,8 +341,15 @@ impl Sender {
         Err(Broken)
     }
 
+    /// Publishers need not wait as long as there is room.
+    fn stop_flowing(&self) {
+        self.shared.state.lock().flowing = false;
+        self.shared.room.notify_waiters();
+    }
+
     /// What became of rounds whose connection broke is not known.
     fn forget_rounds(&mut self) {
+        self.stop_flowing();
         let rounds = std::mem::take(&mut self.rounds);
         for round in rounds {
             let error = self.link.error().unwrap_or(ConnectionError::Closed);
@@ -335,7 +378,11 @@ impl Sender {
     fn mark_settled(&self) {
         let rounds = self.rounds.iter().flat_map(|round| &round.parcels);
         let oldest = self.again.iter().chain(rounds).map(|Ticketed(ticket, _)| *ticket).min();
-        let settled = oldest.unwrap_or_else(|| self.shared.state.lock().outbox.oldest_ticket());
+        let settled = oldest.unwrap_or_else(|| {
+            let state = self.shared.state.lock();
+            let packed = state.packed.first().map(|Ticketed(ticket, _)| *ticket);
+            packed.unwrap_or_else(|| state.outbox.oldest_ticket())
+        });
         self.shared.settled.send_replace(settled);
     }
 }
