@@ -8,7 +8,7 @@ import { recordEnd, trailing, whole } from './frame.js';
 import { FRAME_HEADER, RECORD_HEADER, flag, frame, isTooLate, record } from './layout.js';
 import { MAX_HOP_LEN, limitsOf, type Limits } from './limits.js';
 import { reserve } from './memory.js';
-import { checkNumbers, u16 } from './view.js';
+import { checkNumbers, payloadStart, u16, u32 } from './view.js';
 
 /** What a forwarder changes; everything else is copied. */
 export interface Changes {
@@ -69,6 +69,9 @@ export function forward(
     );
   }
   const out = reserve(len);
+  if (count === 1 && plan.target === undefined) {
+    return withHop(out, bytes, plan);
+  }
   out.set(bytes.subarray(0, FRAME_HEADER));
   set32(out, frame.LEN, len);
   let to = FRAME_HEADER;
@@ -101,6 +104,34 @@ function withPriority(
   return out;
 }
 
+/** One event whose strings before the hops stay where they are: copied whole, then moved apart. */
+function withHop(out: Uint8Array, bytes: Uint8Array, plan: Plan): Uint8Array {
+  const at = FRAME_HEADER;
+  out.set(bytes);
+  if (plan.hop !== undefined) {
+    const hops = payloadStart(bytes, at) - u32(bytes, at + record.ATTRIBUTES_LEN);
+    putHop(out, at, hops, bytes.length, plan.hop);
+    set32(out, frame.LEN, out.length);
+    set32(out, at + record.LEN, out.length - at);
+  }
+  if (plan.priority >= 0) out[at + record.PRIORITY] = plan.priority;
+  if (plan.deadline !== undefined) {
+    set32(out, at + record.DEADLINE, plan.deadline[0]);
+    set32(out, at + record.DEADLINE + 4, plan.deadline[1]);
+  }
+  return out;
+}
+
+/** A hop at the end of those that end at `hops`; what follows to `end` makes room. */
+function putHop(out: Uint8Array, at: number, hops: number, end: number, hop: Uint8Array): void {
+  const length = 1 + hop.length;
+  out.copyWithin(hops + length, hops, end);
+  out[hops] = hop.length;
+  for (let i = 0; i < hop.length; i++) out[hops + 1 + i] = hop[i]!;
+  out[at + record.HOP_COUNT]!++;
+  set16(out, at + record.HOPS_LEN, u16(out, at + record.HOPS_LEN) + length);
+}
+
 function checkPriority(priority: number): void {
   if (!(priority >= 0 && priority <= 9) || (priority | 0) !== priority) {
     throw new EncodeError('field', `priority is an integer from 0 to 9, not ${String(priority)}`);
@@ -124,9 +155,15 @@ function planOf({ priority, deadline, target, hop }: Changes, limits: Limits): P
     const name = limited(target.slice(6), 'target', limits.stringLen);
     plan.target = { name, bits: swarm ? flag.TARGET | flag.TARGET_SWARM : flag.TARGET };
   }
-  if (hop !== undefined) plan.hop = limited(hop, 'hop', MAX_HOP_LEN);
+  if (hop !== undefined) {
+    // A forwarder adds itself, each time.
+    if (lastHop?.text !== hop) lastHop = { text: hop, bytes: limited(hop, 'hop', MAX_HOP_LEN) };
+    plan.hop = lastHop.bytes;
+  }
   return plan;
 }
+
+let lastHop: { readonly text: string; readonly bytes: Uint8Array } | undefined;
 
 function limited(text: string, field: string, limit: number): Uint8Array {
   const bytes = encoder.encode(text);

@@ -1,0 +1,102 @@
+/** A changed frame is what writing the changed event would have made. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import {
+  decodeBatch,
+  encodeBatch,
+  EncodeError,
+  forward,
+  peek,
+  routeBatch,
+  TypeTable,
+  type Changes,
+  type EventInit,
+} from 'swarmbus';
+
+const EVENTS: EventInit[] = [
+  { type: 'a', payload: { n: 1 } },
+  { type: 'task.created', target: 'agent:one', hops: ['edge'], payload: 'text', deadline: 5 },
+  {
+    type: 'état',
+    source: 's',
+    session: 'x',
+    attributes: { tenant: 'y' },
+    payload: new Uint8Array(5000),
+  },
+];
+
+test('every change', () => {
+  const all: Changes[] = [
+    {},
+    { priority: 0 },
+    { priority: 9, hop: 'gateway-2' },
+    { hop: 'é' },
+    { target: 'swarm:blue' },
+    { target: 'agent:' },
+    { target: null },
+    { deadline: 7 },
+    { deadline: 2n ** 54n },
+    { deadline: null },
+    { priority: 3, deadline: 1, target: 'agent:two', hop: 'h' },
+  ];
+  for (const changes of all) {
+    for (const events of [EVENTS, ...EVENTS.map((event) => [event])]) {
+      const frame = encodeBatch(events);
+      const kept = Buffer.from(frame);
+      const changed = events.map((event) => ({
+        ...event,
+        priority: changes.priority ?? event.priority,
+        target: changes.target === undefined ? event.target : (changes.target ?? undefined),
+        deadline: changes.deadline === undefined ? event.deadline : (changes.deadline ?? undefined),
+        hops: changes.hop === undefined ? event.hops : [...(event.hops ?? []), changes.hop],
+      }));
+      const passed = Buffer.from(forward(frame, changes));
+      assert.deepEqual(passed, Buffer.from(encodeBatch(changed)));
+      assert.equal(decodeBatch(passed).length, events.length);
+      assert.deepEqual(Buffer.from(frame), kept);
+    }
+  }
+});
+
+test('what cannot be is refused', () => {
+  const full = encodeBatch([{ type: 'a', hops: Array.from({ length: 64 }, () => 'h') }]);
+  const refused = (frame: Uint8Array, changes: Changes, code: string) =>
+    assert.throws(
+      () => forward(frame, changes),
+      (error) => error instanceof EncodeError && error.code === code,
+    );
+  refused(full, { hop: 'one more' }, 'too-many-hops');
+  refused(full, { hop: undefined, priority: 10 }, 'field');
+  refused(full, { target: 'blue' as 'agent:' }, 'field');
+  refused(full, { deadline: 0 }, 'field');
+  const one = encodeBatch([{ type: 'a' }]);
+  refused(one, { hop: 'x'.repeat(256) }, 'field-too-long');
+  refused(one, { target: `agent:${'x'.repeat(1025)}` }, 'field-too-long');
+});
+
+test('a frame is routed by its headers, and a made-up hash fools nobody', () => {
+  const table = new TypeTable();
+  const types = Array.from({ length: 100 }, (_, n) => `type.${n}.x${'x'.repeat(n)}`);
+  types.forEach((type, n) => table.set(type, n));
+  table.set(types[7]!, 1007);
+  const events = types.map((type, n) => ({ type, priority: n % 10, payload: [n] }));
+  const frame = encodeBatch([...events, { type: 'unknown' }]);
+  const [routes, priorities] = [new Int32Array(101), new Uint8Array(101)];
+  assert.equal(routeBatch(frame, table, routes, priorities), 101);
+  types.forEach((_, n) => {
+    assert.equal(routes[n], n === 7 ? 1007 : n);
+    assert.equal(priorities[n], n % 10);
+  });
+  assert.equal(routes[100], -1);
+
+  const one = Buffer.from(encodeBatch([{ type: 'type.0.y' }]));
+  new DataView(one.buffer, one.byteOffset).setUint32(
+    24,
+    peek(encodeBatch(events)).typeHashLow,
+    true,
+  );
+  routeBatch(one, table, routes);
+  assert.equal(routes[0], -1);
+  assert.throws(() => routeBatch(frame, table, new Int32Array(5)), RangeError);
+});
