@@ -4,7 +4,9 @@ pub mod breaker;
 pub mod bus;
 pub mod codec;
 pub mod pipeline;
+pub mod redis;
 pub mod router;
+mod script;
 pub mod state;
 pub mod store;
 
@@ -34,6 +36,7 @@ mod tests {
             router::cases(),
             codec::cases(),
             pipeline::cases(),
+            redis::cases(),
             state::cases(),
             store::cases(),
         ];

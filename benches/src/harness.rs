@@ -18,7 +18,8 @@ pub enum Unit {
     PerSecond,
     /// Nanoseconds per operation: less is better.
     Nanoseconds,
-    /// Microseconds: less is better.
+    /// Microseconds that stand for all operations, as a percentile does: less
+    /// is better.
     Microseconds,
     /// Megabytes (2^20 bytes): less is better.
     Megabytes,
@@ -38,9 +39,8 @@ impl Unit {
     fn figure(self, n: u64, took: Duration) -> f64 {
         match self {
             Self::PerSecond => n as f64 / took.as_secs_f64(),
-            Self::Nanoseconds | Self::Microseconds | Self::Megabytes => {
-                took.as_nanos() as f64 / n as f64
-            }
+            Self::Microseconds => took.as_secs_f64() * 1e6,
+            Self::Nanoseconds | Self::Megabytes => took.as_nanos() as f64 / n as f64,
         }
     }
 
@@ -144,6 +144,8 @@ pub struct Case {
     /// What is done.
     pub name: &'static str,
     unit: Unit,
+    /// How many operations, if not as many as fit into a turn.
+    count: Option<u64>,
     /// Ours first.
     pub sides: Vec<Side>,
 }
@@ -159,9 +161,19 @@ impl Case {
         Self::new(name, Unit::Nanoseconds, ours)
     }
 
+    /// With our side, in microseconds: its runs give a percentile of what so
+    /// many operations took.
+    pub fn percentile(
+        name: &'static str,
+        count: u64,
+        ours: impl FnMut(u64) -> Duration + 'static,
+    ) -> Self {
+        Self { count: Some(count), ..Self::new(name, Unit::Microseconds, ours) }
+    }
+
     fn new(name: &'static str, unit: Unit, ours: impl FnMut(u64) -> Duration + 'static) -> Self {
         let ours = Side { name: "swarmbus", asked: None, run: Box::new(ours) };
-        Self { name, unit, sides: vec![ours] }
+        Self { name, unit, count: None, sides: vec![ours] }
     }
 
     /// Adds a rival, and what ratio to it was asked for.
@@ -179,8 +191,15 @@ impl Case {
     /// A row for each rival.
     pub fn measure(mut self, effort: Effort) -> Vec<Row> {
         // Finding the number of operations also warms up.
-        let counts: Vec<u64> =
-            self.sides.iter_mut().map(|side| operations(&mut side.run, effort.turn)).collect();
+        let fixed = self.count.map(|count| count / effort.divide);
+        let count = |side: &mut Side| match fixed {
+            Some(count) => {
+                (side.run)(count);
+                count
+            }
+            None => operations(&mut side.run, effort.turn),
+        };
+        let counts: Vec<u64> = self.sides.iter_mut().map(count).collect();
         let mut figures = vec![Vec::with_capacity(effort.rounds); counts.len()];
         for round in 0..effort.rounds {
             for turn in 0..counts.len() {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use swarmbus_benches::{
-    compare::{breaker, bus, codec, pipeline, router, state, store},
+    compare::{breaker, bus, codec, pipeline, redis, router, state, store},
     harness::{Case, Effort, Row, table},
 };
 
@@ -30,6 +30,7 @@ enum Group {
     Breaker,
     Codec,
     Pipeline,
+    Redis,
     Router,
     State,
     Store,
@@ -62,7 +63,10 @@ fn main() -> anyhow::Result<()> {
     if wants(Group::Pipeline) {
         rows.extend(measure(pipeline::cases()));
     }
-    if wants(Group::State) {
+    if wants(Group::Redis) {
+        rows.extend(measure(redis::cases()));
+    }
+    if wants(Group::State) || wants(Group::Redis) {
         rows.extend(measure(state::cases()));
         rows.extend(state::limits(effort));
     }

@@ -3,8 +3,8 @@
 //! The state: 80 agents with four tasks each, 60 KB as JSON. Ours saves it
 //! with `Snapshots` in a store in memory and restores it, envelope, keys and
 //! time to live included. The rivals only turn it into bytes and back: as JSON,
-//! which is what ours does inside, and as MessagePack. What comes back must be
-//! what was saved.
+//! which is what ours does inside, and as MessagePack; and Node, as JSON. What
+//! comes back must be what was saved.
 
 use std::{hint::black_box, time::Duration};
 
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use swarmbus::state::{MemoryState, Snapshots};
 use tokio::runtime::{Builder, Runtime};
 
+use super::script::Script;
 use crate::harness::{Case, Effort, Row, Unit, timed};
 
 const AGENTS: u32 = 80;
@@ -47,11 +48,13 @@ struct Task {
 /// What is compared with rivals.
 pub fn cases() -> Vec<Case> {
     let json = "serde_json, bytes alone";
-    vec![
-        Case::nanoseconds("60 KB state, saved and restored", ours())
-            .against(json, None, as_json())
-            .against("rmp-serde with names, bytes alone", None, as_msgpack()),
-    ]
+    let mut case = Case::nanoseconds("60 KB state, saved and restored", ours())
+        .against(json, None, as_json())
+        .against("rmp-serde with names, bytes alone", None, as_msgpack());
+    if let Some(node) = node() {
+        case = case.against("Node's JSON, text alone", None, node);
+    }
+    vec![case]
 }
 
 /// What is held against a limit.
@@ -105,6 +108,17 @@ fn as_msgpack() -> impl FnMut(u64) -> Duration {
             black_box(there_and_back());
         })
     }
+}
+
+/// `None` without Node, which is said.
+fn node() -> Option<impl FnMut(u64) -> Duration> {
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    serde_json::to_writer(&mut file, &swarm()).expect("it is JSON");
+    let path = file.path().to_str().expect("its name is UTF-8");
+    let mut script = Script::start("json.mjs", &[path])?;
+    // An answer shows that it has read the file, which may go then.
+    script.ask("1");
+    Some(move |n: u64| script.ask(&n.to_string()))
 }
 
 fn runtime() -> Runtime {

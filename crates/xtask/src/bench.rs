@@ -33,19 +33,37 @@ enum Group {
     /// The npm package, in Node.js; not part of `all`.
     Node,
     Pipeline,
+    Redis,
     Router,
     State,
     Store,
     All,
 }
 
+/// Clients for Node that the group `redis` is measured beside.
+const REDIS_FOR_NODE: &str = "benches/node/redis";
+
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     if matches!(args.group, Group::Node) {
         return node::run(workspace, args.json.as_deref(), args.quick);
     }
+    if matches!(args.group, Group::Redis | Group::All) {
+        install(workspace, REDIS_FOR_NODE)?;
+    }
     let words = words(args)?;
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     workspace.cargo(&words).run().context("the comparison failed")?;
+    Ok(())
+}
+
+/// Gets what a folder's lock file lists. Without npm, the comparison says which
+/// rivals it leaves out.
+fn install(workspace: &Workspace, folder: &str) -> Result<()> {
+    if which::which("npm").is_err() {
+        return Ok(());
+    }
+    let words = ["ci", "--prefix", folder, "--no-audit", "--no-fund", "--loglevel=error"];
+    workspace.command("npm", &words).run().with_context(|| format!("npm ci failed in {folder}"))?;
     Ok(())
 }
 
