@@ -1,6 +1,6 @@
 /**
  * The examples of the documentation, as tests: each `ts` block of a comment in `src`
- * and of the README becomes a file in `build/examples`, which is type-checked and run.
+ * and of the READMEs becomes a file in `build/examples`, which is type-checked and run.
  * A block that begins with ` ```ts no_run` is type-checked only.
  */
 import { mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -20,7 +20,7 @@ export function writeExamples() {
     .map((name) => `src/${name}`);
   /** @type {string[]} */
   const run = [];
-  for (const source of [...sources, 'README.md'].sort()) {
+  for (const source of [...sources, 'README.md', '../README.md'].sort()) {
     for (const { code, line, runs } of examples(readFileSync(source, 'utf8'))) {
       const name = `${source.replace(/^src\/|\.\w+$/g, '').replaceAll('/', '-')}-${line}`;
       const file = `${FOLDER}/${name}.ts`;

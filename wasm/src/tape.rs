@@ -11,7 +11,7 @@
 //!
 //! Blocks that never move: the input, the text, and the tape itself, which is slots
 //! of 8 bytes. A slot is a float 64, or, where that would be a NaN that no
-//! float is written as, a value in the lower half and a [`tag`] in the upper one.
+//! float is written as, a value in the lower half and a tag in the upper one.
 //!
 //! | tag | lower half | followed by |
 //! | --- | --- | --- |
