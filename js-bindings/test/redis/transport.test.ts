@@ -498,6 +498,7 @@ test('nothing durable is lost when the server is killed and comes back', async (
         read,
         Array.from({ length: sent }, (_, n) => n + 1),
       );
+      await until(() => there.state.kind === 'connected', 'all connections are back');
       assert.ok(states.includes('disconnected') && states.at(-1) === 'connected', String(states));
     },
     {},
