@@ -10,7 +10,7 @@
 export class FreedError extends Error {
   override readonly name = 'FreedError';
   /** For programs: does not change. */
-  readonly code = 'SWARMBUS_FREED';
+  readonly code = 'freed';
 
   constructor(what: string) {
     super(`this ${what} has been freed`);

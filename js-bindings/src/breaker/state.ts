@@ -31,7 +31,7 @@ export interface Transition {
 export class BreakerRejectedError extends Error {
   override readonly name = 'BreakerRejectedError';
   /** For programs: does not change. */
-  readonly code = 'SWARMBUS_BREAKER_REJECTED';
+  readonly code = 'rejected';
 
   constructor(
     /** `open`, `half_open` (all probes are out), `forced_open` or `isolated`. */
@@ -52,7 +52,7 @@ export class BreakerRejectedError extends Error {
 export class PermitUsedError extends Error {
   override readonly name = 'PermitUsedError';
   /** For programs: does not change. */
-  readonly code = 'SWARMBUS_PERMIT_USED';
+  readonly code = 'permit_used';
 
   constructor() {
     super('this permit has been resolved or released');

@@ -30,7 +30,7 @@ export interface DecodeOptions {
  * The event of a frame that holds one.
  *
  * @throws DecodeError when the bytes are no frame, the frame has another number
- * of events than 1 (code `trailing-bytes`), or the event breaks a rule.
+ * of events than 1 (code `trailing_bytes`), or the event breaks a rule.
  */
 export function decode<T extends string = string, P = unknown>(
   bytes: Uint8Array,

@@ -79,9 +79,9 @@ export function encode(event: Encodable, options?: EncodeOptions): Uint8Array {
 export function encodeBatch(events: readonly Encodable[], options?: EncodeOptions): Uint8Array {
   const limits = limitsOf(options?.limits);
   const count = events.length;
-  if (count === 0) throw new EncodeError('empty-frame', 'a frame holds at least one event');
+  if (count === 0) throw new EncodeError('empty_frame', 'a frame holds at least one event');
   if (count > limits.events) {
-    throw new EncodeError('too-many-events', `a frame holds at most ${limits.events} events`);
+    throw new EncodeError('too_many_events', `a frame holds at most ${limits.events} events`);
   }
   return run({
     event: undefined,
@@ -98,7 +98,7 @@ const NONE: readonly Encodable[] = [];
 function run(job: Job): Uint8Array {
   try {
     const bytes = write(writeFrame, job, job.limits.frameLen, () => {
-      throw tooLong('frame-too-long', 'frame', job.limits.frameLen);
+      throw tooLong('frame_too_long', 'frame', job.limits.frameLen);
     });
     const [binary, msgpack, json, text] = job.written;
     counts.encodedMsgpack += msgpack!;
@@ -111,7 +111,7 @@ function run(job: Job): Uint8Array {
 }
 
 function tooLong(
-  code: 'frame-too-long' | 'record-too-long',
+  code: 'frame_too_long' | 'record_too_long',
   what: string,
   limit: number,
 ): EncodeError {
@@ -133,7 +133,7 @@ function writeFrame(b: Uint8Array, dv: DataView, p: number, job: Job): number {
     dv.setUint32(p + frame.COUNT, job.events.length, true);
   }
   const len = q - p;
-  if (len > job.limits.frameLen) throw tooLong('frame-too-long', 'frame', job.limits.frameLen);
+  if (len > job.limits.frameLen) throw tooLong('frame_too_long', 'frame', job.limits.frameLen);
   dv.setUint32(p + frame.LEN, len, true);
   return q;
 }
@@ -161,7 +161,7 @@ function put(b: Uint8Array, at: number, text: string, field: Field, limit: numbe
   }
   if (end - at > limit) {
     throw new EncodeError(
-      'field-too-long',
+      'field_too_long',
       `${field} has ${end - at} bytes, the limit is ${limit}`,
     );
   }
@@ -304,7 +304,7 @@ function writeRecord(b: Uint8Array, dv: DataView, p: number, event: Encodable, j
   }
   job.written[content]!++;
   const len = q - p;
-  if (len > limits.recordLen) throw tooLong('record-too-long', 'event', limits.recordLen);
+  if (len > limits.recordLen) throw tooLong('record_too_long', 'event', limits.recordLen);
   dv.setUint32(p + record.LEN, len, true);
   dv.setUint32(p + record.FLAGS, flags | (priority << 16) | (content << 24), true);
   return q;
@@ -410,7 +410,7 @@ function writeHops(
   if (count > 0) {
     if (count > limits.hops) {
       throw new EncodeError(
-        'too-many-hops',
+        'too_many_hops',
         `the event has ${count} hops, the limit is ${limits.hops}`,
       );
     }
@@ -441,14 +441,14 @@ function writeAttributes(
     count = names.length;
     if (count > limits.attributes) {
       throw new EncodeError(
-        'too-many-attributes',
+        'too_many_attributes',
         `the event has ${count} attributes, the limit is ${limits.attributes}`,
       );
     }
     if (count > 1) names.sort();
     for (const name of names) {
       const fault = attributeFault(name);
-      if (fault !== undefined) throw new EncodeError('attribute-name', fault);
+      if (fault !== undefined) throw new EncodeError('attribute_name', fault);
       const value = put(b, q + 1, name, 'attributeName', 20);
       const end = put(b, value + 2, attributes[name]!, 'attributeValue', limits.attributeLen);
       b[q] = name.length;

@@ -19,23 +19,23 @@ export type EncodeErrorCode =
   /** A field has a value that no event can have: a priority of 10, a time before 1970. */
   | 'field'
   /** A string is longer than its limit. */
-  | 'field-too-long'
+  | 'field_too_long'
   /** The name of an attribute is not 1 to 20 lower-case letters and digits, or belongs to a field. */
-  | 'attribute-name'
-  | 'too-many-hops'
-  | 'too-many-attributes'
+  | 'attribute_name'
+  | 'too_many_hops'
+  | 'too_many_attributes'
   /** The event as a whole is longer than its limit. */
-  | 'record-too-long'
-  | 'frame-too-long'
-  | 'too-many-events'
+  | 'record_too_long'
+  | 'frame_too_long'
+  | 'too_many_events'
   /** A frame without events. */
-  | 'empty-frame'
+  | 'empty_frame'
   /** The payload holds what has no form on the wire: a function, a symbol, a bigint beyond 64 bits. */
   | 'unsupported'
   /** The payload refers to itself. */
   | 'cyclic'
   /** The payload nests deeper than its limit. */
-  | 'too-deep'
+  | 'too_deep'
   /** A getter or `toJSON` of the payload threw: see `cause`. */
   | 'payload';
 
@@ -57,33 +57,33 @@ export type DecodeErrorCode =
   | 'truncated'
   | 'magic'
   | 'version'
-  | 'frame-flags'
-  | 'empty-frame'
-  | 'frame-too-long'
-  | 'too-many-events'
+  | 'frame_flags'
+  | 'empty_frame'
+  | 'frame_too_long'
+  | 'too_many_events'
   | 'count'
-  | 'trailing-bytes'
-  | 'record-length'
-  | 'record-too-long'
+  | 'trailing_bytes'
+  | 'record_length'
+  | 'record_too_long'
   | 'sections'
-  | 'record-flags'
+  | 'record_flags'
   | 'priority'
   | 'content'
   | 'timestamp'
   | 'deadline'
   | 'nonce'
-  | 'type-hash'
+  | 'type_hash'
   | 'type'
   | 'utf8'
-  | 'field-too-long'
+  | 'field_too_long'
   | 'absent'
   | 'uuid'
-  | 'too-many-hops'
+  | 'too_many_hops'
   | 'hops'
-  | 'too-many-attributes'
+  | 'too_many_attributes'
   | 'attributes'
-  | 'attribute-name'
-  | 'attribute-order'
+  | 'attribute_name'
+  | 'attribute_order'
   /** The frame is sound, its payload is not: `cause` is a {@link PayloadError}. */
   | 'payload';
 
@@ -105,8 +105,8 @@ export type PayloadErrorCode =
   /** The value goes on behind the end. */
   | 'truncated'
   /** Bytes follow the value. */
-  | 'trailing-bytes'
-  | 'too-deep'
+  | 'trailing_bytes'
+  | 'too_deep'
   | 'utf8'
   /** The byte 0xC1, which begins no MessagePack value. */
   | 'reserved'

@@ -64,7 +64,7 @@ export function forward(
   trailing(bytes, at);
   if (len > limits.frameLen) {
     throw new EncodeError(
-      'frame-too-long',
+      'frame_too_long',
       `with these changes the frame takes ${len} bytes, the limit is ${limits.frameLen}`,
     );
   }
@@ -169,7 +169,7 @@ function limited(text: string, field: string, limit: number): Uint8Array {
   const bytes = encoder.encode(text);
   if (bytes.length > limit) {
     throw new EncodeError(
-      'field-too-long',
+      'field_too_long',
       `${field} has ${bytes.length} bytes, the limit is ${limit}`,
     );
   }
@@ -201,14 +201,14 @@ function changedLength(b: Uint8Array, at: number, end: number, plan: Plan, limit
     // The length may lie: nobody has looked inside the hops.
     if (count > limits.hops || u16(b, at + record.HOPS_LEN) + 1 + plan.hop.length > 0xffff) {
       throw new EncodeError(
-        'too-many-hops',
+        'too_many_hops',
         `the event has ${count} hops, the limit is ${limits.hops}`,
       );
     }
   }
   if (len > limits.recordLen) {
     throw new EncodeError(
-      'record-too-long',
+      'record_too_long',
       `the event takes ${len} bytes, the limit is ${limits.recordLen}`,
     );
   }

@@ -49,7 +49,7 @@ export function peekBatch(
 /** @throws DecodeError when the last record ends before the frame. */
 export function trailing(bytes: Uint8Array, end: number): void {
   if (end !== bytes.length) {
-    throw new DecodeError('trailing-bytes', `${bytes.length - end} bytes follow the last event`);
+    throw new DecodeError('trailing_bytes', `${bytes.length - end} bytes follow the last event`);
   }
 }
 
@@ -59,13 +59,13 @@ export function recordEnd(bytes: Uint8Array, at: number, end: number, limits: Li
   const len = have < 4 ? 0 : u32(bytes, at + record.LEN);
   if (len > limits.recordLen) {
     throw new DecodeError(
-      'record-too-long',
+      'record_too_long',
       `the event takes ${len} bytes, the limit is ${limits.recordLen}`,
     );
   }
   if (len < RECORD_HEADER || len > have) {
     throw new DecodeError(
-      'record-length',
+      'record_length',
       `a record states ${len} bytes, ${have} are left in the frame`,
     );
   }
@@ -82,7 +82,7 @@ export function whole(bytes: Uint8Array, limits: Limits): number {
     );
   }
   if (bytes.length > len) {
-    throw new DecodeError('trailing-bytes', `${bytes.length - len} bytes follow the frame`);
+    throw new DecodeError('trailing_bytes', `${bytes.length - len} bytes follow the frame`);
   }
   return u32(bytes, frame.COUNT);
 }
@@ -113,19 +113,19 @@ export function frameLength(
     );
   }
   const flags = u16(bytes, frame.FLAGS);
-  if (flags !== 0) throw new DecodeError('frame-flags', `the frame has unknown flags ${flags}`);
+  if (flags !== 0) throw new DecodeError('frame_flags', `the frame has unknown flags ${flags}`);
   const count = u32(bytes, frame.COUNT);
   const len = u32(bytes, frame.LEN);
-  if (count === 0) throw new DecodeError('empty-frame', 'a frame holds at least one event');
+  if (count === 0) throw new DecodeError('empty_frame', 'a frame holds at least one event');
   if (len > limits.frameLen) {
     throw new DecodeError(
-      'frame-too-long',
+      'frame_too_long',
       `the frame has ${len} bytes, the limit is ${limits.frameLen}`,
     );
   }
   if (count > limits.events) {
     throw new DecodeError(
-      'too-many-events',
+      'too_many_events',
       `the frame has ${count} events, the limit is ${limits.events}`,
     );
   }

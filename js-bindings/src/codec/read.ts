@@ -76,7 +76,7 @@ export function readMessagePack(
   maxDepth = limit;
   try {
     const value = read();
-    if (p !== end) throw new PayloadError('trailing-bytes', `${end - p} bytes follow the value`);
+    if (p !== end) throw new PayloadError('trailing_bytes', `${end - p} bytes follow the value`);
     return value;
   } finally {
     b = EMPTY;
@@ -195,7 +195,7 @@ function readExtension(len: number): Extension {
 /** `values` more values come before the array or map is complete. */
 function open(values: number): void {
   if (depth === maxDepth)
-    throw new PayloadError('too-deep', `the value nests deeper than ${maxDepth} levels`);
+    throw new PayloadError('too_deep', `the value nests deeper than ${maxDepth} levels`);
   // Each takes a byte at least: a made-up count does not get any memory.
   if (values > end - p) truncated();
   depth++;

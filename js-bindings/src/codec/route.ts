@@ -116,7 +116,7 @@ export function routeBatch(
     const have = end - at;
     const length = have < RECORD_HEADER ? 0 : view.getUint32(at, true);
     if (length < RECORD_HEADER || length > have || length > limits.recordLen) {
-      throw new DecodeError('record-length', `a record states ${length} bytes, ${have} are left`);
+      throw new DecodeError('record_length', `a record states ${length} bytes, ${have} are left`);
     }
     if (bytes[at + record.TYPE_LEN]! + RECORD_HEADER > length) {
       throw new DecodeError('sections', 'the strings of the event reach beyond its end');
@@ -128,6 +128,6 @@ export function routeBatch(
     at += length;
   }
   if (at !== end)
-    throw new DecodeError('trailing-bytes', `${end - at} bytes follow the last event`);
+    throw new DecodeError('trailing_bytes', `${end - at} bytes follow the last event`);
   return count;
 }

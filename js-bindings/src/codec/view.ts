@@ -82,7 +82,7 @@ export class EventView {
     const entry = typeEntry(text);
     if (entry === undefined) throw new DecodeError('type', typeFault(text)!);
     if (entry.hashLow !== this.typeHashLow || entry.hashHigh !== this.typeHashHigh) {
-      throw new DecodeError('type-hash', `the header states the hash of another type than ${text}`);
+      throw new DecodeError('type_hash', `the header states the hash of another type than ${text}`);
     }
     return entry.text;
   }
@@ -179,7 +179,7 @@ export class EventView {
     const { bytes, hopCount: count } = this;
     if (count > this.limits.hops) {
       throw new DecodeError(
-        'too-many-hops',
+        'too_many_hops',
         `the event has ${count} hops, the limit is ${this.limits.hops}`,
       );
     }
@@ -204,7 +204,7 @@ export class EventView {
     const count = u16(bytes, this.start + record.ATTRIBUTE_COUNT);
     if (count > limits.attributes) {
       throw new DecodeError(
-        'too-many-attributes',
+        'too_many_attributes',
         `the event has ${count} attributes, the limit is ${limits.attributes}`,
       );
     }
@@ -221,10 +221,10 @@ export class EventView {
       if (next > end) throw wrong();
       const name = this.string(at + 1, value, 'attributeName', 255);
       const fault = attributeFault(name);
-      if (fault !== undefined) throw new DecodeError('attribute-name', fault);
+      if (fault !== undefined) throw new DecodeError('attribute_name', fault);
       if (name <= last)
         throw new DecodeError(
-          'attribute-order',
+          'attribute_order',
           'the attributes are not sorted or one is there twice',
         );
       attributes[name] = this.string(value + 2, next, 'attributeValue', limits.attributeLen);
@@ -276,7 +276,7 @@ export class EventView {
   private string(at: number, end: number, field: Field, limit: number): string {
     if (end - at > limit) {
       throw new DecodeError(
-        'field-too-long',
+        'field_too_long',
         `${field} has ${end - at} bytes, the limit is ${limit}`,
       );
     }
@@ -341,7 +341,7 @@ export function micros(low: number, high: number): Micros | undefined {
 export function checkNumbers(b: Uint8Array, at: number, end: number): void {
   const flags = u16(b, at + record.FLAGS);
   if ((flags & ~flag.ALL) !== 0) {
-    throw new DecodeError('record-flags', `the event has unknown flags ${flags}`);
+    throw new DecodeError('record_flags', `the event has unknown flags ${flags}`);
   }
   const priority = b[at + record.PRIORITY]!;
   if (priority > 9) throw new DecodeError('priority', `priority ${priority} is above 9`);

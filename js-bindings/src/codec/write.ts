@@ -44,7 +44,7 @@ export function begin(limit: number): void {
 export function tooDeep(value: unknown, limit: number): EncodeError {
   return isCyclic(value, limit, [])
     ? new EncodeError('cyclic', 'the payload refers to itself')
-    : new EncodeError('too-deep', `the payload nests deeper than ${limit} levels`);
+    : new EncodeError('too_deep', `the payload nests deeper than ${limit} levels`);
 }
 
 /** Takes the same way as the writer took, to the first value that lies too deep. */
@@ -72,7 +72,7 @@ export function writeMessagePack(value: unknown): Uint8Array {
   const limit = DEFAULT_LIMITS.recordLen;
   try {
     return write(writeRoot, value, limit, () => {
-      throw new EncodeError('record-too-long', `the value takes more than ${limit} bytes`);
+      throw new EncodeError('record_too_long', `the value takes more than ${limit} bytes`);
     });
   } catch (error) {
     throw encodeError(error, value, DEFAULT_LIMITS.depth);

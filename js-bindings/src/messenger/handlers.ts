@@ -12,7 +12,7 @@ const MAX_TYPES = 1_000;
 /** There are as many handlers as there may be. */
 export class TooManyHandlersError extends Error {
   override readonly name = 'TooManyHandlersError';
-  readonly code = 'too-many';
+  readonly code = 'too_many';
 
   constructor(readonly limit: number) {
     super(`there are ${limit} handlers, which is the limit`);

@@ -171,7 +171,7 @@ export class Messenger {
     if (number === undefined) {
       const { limit: most } = hub.pending;
       throw new RequestError(
-        'too-many',
+        'too_many',
         `${most} requests wait for their answers, which is the limit`,
         { event },
       );
@@ -211,7 +211,7 @@ export class Messenger {
     if (how === 'aborted') throw abortedError(event, signal);
     if (how === 'late') {
       counts.unanswered += 1;
-      throw new RequestError('no-answer', `there was no answer within ${Math.round(limit)} ms`, {
+      throw new RequestError('no_answer', `there was no answer within ${Math.round(limit)} ms`, {
         event,
       });
     }

@@ -14,10 +14,10 @@ export const FAILED = 'failed';
 
 /**
  * - `expired`: its deadline had passed before it was sent.
- * - `too-many`: as many requests wait for their answers as may.
+ * - `too_many`: as many requests wait for their answers as may.
  * - `tasks`: a queue of tasks gives no answers.
- * - `not-sent`: the transport did not take it; see `cause`.
- * - `no-answer`: there was no answer by its deadline.
+ * - `not_sent`: the transport did not take it; see `cause`.
+ * - `no_answer`: there was no answer by its deadline.
  * - `refused`: it got there and was refused; see `refusal`.
  * - `failed`: the other side tried and failed; the message says how.
  * - `aborted`: whoever asked gave up.
@@ -25,10 +25,10 @@ export const FAILED = 'failed';
  */
 export type RequestErrorCode =
   | 'expired'
-  | 'too-many'
+  | 'too_many'
   | 'tasks'
-  | 'not-sent'
-  | 'no-answer'
+  | 'not_sent'
+  | 'no_answer'
   | 'refused'
   | 'failed'
   | 'aborted'
@@ -151,5 +151,5 @@ export function notSent(error: unknown, event: Event): RequestError {
     return new RequestError('closed', 'the messenger is closed', { event, cause: error });
   }
   const message = error instanceof Error ? error.message : String(error);
-  return new RequestError('not-sent', message, { event, cause: error });
+  return new RequestError('not_sent', message, { event, cause: error });
 }

@@ -7,11 +7,11 @@ import type { Event } from '../event.js';
  * - `disconnected`: there is no connection, and waiting for one is over.
  * - `refused`: the other side is there and does not do it; see `cause`.
  * - `full`: as much waits to be sent as may, or a channel is full of tasks that nobody has done.
- * - `timed-out`: it took too long; what became of it is not known.
+ * - `timed_out`: it took too long; what became of it is not known.
  * - `unfit`: the event cannot be carried, by size for example; see `cause`.
  * - `unsupported`: this transport, or this mode, does not do such things.
  * - `name`: the name of a group or consumer is empty, too long, or has white space in it.
- * - `too-many`: subscriptions, channels or groups; see `limit`.
+ * - `too_many`: subscriptions, channels or groups; see `limit`.
  * - `lost`: events that were taken to be sent were lost on the way; see `events` and `cause`.
  */
 export type TransportErrorCode =
@@ -19,11 +19,11 @@ export type TransportErrorCode =
   | 'disconnected'
   | 'refused'
   | 'full'
-  | 'timed-out'
+  | 'timed_out'
   | 'unfit'
   | 'unsupported'
   | 'name'
-  | 'too-many'
+  | 'too_many'
   | 'lost';
 
 /** Why a transport did not do what it was asked: see {@link TransportErrorCode}. */
@@ -31,7 +31,7 @@ export class TransportError extends Error {
   override readonly name: string = 'TransportError';
   /** Of `lost`: how many events since the last flush. */
   readonly events: number;
-  /** Of `too-many`: how many there may be. */
+  /** Of `too_many`: how many there may be. */
   readonly limit: number;
 
   constructor(
@@ -46,7 +46,7 @@ export class TransportError extends Error {
 
   /** Whether the same call may succeed later without anybody changing it. */
   get isTemporary(): boolean {
-    return ['disconnected', 'full', 'timed-out', 'too-many', 'lost'].includes(this.code);
+    return ['disconnected', 'full', 'timed_out', 'too_many', 'lost'].includes(this.code);
   }
 
   static closed(): TransportError {
@@ -58,11 +58,11 @@ export class TransportError extends Error {
   }
 
   static timedOut(): TransportError {
-    return new TransportError('timed-out', 'there was no answer in time');
+    return new TransportError('timed_out', 'there was no answer in time');
   }
 
   static tooMany(limit: number): TransportError {
-    return new TransportError('too-many', `there are ${limit} already, which is the limit`, {
+    return new TransportError('too_many', `there are ${limit} already, which is the limit`, {
       limit,
     });
   }

@@ -5,15 +5,15 @@ import { TransportError } from '../index.js';
 /**
  * - `unreachable`: nothing answers at the address.
  * - `lost`: the connection broke; the transport connects again by itself.
- * - `wrong-password`: the server asks for a password, or for another one.
- * - `no-permission`: the user may not use a command, or not on these keys or channels.
- * - `wrong-role`: the server is a replica or a sentinel.
- * - `too-old`: the server is older than 7.0.
- * - `out-of-memory`: it has reached `maxmemory`.
- * - `too-many-tasks`: a group channel holds as many tasks as it may.
- * - `read-only`: it takes no writes.
+ * - `wrong_password`: the server asks for a password, or for another one.
+ * - `no_permission`: the user may not use a command, or not on these keys or channels.
+ * - `wrong_role`: the server is a replica or a sentinel.
+ * - `too_old`: the server is older than 7.0.
+ * - `out_of_memory`: it has reached `maxmemory`.
+ * - `too_many_tasks`: a group channel holds as many tasks as it may.
+ * - `read_only`: it takes no writes.
  * - `loading`: it reads its data from disk, or waits for its master.
- * - `timed-out`: no answer in time.
+ * - `timed_out`: no answer in time.
  * - `tls`: the encrypted connection could not be made.
  * - `protocol`: it said something that makes no sense here.
  * - `closed`: the transport was closed.
@@ -21,15 +21,15 @@ import { TransportError } from '../index.js';
 export type ConnectionErrorCode =
   | 'unreachable'
   | 'lost'
-  | 'wrong-password'
-  | 'no-permission'
-  | 'wrong-role'
-  | 'too-old'
-  | 'out-of-memory'
-  | 'too-many-tasks'
-  | 'read-only'
+  | 'wrong_password'
+  | 'no_permission'
+  | 'wrong_role'
+  | 'too_old'
+  | 'out_of_memory'
+  | 'too_many_tasks'
+  | 'read_only'
   | 'loading'
-  | 'timed-out'
+  | 'timed_out'
   | 'tls'
   | 'protocol'
   | 'closed';
@@ -37,21 +37,21 @@ export type ConnectionErrorCode =
 const BREAKING: ReadonlySet<ConnectionErrorCode> = new Set([
   'unreachable',
   'lost',
-  'wrong-role',
-  'read-only',
-  'timed-out',
+  'wrong_role',
+  'read_only',
+  'timed_out',
   'tls',
-  'wrong-password',
+  'wrong_password',
   'closed',
 ]);
 
 const REFUSED: ReadonlySet<ConnectionErrorCode> = new Set([
-  'no-permission',
-  'out-of-memory',
-  'too-many-tasks',
-  'read-only',
+  'no_permission',
+  'out_of_memory',
+  'too_many_tasks',
+  'read_only',
   'loading',
-  'too-old',
+  'too_old',
   'protocol',
 ]);
 
@@ -79,25 +79,25 @@ export class ConnectionError extends Error {
       case 'NOAUTH':
       case 'WRONGPASS':
         return new ConnectionError(
-          'wrong-password',
+          'wrong_password',
           'the server refuses this user or password; check them in the URL, and `ACL LIST` there',
         );
       case 'NOPERM':
         return new ConnectionError(
-          'no-permission',
+          'no_permission',
           `the user may not ${command} (${detail}); allow it with \`ACL SETUSER\`: the command, ` +
             'the keys and the channels that begin with the prefix',
         );
       case 'OOM':
         return new ConnectionError(
-          'out-of-memory',
+          'out_of_memory',
           'the server has no memory left; raise `maxmemory`, or shorten the retention of durable channels',
         );
       case 'READONLY':
       case 'MISCONF':
       case 'NOREPLICAS':
         return new ConnectionError(
-          'read-only',
+          'read_only',
           `the server takes no writes (${detail}); is it a replica now, or its disk full?`,
         );
       case 'LOADING':
@@ -127,22 +127,22 @@ export class ConnectionError extends Error {
 
   static tooOld(found: string): ConnectionError {
     const message = `the server has version ${found}, 7.0 is needed; install a newer Redis or Valkey`;
-    return new ConnectionError('too-old', message);
+    return new ConnectionError('too_old', message);
   }
 
   static wrongRole(role: string): ConnectionError {
     const message = `the server is a ${role}, not a master; connect to the master`;
-    return new ConnectionError('wrong-role', message);
+    return new ConnectionError('wrong_role', message);
   }
 
   static tooManyTasks(limit: number): ConnectionError {
     const message = `the channel is full: ${limit} tasks wait; are there workers, and enough of them?`;
-    return new ConnectionError('too-many-tasks', message);
+    return new ConnectionError('too_many_tasks', message);
   }
 
   static timedOut(ms: number): ConnectionError {
     const message = `no answer within ${ms} ms; is the server overloaded, or the network cut?`;
-    return new ConnectionError('timed-out', message);
+    return new ConnectionError('timed_out', message);
   }
 
   static protocol(detail: string): ConnectionError {
@@ -162,7 +162,7 @@ export class ConnectionError extends Error {
   /** Whether the same command fails as long as nobody changes the server or the program. */
   get isFinal(): boolean {
     if (this.code === 'protocol') return !PASSING.test(this.detail);
-    return this.code === 'no-permission' || this.code === 'too-old';
+    return this.code === 'no_permission' || this.code === 'too_old';
   }
 
   /** Whether another connection must be made before the next command. */

@@ -152,7 +152,7 @@ export class Subscriber implements Duty {
     const outcome = await this.#within(connection.subscribe(names));
     if ('reply' in outcome) return undefined;
     const error = ConnectionError.answered(outcome.refused, 'SUBSCRIBE');
-    if (error.code === 'no-permission') return error;
+    if (error.code === 'no_permission') return error;
     throw error;
   }
 

@@ -6,5 +6,5 @@
 export class WasmUnavailableError extends Error {
   override readonly name = 'WasmUnavailableError';
   /** For programs: does not change. */
-  readonly code = 'SWARMBUS_WASM_UNAVAILABLE';
+  readonly code = 'wasm_unavailable';
 }

@@ -9,7 +9,7 @@ import { memory } from './instance.js';
 export class OutOfMemoryError extends Error {
   override readonly name = 'OutOfMemoryError';
   /** For programs: does not change. */
-  readonly code = 'SWARMBUS_OUT_OF_MEMORY';
+  readonly code = 'out_of_memory';
 }
 
 /**

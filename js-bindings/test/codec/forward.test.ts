@@ -66,13 +66,13 @@ test('what cannot be is refused', () => {
       () => forward(frame, changes),
       (error) => error instanceof EncodeError && error.code === code,
     );
-  refused(full, { hop: 'one more' }, 'too-many-hops');
+  refused(full, { hop: 'one more' }, 'too_many_hops');
   refused(full, { hop: undefined, priority: 10 }, 'field');
   refused(full, { target: 'blue' as 'agent:' }, 'field');
   refused(full, { deadline: 0 }, 'field');
   const one = encodeBatch([{ type: 'a' }]);
-  refused(one, { hop: 'x'.repeat(256) }, 'field-too-long');
-  refused(one, { target: `agent:${'x'.repeat(1025)}` }, 'field-too-long');
+  refused(one, { hop: 'x'.repeat(256) }, 'field_too_long');
+  refused(one, { target: `agent:${'x'.repeat(1025)}` }, 'field_too_long');
 });
 
 test('a frame is routed by its headers, and a made-up hash fools nobody', () => {

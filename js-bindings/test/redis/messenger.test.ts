@@ -115,7 +115,7 @@ test('a request ends in an answer or in the reason why not', () =>
     });
     await code(new Event({ type: 'unknown' }), 'refused', { refusal: 'no-responder' });
     const soon = (Date.now() + 100) * 1_000;
-    await code(new Event({ type: 'stock.slow', deadline: soon }), 'no-answer');
+    await code(new Event({ type: 'stock.slow', deadline: soon }), 'no_answer');
     await until(() => ended.length === 1, 'the responder is told');
     await code(new Event({ type: 'stock.asked', deadline: 1 }), 'expired');
     await assert.rejects(asker.request(To.tasks('q'), { type: 'x' }), { code: 'tasks' });
@@ -151,7 +151,7 @@ test('of a swarm the first answer counts, and requests and answers at once are b
         .request(To.swarm('b'), { type: 'nobody' })
         .catch((error: RequestError) => error.code);
       await assert.rejects(asker.request(To.agent('three'), { type: 'wait' }), {
-        code: 'too-many',
+        code: 'too_many',
       });
       finish();
       assert.equal((await first).payload, 'done');

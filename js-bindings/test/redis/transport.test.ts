@@ -320,9 +320,9 @@ for (const driver of [nodeRedis(), ioredis()]) {
       };
       await assert.rejects(
         RedisTransport.connect(`${guarded.url}?pass=pa55wrong`, options),
-        code('wrong-password'),
+        code('wrong_password'),
       );
-      await assert.rejects(RedisTransport.connect(guarded.url, options), code('wrong-password'));
+      await assert.rejects(RedisTransport.connect(guarded.url, options), code('wrong_password'));
       const ok = await RedisTransport.connect(`${guarded.url}?pass=pa55word`, options);
       await ok.close();
       await guarded.run('AUTH', 'pa55word');
@@ -332,7 +332,7 @@ for (const driver of [nodeRedis(), ioredis()]) {
       );
       await using replica = await RedisServer.start('--replicaof', '127.0.0.1', '1');
       await assert.rejects(RedisTransport.connect(replica.url, options), (error: ConnectionError) =>
-        ['wrong-role', 'loading'].includes(error.code),
+        ['wrong_role', 'loading'].includes(error.code),
       );
     });
   });

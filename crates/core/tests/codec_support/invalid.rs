@@ -15,33 +15,33 @@ pub(crate) const CODES: &[&str] = &[
     "truncated",
     "magic",
     "version",
-    "frame-flags",
-    "empty-frame",
-    "frame-too-long",
-    "too-many-events",
+    "frame_flags",
+    "empty_frame",
+    "frame_too_long",
+    "too_many_events",
     "count",
-    "trailing-bytes",
-    "record-length",
-    "record-too-long",
+    "trailing_bytes",
+    "record_length",
+    "record_too_long",
     "sections",
-    "record-flags",
+    "record_flags",
     "priority",
     "content",
     "timestamp",
     "deadline",
     "nonce",
-    "type-hash",
+    "type_hash",
     "type",
     "utf8",
-    "field-too-long",
+    "field_too_long",
     "absent",
     "uuid",
-    "too-many-hops",
+    "too_many_hops",
     "hops",
-    "too-many-attributes",
+    "too_many_attributes",
     "attributes",
-    "attribute-name",
-    "attribute-order",
+    "attribute_name",
+    "attribute_order",
 ];
 
 /// Frames by name: the code, and what is wrong where there are several ways.
@@ -65,19 +65,19 @@ fn headers() -> Vec<(&'static str, Vec<u8>)> {
         ("version: 0", with(frame::VERSION, &[0])),
         ("version: 2", with(frame::VERSION, &[2])),
         ("version: 257", with(frame::VERSION, &[1, 1])),
-        ("frame-flags: lowest", with(frame::FLAGS, &[1, 0])),
-        ("frame-flags: highest", with(frame::FLAGS, &[0, 0x80])),
-        ("empty-frame", with(frame::COUNT, &[0; 4])),
-        ("frame-too-long", with(frame::LEN, &[0xff; 4])),
-        ("too-many-events", with(frame::COUNT, &[0xff; 4])),
+        ("frame_flags: lowest", with(frame::FLAGS, &[1, 0])),
+        ("frame_flags: highest", with(frame::FLAGS, &[0, 0x80])),
+        ("empty_frame", with(frame::COUNT, &[0; 4])),
+        ("frame_too_long", with(frame::LEN, &[0xff; 4])),
+        ("too_many_events", with(frame::COUNT, &[0xff; 4])),
         ("count: no room for two", with(frame::COUNT, &[2, 0, 0, 0])),
         ("count: no room for one", with(frame::LEN, &[16, 0, 0, 0])),
-        ("trailing-bytes: behind the frame", [&whole[..], &[0]].concat()),
-        ("trailing-bytes: behind the record", framed(&[&whole[FRAME_HEADER..], &[0]].concat())),
-        ("record-length: 0", with(FRAME_HEADER, &[0; 4])),
-        ("record-length: less than its header", with(FRAME_HEADER, &[63, 0, 0, 0])),
-        ("record-length: beyond the frame", with(FRAME_HEADER, &[80, 0, 0, 0])),
-        ("record-too-long", with(FRAME_HEADER, &[0xff; 4])),
+        ("trailing_bytes: behind the frame", [&whole[..], &[0]].concat()),
+        ("trailing_bytes: behind the record", framed(&[&whole[FRAME_HEADER..], &[0]].concat())),
+        ("record_length: 0", with(FRAME_HEADER, &[0; 4])),
+        ("record_length: less than its header", with(FRAME_HEADER, &[63, 0, 0, 0])),
+        ("record_length: beyond the frame", with(FRAME_HEADER, &[80, 0, 0, 0])),
+        ("record_too_long", with(FRAME_HEADER, &[0xff; 4])),
     ]
 }
 
@@ -86,15 +86,15 @@ fn numbers() -> Vec<(&'static str, Vec<u8>)> {
     let with = |at: usize, value: &[u8]| patched(&whole, FRAME_HEADER + at, value);
     let late = (Timestamp::MAX.as_micros() + 1).to_le_bytes();
     vec![
-        ("record-flags: lowest unknown", with(record::FLAGS, &(flag::ALL + 1).to_le_bytes())),
-        ("record-flags: highest", with(record::FLAGS, &[0, 0x80])),
+        ("record_flags: lowest unknown", with(record::FLAGS, &(flag::ALL + 1).to_le_bytes())),
+        ("record_flags: highest", with(record::FLAGS, &[0, 0x80])),
         ("priority: 10", with(record::PRIORITY, &[10])),
         ("content: 4", with(record::CONTENT, &[4])),
         ("timestamp", with(record::TIMESTAMP, &late)),
         ("timestamp: largest", with(record::TIMESTAMP, &[0xff; 8])),
         ("deadline", with(record::DEADLINE, &late)),
         ("nonce", with(record::NONCE, &[1])),
-        ("type-hash", with(record::TYPE_HASH, &[0; 8])),
+        ("type_hash", with(record::TYPE_HASH, &[0; 8])),
         ("sections: source", with(record::SOURCE_LEN, &[200, 0])),
         ("sections: largest", with(record::ATTRIBUTES_LEN, &[0xff; 4])),
         ("absent: id", with(record::FLAGS, &flag::ID_UUID.to_le_bytes())),
@@ -160,10 +160,10 @@ fn strings() -> Vec<(&'static str, Vec<u8>)> {
             let bytes = frame_of(&event().with_source("é"));
             patched(&bytes, FRAME_HEADER + record::SOURCE_LEN, &[1, 0])
         }),
-        ("field-too-long: source", frame_of(&event().with_source(&*long))),
-        ("field-too-long: id", frame_of(&event().with_id(&*long))),
-        ("field-too-long: session", frame_of(&event().with_session(&*long))),
-        ("field-too-long: attribute", {
+        ("field_too_long: source", frame_of(&event().with_source(&*long))),
+        ("field_too_long: id", frame_of(&event().with_id(&*long))),
+        ("field_too_long: session", frame_of(&event().with_session(&*long))),
+        ("field_too_long: attribute", {
             frame_of(
                 &event().with_attribute("a", "x".repeat(limits::MAX_ATTRIBUTE_LEN + 1)).unwrap(),
             )
@@ -201,25 +201,25 @@ fn lists() -> Vec<(&'static str, Vec<u8>)> {
     // Each is 5 bytes: length, name, two bytes of length, value.
     let (first, second) = (two.len() - 10, two.len() - 5);
     vec![
-        ("too-many-hops", frame_of(&hops)),
+        ("too_many_hops", frame_of(&hops)),
         ("hops: one more counted", hop_count(3)),
         ("hops: one less counted", hop_count(1)),
         ("hops: none counted", hop_count(0)),
         ("hops: last one beyond the end", patched(&two_hops, two_hops.len() - 2, &[2])),
-        ("too-many-attributes", frame_of(&many)),
+        ("too_many_attributes", frame_of(&many)),
         ("attributes: one more counted", count(3)),
         ("attributes: one less counted", count(1)),
         ("attributes: none counted", count(0)),
         ("attributes: value beyond the end", patched(&two, second + 2, &[2])),
         ("attributes: name beyond the end", patched(&two, second, &[200])),
-        ("attribute-name: upper case", patched(&two, first + 1, b"A")),
-        ("attribute-name: reserved", {
+        ("attribute_name: upper case", patched(&two, first + 1, b"A")),
+        ("attribute_name: reserved", {
             let bytes = frame_of(&event().with_attribute("timf", "").unwrap());
             let at = bytes.len() - 3;
             patched(&bytes, at, b"e")
         }),
-        ("attribute-order: twice", patched(&two, second + 1, b"a")),
-        ("attribute-order: unsorted", patched(&two, first + 1, b"c")),
+        ("attribute_order: twice", patched(&two, second + 1, b"a")),
+        ("attribute_order: unsorted", patched(&two, first + 1, b"c")),
     ]
 }
 

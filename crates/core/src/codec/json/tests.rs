@@ -118,10 +118,10 @@ fn foreign_events_are_kept_or_refused_but_never_cut() {
         "text/plain; charset=latin-1",
         "",
     ] {
-        assert_eq!(code(&format!(r#","datacontenttype":"{media_type}""#)), "media-type");
+        assert_eq!(code(&format!(r#","datacontenttype":"{media_type}""#)), "media_type");
     }
-    assert_eq!(code(r#","sampled":true"#), "not-a-string");
-    assert_eq!(code(r#","rate":5"#), "not-a-string");
+    assert_eq!(code(r#","sampled":true"#), "not_a_string");
+    assert_eq!(code(r#","rate":5"#), "not_a_string");
     assert_eq!(code(r#","Tenant":"x""#), "attribute");
     assert_eq!(code(r#","a_b":"x""#), "attribute");
 }
@@ -145,14 +145,14 @@ fn each_mistake_has_its_error() {
         let members = format!(r#","time":"2026-01-31T12:00:00Z","nonce":"{nonce}""#);
         assert_eq!(code(&members), "nonce", "{nonce}");
     }
-    assert_eq!(code(r#","data":1,"data_base64":"AA==""#), "two-payloads");
+    assert_eq!(code(r#","data":1,"data_base64":"AA==""#), "two_payloads");
     assert_eq!(code(r#","datacontenttype":"text/plain","data":1"#), "data");
     assert_eq!(code(r#","datacontenttype":"application/msgpack","data":"x""#), "data");
     assert_eq!(code(r#","data_base64":"AA""#), "base64");
     let many: String = (0..100).map(|n| format!(r#","x{n}":"""#)).collect();
-    assert_eq!(code(&many), "too-many-members");
+    assert_eq!(code(&many), "too_many_members");
     let small = crate::codec::Limits { frame_len: 1, ..Default::default() };
-    assert_eq!(from_json_with(b"{}", &small).unwrap_err().code(), "too-long");
+    assert_eq!(from_json_with(b"{}", &small).unwrap_err().code(), "too_long");
     let bad = br#"{"specversion":"1.0","id":"1","source":"s","type":"a b"}"#;
     assert_eq!(from_json(bad).unwrap_err().code(), "type");
 }
