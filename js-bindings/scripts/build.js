@@ -1,15 +1,19 @@
 /**
  * `npm run build`: from `src` and `generated` to `dist`.
  *
- * Node loads CommonJS whichever way the package is imported, so that a program which
- * mixes both ways has one instance of the module; `node*.js` only name the exports.
- * Bundlers and browsers get ES modules. What several entries share is in files of its
- * own. Types are written twice, once for each kind.
+ * The code is in the package once: `core.cjs` and `module.cjs` are scripts, without
+ * imports and exports, which Node, browsers and bundlers run alike. They leave what they
+ * make in the global object, and small files give it the names of an ES module and of
+ * CommonJS. Node loads CommonJS whichever way the package is imported, so that a program
+ * which mixes both ways has one instance of the module; `node*.js` only name the exports.
+ * Types are written for CommonJS; those of the ES modules name them.
  */
 import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import {
   copyFileSync,
   existsSync,
+  mkdirSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -29,19 +33,19 @@ if (!existsSync('generated/module.js')) {
   exit(1);
 }
 rmSync('dist', { recursive: true, force: true });
-rmSync('build/node', { recursive: true, force: true });
+rmSync('build/parts', { recursive: true, force: true });
+mkdirSync('build', { recursive: true });
 
 const TARGET = ['es2022', 'node20'];
-/** Entries of Node alone: they name Node's own modules. */
-const NODE_ENTRIES = { redis: 'src/redis/index.ts' };
+/** Files of types that a user can reach. */
+const reached = new Set();
+const small = { target: TARGET, minify: true };
 
 /** @satisfies {import('esbuild').BuildOptions} */
 const common = {
   bundle: true,
   format: 'esm',
-  target: TARGET,
-  external: ['./fallback.cjs'],
-  minify: true,
+  ...small,
   plugins: [
     {
       name: 'module',
@@ -59,87 +63,137 @@ const common = {
 
 await build({
   ...common,
-  entryPoints: { index: 'src/index.ts' },
-  outdir: 'dist',
-  platform: 'browser',
-  define: { require: 'undefined' },
-});
-await build({
-  ...common,
   entryPoints: { fallback: 'src/fallback.ts' },
   outdir: 'dist',
   outExtension: { '.js': '.cjs' },
   format: 'iife',
 });
 copyFileSync('generated/module.js', 'dist/module.cjs');
-const node = await build({
+
+// Of Node alone is `redis`, as it names Node's own modules. It imports the whole of `index`, so
+// that all of that is in the part which both share.
+writeFileSync(
+  'build/redis.ts',
+  "import '../src/index.js';\nexport * from '../src/redis/index.js';\n",
+);
+const parts = await build({
   ...common,
-  entryPoints: { index: 'src/index.ts', ...NODE_ENTRIES },
-  outdir: 'build/node',
+  entryPoints: { index: 'src/index.ts', redis: 'build/redis.ts' },
+  outdir: 'build/parts',
+  chunkNames: 'core',
   platform: 'node',
   packages: 'external',
   splitting: true,
   metafile: true,
 });
-
-// esbuild splits ES modules only, so each part is turned into CommonJS by itself.
-for (const file of readdirSync('build/node')) {
-  const text = readFileSync(`build/node/${file}`, 'utf8');
-  const part = await transform(text, {
-    format: 'cjs',
-    platform: 'node',
-    target: TARGET,
-    minify: true,
-  });
-  const code = part.code.replaceAll(/(require\("\.\/[\w-]+)\.js"\)/g, '$1.cjs")');
-  writeFileSync(`dist/${file.replace(/\.js$/, '.cjs')}`, code);
+const key = await core();
+cjs('redis', await transform(read('redis'), { ...small, format: 'cjs', platform: 'node' }));
+index();
+for (const [name, face] of [
+  ['index', 'node'],
+  ['redis', 'node-redis'],
+]) {
+  const list = exported(name).map((it) => `  ${it},\n`);
+  writeFileSync(`dist/${face}.js`, `export {\n${list.join('')}} from './${name}.cjs';\n`);
 }
-for (const entry of ['index', ...Object.keys(NODE_ENTRIES)]) {
-  const names = node.metafile.outputs[`build/node/${entry}.js`]?.exports ?? [];
-  const face = entry === 'index' ? 'node' : `node-${entry}`;
-  const list = names.map((name) => `  ${name},\n`).join('');
-  writeFileSync(`dist/${face}.js`, `export {\n${list}} from './${entry}.cjs';\n`);
+types();
+
+/** @param {string} part */
+function read(part) {
+  return readFileSync(`build/parts/${part}.js`, 'utf8');
 }
 
-const reached = new Set();
-types('esm');
-// Documentation once is enough: editors show it to those who import.
-types('cjs', '--removeComments');
-writeFileSync('dist/cjs/package.json', '{ "type": "commonjs" }\n');
+/** @param {string | undefined} part */
+function exported(part) {
+  return parts.metafile.outputs[`build/parts/${part}.js`]?.exports ?? [];
+}
 
 /**
- * Writes the types of one kind, and takes out those that nobody can reach.
- *
- * @param {string} kind
- * @param {string[]} flags
+ * Writes what both entries share as a script, and for CommonJS a file that gives it. The key has
+ * a hash of the code: several copies of the package share it, several versions do not.
  */
-function types(kind, ...flags) {
-  const args = ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.types.json', ...flags];
-  const tsc = spawnSync('node', [...args, '--outDir', `dist/${kind}`], { stdio: 'inherit' });
-  if (tsc.status !== 0) exit(1);
-  reached.clear();
-  for (const source of ['src/index.ts', 'src/fallback.ts', ...Object.values(NODE_ENTRIES)]) {
-    reach(kind, source.replace(/^src\//, '').replace(/\.ts$/, '.d.ts'));
+async function core() {
+  const code = read('core').replaceAll(/import\s*"\.\/module\.cjs";/g, '');
+  const hash = createHash('sha256').update(code).digest('hex').slice(0, 12);
+  const key = `globalThis[Symbol.for('swarmbus.core.${hash}')]`;
+  const script = await transform(code, { ...small, format: 'iife', globalName: 'core' });
+  const expression = script.code.trim().replace(/^(?:"use strict";)?var core=/, '');
+  if (expression === script.code.trim() || /\bimport\b\s*["{*]/.test(code)) {
+    throw new Error('esbuild writes the shared part in another way');
   }
-  for (const file of readdirSync(`dist/${kind}`, { recursive: true, encoding: 'utf8' })) {
-    if (file.endsWith('.d.ts') && !reached.has(file)) rmSync(`dist/${kind}/${file}`);
+  writeFileSync('dist/core.cjs', `${key} ??= ${expression}\n`);
+  writeFileSync(
+    'dist/shared.cjs',
+    `globalThis[Symbol.for('swarmbus.load')] = () => require('./fallback.cjs');\n` +
+      `require('./module.cjs');\nrequire('./core.cjs');\nmodule.exports = ${key};\n`,
+  );
+  return key;
+}
+
+/** Writes the two faces of the core. */
+function index() {
+  const list = /export\s*\{([^}]*)\}/.exec(read('index'))?.[1] ?? '';
+  const locals = new Map(pairs(/import\s*\{([^}]*)\}/.exec(read('index'))?.[1] ?? '', true));
+  const names = pairs(list).map(([local, name]) => [name, locals.get(local) ?? local]);
+  if (names.length !== exported('index').length) throw new Error('index.js has code of its own');
+  const esm = names.map(([name, inner]) => `  ${inner}: ${name},\n`);
+  writeFileSync(
+    'dist/index.js',
+    `import './module.cjs';\nimport './core.cjs';\nexport const {\n${esm.join('')}} = ${key};\n`,
+  );
+  const code = names.map(([name, inner]) => `exports.${name} = core.${inner};\n`);
+  cjs('index', { code: `const core = require('./core.js');\n${code.join('')}` });
+}
+
+/**
+ * The names in the braces of an import or export.
+ *
+ * @param {string} list
+ * @param {boolean} [swapped]
+ * @returns {[string, string][]}
+ */
+function pairs(list, swapped = false) {
+  return list.split(',').map((item) => {
+    const [from = '', to = from] = item.trim().split(/\s+as\s+/);
+    return swapped ? [to, from] : [from, to];
+  });
+}
+
+/**
+ * @param {string} name
+ * @param {{ code: string }} part
+ */
+function cjs(name, { code }) {
+  const shared = code.replaceAll(/require\((["'])\.\/core\.js\1\)/g, "require('./shared.cjs')");
+  writeFileSync(`dist/${name}.cjs`, shared);
+}
+
+/** Writes the types, and takes out those that nobody can reach. */
+function types() {
+  const args = ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.types.json'];
+  if (spawnSync('node', args, { stdio: 'inherit' }).status !== 0) exit(1);
+  writeFileSync('dist/types/package.json', '{ "type": "commonjs" }\n');
+  for (const file of ['index', 'redis/index', 'fallback']) reach(`${file}.d.ts`);
+  for (const file of readdirSync('dist/types', { recursive: true, encoding: 'utf8' })) {
+    if (file.endsWith('.d.ts') && !reached.has(file)) rmSync(`dist/types/${file}`);
   }
+  writeFileSync('dist/index.d.ts', "export * from './types/index.js';\n");
+  writeFileSync('dist/redis.d.ts', "export * from './types/redis/index.js';\n");
 }
 
 /**
  * Notes a file of types and those that it names.
  *
- * @param {string} kind
  * @param {string} file
  */
-function reach(kind, file) {
+function reach(file) {
   if (reached.has(file)) return;
   reached.add(file);
   // An import for what it does says nothing about types.
-  const path = `dist/${kind}/${file}`;
+  const path = `dist/types/${file}`;
   const text = readFileSync(path, 'utf8').replaceAll(/^import ['"][^'"]*['"];\n/gm, '');
   writeFileSync(path, text);
   for (const [, name] of text.matchAll(/['"](\.[^'"]+)\.js['"]/g)) {
-    reach(kind, posix.join(posix.dirname(file), `${name}.d.ts`));
+    reach(posix.join(posix.dirname(file), `${name}.d.ts`));
   }
 }

@@ -7,6 +7,7 @@ mod cache;
 mod debian;
 mod module;
 mod npm;
+mod paths;
 mod toolchain;
 mod tools;
 

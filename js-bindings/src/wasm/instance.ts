@@ -19,9 +19,14 @@ interface Exports {
 
 type Instantiate = (imports: object) => Exports;
 
-/** Where `module.cjs` leaves the module as base64, and `fallback.cjs` its function. */
+/** Where the CommonJS of Node (`shared.cjs`) leaves a function that loads `fallback.cjs`. */
+const LOAD = Symbol.for('swarmbus.load');
+/** Where `module.cjs` leaves the module as text, and `fallback.cjs` its function. */
 const MODULE = Symbol.for('swarmbus.module');
 const FALLBACK = Symbol.for('swarmbus.fallback');
+
+/** Of the module's text: the character of the byte 0, `#`; the byte 1 is `$`, and so on. */
+const FIRST = 0x23;
 
 let reason: string | undefined;
 
@@ -55,16 +60,15 @@ function setWasm(exports: Exports): void {
 }
 
 function bytes(): Uint8Array<ArrayBuffer> {
-  const base64 = (globalThis as Record<symbol, unknown>)[MODULE] as string;
-  if (typeof Buffer === 'function') return Buffer.from(base64, 'base64') as Uint8Array<ArrayBuffer>;
-  return Uint8Array.from(atob(base64), (char) => char.charCodeAt(0));
+  const text = (globalThis as Record<symbol, unknown>)[MODULE] as string;
+  const bytes = new Uint8Array(text.length);
+  for (let i = 0; i < bytes.length; i += 1) bytes[i] = text.charCodeAt(i) - FIRST;
+  return bytes;
 }
 
-// `require` is Node's in the CommonJS build and `undefined` in the other.
-declare const require: undefined | ((id: string) => unknown);
-
 function fallback(cause: unknown): Instantiate {
-  if (typeof require === 'function') require('./fallback.cjs');
+  const load = (globalThis as Record<symbol, unknown>)[LOAD];
+  if (typeof load === 'function') load();
   const found = (globalThis as Record<symbol, unknown>)[FALLBACK];
   if (typeof found === 'function') return found as Instantiate;
   throw new WasmUnavailableError(

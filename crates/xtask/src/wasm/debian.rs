@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use duct::Expression;
 
 use super::cache::Cache;
+use super::paths;
 use super::toolchain::TARGET;
 use crate::apt;
 use crate::workspace::Workspace;
@@ -21,7 +22,7 @@ const SOURCE: &str = "rust-web-src";
 
 /// The compiler: a script that starts Debian's with its libraries.
 pub(super) fn ensure(workspace: &Workspace, cache: &Cache) -> Result<PathBuf> {
-    let folder = cache.folder("rust-debian", |folder| {
+    let folder = cache.folder("rust-debian-2", |folder| {
         println!("unpacking Debian's Rust, and building its library for {TARGET}");
         fill(workspace, folder)
     })?;
@@ -58,7 +59,7 @@ fn fill(workspace: &Workspace, folder: &Path) -> Result<()> {
     duct::cmd!(&rustc, "-vV").run().with_context(|| {
         format!("Debian's rustc does not start; `{}` may help", apt::by_hand(&["libllvm22"]))
     })?;
-    build_std(folder, &rustc)
+    build_std(workspace, folder, &rustc)
 }
 
 /// The compiler, its own library, the source, and the LLVM that it names.
@@ -137,19 +138,21 @@ fn write_script(folder: &Path) -> Result<()> {
 }
 
 /// Builds the standard library beside an empty crate, and keeps what came of it.
-fn build_std(folder: &Path, rustc: &Path) -> Result<()> {
+fn build_std(workspace: &Workspace, folder: &Path, rustc: &Path) -> Result<()> {
     let empty = folder.join("empty");
     fs::create_dir_all(empty.join("src"))?;
     let manifest = "[package]\nname = \"empty\"\nedition = \"2024\"\n\n[workspace]\n";
     fs::write(empty.join("Cargo.toml"), manifest)?;
     fs::write(empty.join("src/lib.rs"), "")?;
+    let own = format!("--remap-path-prefix={}=/rust", folder.display());
+    // Without bitcode a build with `lto = "fat"` cannot take the library in.
+    let flags = ["-Cembed-bitcode=yes", &paths::flags(workspace), &own];
     let args = ["build", "--release", "-Zbuild-std=std,panic_abort", "--target", TARGET];
     compiler(duct::cmd("cargo", args), rustc)
         .dir(&empty)
         .env("CARGO_TARGET_DIR", empty.join("target"))
         .env("RUSTC_BOOTSTRAP", "1")
-        // Without it a build with `lto = "fat"` cannot take the library in.
-        .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS", "-Cembed-bitcode=yes")
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
         .run()
         .context("building the standard library failed")?;
     let built = empty.join("target").join(TARGET).join("release/deps");
