@@ -29,9 +29,8 @@ const MAX_LANES: NonZeroUsize = NonZeroUsize::new(4_096).expect("not 0");
 const POSITIONS: u8 = 3;
 
 /// Events and bytes that wait at most while the server takes what it is sent, if
-/// publishers wait for room anyway. With more of them, an event is out of the
-/// processor's cache before it is packed; the whole buffer is for times when
-/// nothing can be sent.
+/// publishers wait for room anyway: what waits then is old when it leaves. The
+/// whole buffer is for times when nothing can be sent.
 const FLOWING: (usize, usize) = (4_096, 1 << 20);
 
 /// What a publisher has taken in.
