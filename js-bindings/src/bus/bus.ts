@@ -152,13 +152,15 @@ export class EventBus<M extends object = AnyEvents> implements AsyncDisposable {
       throw new DispatchError('too_deep', text);
     }
     const whole = Event.of(event as EventInit);
-    const fault = inner.fault(whole);
-    if (fault !== undefined) throw new DispatchError('invalid', fault);
+    const route = inner.way(whole);
+    if (route === undefined) throw new DispatchError('invalid', inner.fault(whole) as string);
     inner.books.dispatched++;
     const { runner } = inner;
-    const flight = runner.run(whole, false);
+    const flight = runner.run(route, whole, false);
     if (flight === undefined) return { matched: runner.matched, delivered: runner.delivered };
-    return new Promise((resolve) => (flight.done = resolve));
+    return new Promise((resolve) => {
+      flight.done = ({ matched, delivered }) => resolve({ matched, delivered });
+    });
   }
 
   /**
@@ -342,7 +344,7 @@ export class EventBus<M extends object = AnyEvents> implements AsyncDisposable {
       inner.stopped = true;
       undelivered = inner.queue.clear();
       for (const event of undelivered) inner.runner.account(event, Outcome.cancelled);
-      cutOff = inner.pipeline.cuts.size;
+      cutOff = inner.pipeline.open;
       inner.closing.abort();
       for (const bulkhead of inner.bulkheads) bulkhead.clear();
       inner.pipeline.cut();

@@ -82,7 +82,8 @@ export class Inner {
     this.queue = new Queue(this, sizes, this.#gate, this.isTimed);
     const wake = (): void => this.worker.wake();
     const refuse = (): void => void this.books.refused++;
-    this.waiters = new Waiters(this.queue, settings.maxWaiting, wake, refuse);
+    const routeOf = (event: Event): Route => this.routeOf(event);
+    this.waiters = new Waiters(this.queue, routeOf, settings.maxWaiting, wake, refuse);
     this.worker = new Worker(this, this.queue, this.waiters, this.runner, settings.workers);
     this.scope = this.newScope('');
     this.commands = new Commands(
@@ -99,25 +100,33 @@ export class Inner {
 
   /** What keeps it from being an event that a bus can carry. */
   fault(event: Event): string | undefined {
-    const { priority } = event;
-    if (!(priority >= 0 && priority <= 9 && Number.isInteger(priority))) {
+    const { priority, type } = event;
+    if (!isPriority(priority)) {
       return `a priority is a whole number from 0 to 9, not ${String(priority)}`;
     }
-    return this.scope.routes.knows(event.type) ? undefined : typeFault(event.type);
+    return this.scope.routes.known(type) === undefined ? typeFault(type) : undefined;
+  }
+
+  /** The way of an event that a bus can carry. */
+  way({ priority, type }: Event): Route | undefined {
+    if (!isPriority(priority)) return undefined;
+    const { routes } = this.scope;
+    return routes.known(type) ?? (typeFault(type) === undefined ? routes.of(type) : undefined);
   }
 
   /** Queues an event if there is room now, or says why not. */
   offer(event: Event): PublishCode | undefined {
     if (this.closed) return 'closed';
-    if (this.fault(event) !== undefined) return 'invalid';
+    const route = this.way(event);
+    if (route === undefined) return 'invalid';
     let code: PublishCode | undefined;
     if (this.waiters.size > 0 && !(this.#gate.always && event.priority >= CRITICAL_PRIORITY)) {
       code = this.#behindOthers();
     } else {
-      code = this.queue.offer(event, false);
+      code = this.queue.offer(event, route, false);
     }
     if (code === undefined || (mayPass(code) && this.desk.isHandling())) {
-      if (code !== undefined) code = this.queue.offer(event, true);
+      if (code !== undefined) code = this.queue.offer(event, route, true);
       if (code === undefined) {
         this.stamper.stamp(event);
         this.worker.wake();
@@ -133,7 +142,10 @@ export class Inner {
 
   publish(init: EventInit, signal: AbortSignal | undefined): Promise<void> {
     try {
-      return this.publishUnlessFull(init, signal) ?? DONE;
+      const event = Event.of(init);
+      const code = this.offer(event);
+      if (code === undefined) return --this.#untilTurn > 0 ? DONE : this.#turn();
+      return this.#wait(event, init, code, signal);
     } catch (error) {
       return Promise.reject(error as Error);
     }
@@ -143,7 +155,16 @@ export class Inner {
   publishUnlessFull(init: EventInit, signal: AbortSignal | undefined): Promise<void> | undefined {
     const event = Event.of(init);
     const code = this.offer(event);
-    if (code === undefined) return this.#turn();
+    if (code === undefined) return --this.#untilTurn > 0 ? undefined : this.#turn();
+    return this.#wait(event, init, code, signal);
+  }
+
+  #wait(
+    event: Event,
+    init: EventInit,
+    code: PublishCode,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
     if (!mayPass(code) || this.desk.isHandling()) throw this.refusal(code, init);
     this.stamper.stamp(event);
     return this.waiters.wait(event, init, code, signal);
@@ -176,6 +197,12 @@ export class Inner {
 
   routeOf(event: Event): Route {
     return this.scope.routes.of(event.type);
+  }
+
+  /** A way that was found some time ago, or a new one. */
+  routeNow(event: Event, route: Route): Route {
+    const { routes } = this.scope;
+    return route.age === routes.age ? route : routes.of(event.type);
   }
 
   matchesInSession(event: Event): readonly Match[] {
@@ -289,11 +316,14 @@ export class Inner {
   }
 
   /** A publisher that never waits must leave the thread to others now and then. */
-  #turn(): Promise<void> | undefined {
-    if (--this.#untilTurn > 0) return undefined;
+  #turn(): Promise<void> {
     this.#untilTurn = PUBLISHES_A_TURN;
     return new Promise(macrotask);
   }
+}
+
+function isPriority(priority: number): boolean {
+  return priority >= 0 && priority <= 9 && Number.isInteger(priority);
 }
 
 /** Whether waiting is of use. */

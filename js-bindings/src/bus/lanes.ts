@@ -13,28 +13,42 @@ export const SHARE: readonly number[] = [8, 8, 8, 16, 16, 16, 32, 32, 64, 64];
 export const PRIORITIES = SHARE.length;
 
 const FIRST_SIZE = 16;
+/** Lanes that are used again are not larger. */
+const KEPT_SIZE = 256;
 
 /** A queue in an array that is used round and round. Grows, by doubling, to what it once held. */
-class Ring<T> {
-  #items: (T | undefined)[] = new Array<T | undefined>(FIRST_SIZE).fill(undefined);
+class Ring<T, N> {
+  /** Each with its note behind it. */
+  #items: (T | N | undefined)[] = new Array<T | N | undefined>(FIRST_SIZE * 2).fill(undefined);
   /** When each came: later ones have larger numbers. */
   #since = new Float64Array(FIRST_SIZE);
   #head = 0;
   length = 0;
 
-  push(item: T, since: number): void {
-    if (this.length === this.#items.length) this.#grow();
-    const at = (this.#head + this.length) & (this.#items.length - 1);
-    this.#items[at] = item;
+  get size(): number {
+    return this.#since.length;
+  }
+
+  push(item: T, note: N, since: number): void {
+    if (this.length === this.#since.length) this.#grow();
+    const at = (this.#head + this.length) & (this.#since.length - 1);
+    this.#items[at * 2] = item;
+    this.#items[at * 2 + 1] = note;
     this.#since[at] = since;
     this.length++;
   }
 
+  /** Of the first one. Means nothing when there is none. */
+  note(): N {
+    return this.#items[this.#head * 2 + 1] as N;
+  }
+
   shift(): T {
     const at = this.#head;
-    const item = this.#items[at] as T;
-    this.#items[at] = undefined;
-    this.#head = (at + 1) & (this.#items.length - 1);
+    const item = this.#items[at * 2] as T;
+    this.#items[at * 2] = undefined;
+    this.#items[at * 2 + 1] = undefined;
+    this.#head = (at + 1) & (this.#since.length - 1);
     this.length--;
     return item;
   }
@@ -45,12 +59,13 @@ class Ring<T> {
   }
 
   #grow(): void {
-    const size = this.#items.length;
-    const items = new Array<T | undefined>(size * 2).fill(undefined);
+    const size = this.#since.length;
+    const items = new Array<T | N | undefined>(size * 4).fill(undefined);
     const since = new Float64Array(size * 2);
     for (let i = 0; i < size; i++) {
       const from = (this.#head + i) & (size - 1);
-      items[i] = this.#items[from];
+      items[i * 2] = this.#items[from * 2];
+      items[i * 2 + 1] = this.#items[from * 2 + 1];
       since[i] = this.#since[from] as number;
     }
     this.#items = items;
@@ -60,8 +75,10 @@ class Ring<T> {
 }
 
 /** A lane for each priority. */
-export class PriorityLanes<T> {
-  #lanes: (Ring<T> | undefined)[] = new Array<Ring<T> | undefined>(PRIORITIES).fill(undefined);
+export class PriorityLanes<T, N> {
+  #lanes: (Ring<T, N> | undefined)[] = new Array<Ring<T, N> | undefined>(PRIORITIES).fill(
+    undefined,
+  );
   /** A bit for each lane that is not empty. */
   #occupied = 0;
   /** A bit for each lane that has given its share in this round. */
@@ -73,14 +90,16 @@ export class PriorityLanes<T> {
   depth = 0;
   /** When the one that was taken last had come. */
   lastSince = 0;
+  /** What was noted with it. */
+  lastNote: N | undefined;
 
-  push(priority: number, item: T, since: number): void {
+  push(priority: number, item: T, note: N, since: number): void {
     let lane = this.#lanes[priority];
     if (lane === undefined) {
-      lane = new Ring<T>();
+      lane = new Ring<T, N>();
       this.#lanes[priority] = lane;
     }
-    lane.push(item, since);
+    lane.push(item, note, since);
     this.#occupied |= 1 << priority;
     this.depth++;
   }
@@ -121,12 +140,21 @@ export class PriorityLanes<T> {
   /** When the oldest event of a lane came, or `Infinity`. */
   since(priority: number): number {
     if ((this.#occupied & (1 << priority)) === 0) return Infinity;
-    return (this.#lanes[priority] as Ring<T>).since();
+    return (this.#lanes[priority] as Ring<T, N>).since();
+  }
+
+  /** Makes empty lanes as good as new, and lets go of what a crowd has left. */
+  renew(): void {
+    this.#newRound();
+    for (let priority = 0; priority < PRIORITIES; priority++) {
+      if ((this.#lanes[priority]?.size ?? 0) > KEPT_SIZE) this.#lanes[priority] = undefined;
+    }
   }
 
   #shift(priority: number): T {
-    const lane = this.#lanes[priority] as Ring<T>;
+    const lane = this.#lanes[priority] as Ring<T, N>;
     this.lastSince = lane.since();
+    this.lastNote = lane.note();
     const item = lane.shift();
     if (lane.length === 0) this.#occupied &= ~(1 << priority);
     this.depth--;

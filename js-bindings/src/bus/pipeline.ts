@@ -48,8 +48,11 @@ export interface PipelineHost {
 export class Pipeline {
   /** The call that waits, after `run` said `WAITS`. */
   waiting: Waiting | undefined;
-  /** What a bus that stops has to end. */
+  /** What else a bus that stops has to end. */
   readonly cuts = new Set<{ cut(): void }>();
+  /** Calls that wait, each of which knows its place. */
+  readonly calls: Pending[] = [];
+  readonly #spare: Pending[] = [];
 
   constructor(readonly host: PipelineHost) {}
 
@@ -80,8 +83,14 @@ export class Pipeline {
       return this.fail(subscriber, event, error, 1, retried);
     }
     if (waits) {
-      const judge = new PlainCall(this, match, event, permit, started, retried);
-      this.waiting = this.pend(subscriber, result as PromiseLike<unknown>, judge);
+      const call = this.#call(subscriber);
+      call.match = match;
+      call.event = event;
+      call.permit = permit;
+      call.started = started;
+      call.retried = retried;
+      call.await(result as PromiseLike<unknown>);
+      this.waiting = call;
       return WAITS;
     }
     if (breaker !== undefined) breaker.succeeded(permit, started);
@@ -140,17 +149,36 @@ export class Pipeline {
   }
 
   /** Waits for a handler's promise, until it ends or the bus stops. */
-  pend(subscriber: Subscriber, promise: PromiseLike<unknown>, judge: Judge): Pending {
-    const { desk } = this.host;
-    const isMarked = subscriber.isMarked && desk.marks;
-    subscriber.isMarked = subscriber.isAsync = true;
-    desk.asynchronous();
-    return new Pending(this, isMarked, promise, judge);
+  pend(subscriber: Subscriber, promise: PromiseLike<unknown>, judge: Judge): Waiting {
+    const call = this.#call(subscriber);
+    call.judge = judge;
+    call.await(promise);
+    return call;
+  }
+
+  /** How many calls wait. */
+  get open(): number {
+    return this.calls.length + this.cuts.size;
   }
 
   /** Ends everything that waits. */
   cut(): void {
-    for (const waiting of [...this.cuts]) waiting.cut();
+    for (const waiting of [...this.calls, ...this.cuts]) waiting.cut();
+  }
+
+  /** Takes back a record that nobody refers to any more. */
+  reuse(call: Pending): void {
+    if (this.#spare.length < MAX_SPARE) this.#spare.push(call);
+  }
+
+  /** A record for a call that waits. */
+  #call(subscriber: Subscriber): Pending {
+    const { desk } = this.host;
+    const call = this.#spare.pop() ?? new Pending(this);
+    call.isMarked = subscriber.isMarked && desk.marks;
+    subscriber.isMarked = subscriber.isAsync = true;
+    desk.asynchronous();
+    return call;
   }
 
   #filter(
@@ -178,66 +206,84 @@ export interface Judge {
   cut(): number;
 }
 
-/** A handler's promise. No other promise is made for it than the one that `then` returns. */
-export class Pending implements Waiting {
-  resume: (outcome: number) => void = () => undefined;
-  #isOpen = true;
+/** So many records are kept for calls to come. */
+const MAX_SPARE = 1_024;
 
-  constructor(
-    private readonly pipeline: Pipeline,
-    private readonly isMarked: boolean,
-    promise: PromiseLike<unknown>,
-    private readonly judge: Judge,
-  ) {
-    pipeline.cuts.add(this);
-    if (!isMarked) pipeline.host.desk.unmarked++;
-    Promise.resolve(promise).then(
-      () => {
-        if (this.#close()) this.resume(judge.ended(false, undefined));
-      },
-      (error: unknown) => {
-        if (this.#close()) this.resume(judge.ended(true, error));
-      },
-    );
+const { then } = Promise.prototype;
+const nobody = (): void => undefined;
+
+/**
+ * A handler's promise. No other promise is made for it than the one that `then` returns; the record
+ * and its callbacks are used again.
+ */
+class Pending implements Waiting {
+  resume: (outcome: number) => void = nobody;
+  /** Says what the end means; if there is none, it is the end of a call without layers. */
+  judge: Judge | undefined;
+  match: Match | undefined;
+  event: Event | undefined;
+  permit = 0;
+  started = -1;
+  retried: Retried | undefined;
+  isMarked = false;
+  /** The place among the calls that wait, or -1. */
+  #at = -1;
+
+  constructor(private readonly pipeline: Pipeline) {}
+
+  await(promise: PromiseLike<unknown>): void {
+    const { calls, host } = this.pipeline;
+    this.#at = calls.length;
+    calls.push(this);
+    if (!this.isMarked) host.desk.unmarked++;
+    // The language's own `then` calls one of them, and once, whatever the program has made of it.
+    void then.call(Promise.resolve(promise), this.#returned, this.#threw);
   }
 
+  /** The promise's own end is then nobody's business, and the record is not used again. */
   cut(): void {
-    if (this.#close()) this.resume(this.judge.cut());
+    if (this.#at < 0) return;
+    this.#leave();
+    this.resume(this.judge === undefined ? this.#dropped() : this.judge.cut());
   }
 
-  #close(): boolean {
-    const { isMarked, pipeline } = this;
-    if (!this.#isOpen) return false;
-    this.#isOpen = false;
-    pipeline.cuts.delete(this);
-    if (!isMarked) pipeline.host.desk.unmarked--;
-    return true;
+  readonly #returned = (): void => this.#end(false, undefined);
+  readonly #threw = (error: unknown): void => this.#end(true, error);
+
+  #end(failed: boolean, error: unknown): void {
+    if (this.#at < 0) return;
+    this.#leave();
+    const { judge, resume } = this;
+    const outcome = judge === undefined ? this.#ended(failed, error) : judge.ended(failed, error);
+    this.resume = nobody;
+    this.judge = this.match = this.event = this.retried = undefined;
+    this.pipeline.reuse(this);
+    resume(outcome);
   }
-}
 
-/** A call of a handler without layers. */
-class PlainCall implements Judge {
-  constructor(
-    private readonly pipeline: Pipeline,
-    private readonly match: Match,
-    private readonly event: Event,
-    private readonly permit: number,
-    private readonly started: number,
-    private readonly retried: Retried | undefined,
-  ) {}
+  #leave(): void {
+    const { calls, host } = this.pipeline;
+    const last = calls.pop() as Pending;
+    if (last !== this) {
+      calls[this.#at] = last;
+      last.#at = this.#at;
+    }
+    this.#at = -1;
+    if (!this.isMarked) host.desk.unmarked--;
+  }
 
-  ended(failed: boolean, error: unknown): number {
-    const { subscriber, breaker } = this.match;
+  #ended(failed: boolean, error: unknown): number {
+    const { subscriber, breaker } = this.match as Match;
     if (failed) {
       breaker?.failed(this.permit, this.started);
-      return this.pipeline.fail(subscriber, this.event, error, 1, this.retried);
+      return this.pipeline.fail(subscriber, this.event as Event, error, 1, this.retried);
     }
     breaker?.succeeded(this.permit, this.started);
     return Outcome.delivered;
   }
 
-  cut(): number {
-    this.match.breaker?.dropped(this.permit);
+  #dropped(): number {
+    this.match?.breaker?.dropped(this.permit);
     return Outcome.cancelled;
   }
 }

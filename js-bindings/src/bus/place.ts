@@ -21,7 +21,7 @@ interface Frame {
 }
 
 interface Storage {
-  run<R>(frame: Frame | undefined, f: () => R): R;
+  run<A extends unknown[], R>(frame: Frame | undefined, f: (...args: A) => R, ...args: A): R;
   getStore(): Frame | undefined;
   disable(): void;
 }
@@ -53,6 +53,8 @@ function storageOnce(): Storage | undefined {
 export class Desk {
   /** Handlers of this bus on the current stack. */
   #running = 0;
+  /** The frame of a call that is inside of no other: most are. */
+  #first: Frame | undefined;
   /** Asynchronous calls under way that no frame was made for. */
   unmarked = 0;
 
@@ -80,12 +82,15 @@ export class Desk {
     }
     const outer = storage.getStore();
     const above = nested;
-    const frame: Frame = { desk: this, outer, depth: (outer?.depth ?? 0) + above + 1 };
+    const isFirst = outer === undefined && above === 0;
+    const frame = isFirst
+      ? (this.#first ??= { desk: this, outer, depth: 1 })
+      : { desk: this, outer, depth: (outer?.depth ?? 0) + above + 1 };
     // The frame counts what is above it.
     nested = 0;
     this.#running++;
     try {
-      return storage.run(frame, () => f(a, b));
+      return storage.run(frame, f, a, b);
     } finally {
       this.#running--;
       nested = above;

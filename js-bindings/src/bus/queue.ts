@@ -7,6 +7,7 @@ import type { Event } from '../event.js';
 import type { PublishCode } from './errors.js';
 import { PriorityLanes, PRIORITIES } from './lanes.js';
 import { ACCEPT, FULL, type Gate, OUTRANKED, RATE_LIMITED } from './overflow.js';
+import type { Route } from './routes.js';
 
 /** Sizes in events. */
 export interface Sizes {
@@ -29,6 +30,9 @@ export interface QueueHost {
   now(): number;
 }
 
+/** So many empty lanes of sources are kept for others. */
+const MAX_SPARE = 64;
+
 export class Queue {
   readonly #host: QueueHost;
   readonly #sizes: Sizes;
@@ -39,9 +43,11 @@ export class Queue {
   readonly #timed: boolean;
   #last = 0;
   /** Events that nobody has begun. */
-  readonly #lanes = new PriorityLanes<Event>();
+  readonly #lanes = new PriorityLanes<Event, Route>();
   /** Those that wait until an earlier event of their source is done, by source. */
-  readonly #parked = new Map<string, PriorityLanes<Event> | undefined>();
+  readonly #parked = new Map<string, PriorityLanes<Event, Route> | undefined>();
+  /** Empty ones, as they are large. */
+  readonly #spare: PriorityLanes<Event, Route>[] = [];
   #parkedDepth = 0;
   #pressed = false;
   /** Events accepted so far. */
@@ -78,12 +84,12 @@ export class Queue {
   }
 
   /** Queues an event, or says why not. `mayNotWait` gives it the reserve. */
-  offer(event: Event, mayNotWait: boolean): PublishCode | undefined {
+  offer(event: Event, route: Route, mayNotWait: boolean): PublishCode | undefined {
     if (this.depth >= this.#capacity || this.#asksAlways) {
       const refused = this.#makeRoom(event.priority, this.depth, mayNotWait);
       if (refused !== undefined) return refused;
     }
-    this.#lanes.push(event.priority, event, this.#timed ? this.#time() : ++this.#last);
+    this.#lanes.push(event.priority, event, route, this.#timed ? this.#time() : ++this.#last);
     this.accepted++;
     const depth = ++this.depth;
     if (depth > this.peak) this.peak = depth;
@@ -113,6 +119,11 @@ export class Queue {
     return this.#lanes.lastSince;
   }
 
+  /** The way of the event that was taken last, as it was when it came. */
+  get takenRoute(): Route {
+    return this.#lanes.lastNote as Route;
+  }
+
   /** Keeps events of this source back until `next` finds none. */
   hold(source: string): void {
     this.#parked.set(source, undefined);
@@ -124,9 +135,14 @@ export class Queue {
     const event = lanes?.take();
     if (lanes === undefined || event === undefined) {
       this.#parked.delete(source);
+      if (lanes !== undefined && this.#spare.length < MAX_SPARE) {
+        lanes.renew();
+        this.#spare.push(lanes);
+      }
       return undefined;
     }
     this.#lanes.lastSince = lanes.lastSince;
+    this.#lanes.lastNote = lanes.lastNote;
     this.#parkedDepth--;
     this.#took();
     return event;
@@ -151,10 +167,10 @@ export class Queue {
   #park(event: Event): void {
     let lanes = this.#parked.get(event.source);
     if (lanes === undefined) {
-      lanes = new PriorityLanes<Event>();
+      lanes = this.#spare.pop() ?? new PriorityLanes<Event, Route>();
       this.#parked.set(event.source, lanes);
     }
-    lanes.push(event.priority, event, this.#lanes.lastSince);
+    lanes.push(event.priority, event, this.takenRoute, this.#lanes.lastSince);
     this.#parkedDepth++;
   }
 
@@ -190,7 +206,7 @@ export class Queue {
     return 'rate_limited';
   }
 
-  *#everywhere(): Generator<PriorityLanes<Event>> {
+  *#everywhere(): Generator<PriorityLanes<Event, Route>> {
     yield this.#lanes;
     if (this.#parkedDepth === 0) return;
     for (const lanes of this.#parked.values()) if (lanes !== undefined) yield lanes;
@@ -222,7 +238,7 @@ export class Queue {
 
   #evict(priority: number): Event | undefined {
     let since = Infinity;
-    let from: PriorityLanes<Event> | undefined;
+    let from: PriorityLanes<Event, Route> | undefined;
     for (const lanes of this.#everywhere()) {
       const own = lanes.since(priority);
       if (own < since) {

@@ -8,12 +8,12 @@ import { Match, type Subscriber } from './subscriber.js';
 export class Route {
   constructor(
     readonly matches: readonly Match[],
-    /** None of them has layers around the call. */
-    readonly plain: boolean,
+    /** Of the subscriptions that it was made from. */
+    readonly age: number,
   ) {}
 }
 
-const NOBODY = new Route([], true);
+const NOBODY: readonly Match[] = [];
 
 /** What a subscription is made with, as text: a regular expression stands between slashes. */
 export function patternText(pattern: string | RegExp): string {
@@ -33,6 +33,8 @@ export class Routes {
   readonly #places = new Set<Place>();
   /** By type; emptied when subscriptions change. The oldest goes first. */
   readonly #cache = new Map<string, Route>();
+  /** Routes of an older age are not to be used any more. */
+  age = 0;
   readonly #limit: number;
 
   constructor(limit: number) {
@@ -44,9 +46,9 @@ export class Routes {
     return this.#places.size;
   }
 
-  /** Whether events of this type have come by, so that it need not be checked again. */
-  knows(type: string): boolean {
-    return this.#cache.has(type);
+  /** The handlers of a type that has come by, so that it need not be checked again. */
+  known(type: string): Route | undefined {
+    return this.#cache.get(type);
   }
 
   /** The handlers for a type. */
@@ -73,25 +75,25 @@ export class Routes {
 
   fill(place: Place, subscriber: Subscriber): void {
     place.subscriber = subscriber;
-    this.#cache.clear();
+    this.#forget();
   }
 
   remove(place: Place): void {
     if (!this.#places.delete(place)) return;
     place.route?.remove();
-    this.#cache.clear();
+    this.#forget();
   }
 
   /** Takes everything out, for good. */
   end(): void {
     for (const { subscriber } of this.#places) subscriber?.deactivate();
     this.#places.clear();
-    this.#cache.clear();
+    this.#forget();
     this.#router.free();
   }
 
   #find(type: string): Route {
-    if (this.#places.size === 0) return this.#keep(type, NOBODY);
+    if (this.#places.size === 0) return this.#keep(type, new Route(NOBODY, this.age));
     const found: Subscriber[] = [];
     for (const { subscriber } of this.#router.matches(type)) {
       if (subscriber !== undefined) found.push(subscriber);
@@ -99,13 +101,12 @@ export class Routes {
     // Highest handler priority first, then first come, first served.
     found.sort((a, b) => b.priority - a.priority || a.serial - b.serial);
     const matches = found.map((subscriber) => new Match(subscriber, type));
-    return this.#keep(
-      type,
-      new Route(
-        matches,
-        found.every(({ layers }) => layers === undefined),
-      ),
-    );
+    return this.#keep(type, new Route(matches, this.age));
+  }
+
+  #forget(): void {
+    this.#cache.clear();
+    this.age++;
   }
 
   #keep(type: string, route: Route): Route {

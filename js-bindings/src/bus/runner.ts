@@ -29,6 +29,7 @@ export class Runner {
   readonly #host: RunnerHost;
   readonly #books: Books;
   readonly #pipeline: Pipeline;
+  readonly #spare: Flight[] = [];
   /** Of the event that `run` was last done with at once. */
   matched = 0;
   delivered = 0;
@@ -47,20 +48,24 @@ export class Runner {
    *
    * `mayDetach`: what would keep others waiting may go on by itself.
    */
-  run(event: Event, mayDetach: boolean): Flight | undefined {
-    const matches = this.#matches(event);
+  run(route: Route, event: Event, mayDetach: boolean): Flight | undefined {
+    const matches = event.session === undefined ? route.matches : this.#inSession(route, event);
     const waiting = this.step(event, matches, 0, mayDetach);
     if (waiting === undefined) {
       this.resolve(this.matched);
       return undefined;
     }
-    return new Flight(this, event, matches, mayDetach, waiting);
+    const flight = this.#spare.pop() ?? new Flight(this);
+    flight.begin(event, matches, mayDetach, waiting);
+    return flight;
   }
 
   /** Counts one outcome for every handler that an event would have reached. */
   account(event: Event, outcome: number): void {
     let matched = 0;
-    for (const { subscriber } of this.#matches(event)) {
+    const route = this.#host.routeOf(event);
+    const matches = event.session === undefined ? route.matches : this.#inSession(route, event);
+    for (const { subscriber } of matches) {
       if (!subscriber.active) continue;
       matched++;
       this.#books.matches++;
@@ -88,11 +93,14 @@ export class Runner {
     return outcome;
   }
 
-  #matches(event: Event): readonly Match[] {
-    const { matches } = this.#host.routeOf(event);
-    if (event.session === undefined) return matches;
+  #inSession({ matches }: Route, event: Event): readonly Match[] {
     const own = this.#host.matchesInSession(event);
     return own.length === 0 ? matches : [...own, ...matches];
+  }
+
+  /** Takes back a flight that is over. */
+  reuse(flight: Flight): void {
+    if (this.#spare.length < MAX_SPARE) this.#spare.push(flight);
   }
 
   resolve(matched: number): void {
@@ -142,42 +150,60 @@ export class Runner {
   }
 }
 
-/** An event among its handlers, one of which waits. */
-export class Flight {
-  /** Called when all handlers have had it: to be set at once. */
-  done: (delivery: Delivery) => void = () => undefined;
+/** So many flights are kept for events to come. */
+const MAX_SPARE = 1_024;
+
+const NONE: readonly Match[] = [];
+const nobody = (): void => undefined;
+
+/** An event among its handlers, one of which waits. It is used again when all have had it. */
+export class Flight implements Delivery {
+  /** Called when all handlers have had it, with what only then may be read: to be set at once. */
+  done: (flight: Flight) => void = nobody;
   /** When it began, if it is timed. */
   since = -1;
-  #matched: number;
-  #delivered: number;
-  #at: number;
+  matched = 0;
+  delivered = 0;
+  #event: Event | undefined;
+  #matches: readonly Match[] = NONE;
+  #mayDetach = false;
+  #at = 0;
 
-  constructor(
-    private readonly runner: Runner,
-    readonly event: Event,
-    private readonly matches: readonly Match[],
-    private readonly mayDetach: boolean,
-    waiting: Waiting,
-  ) {
-    this.#matched = runner.matched;
-    this.#delivered = runner.delivered;
-    this.#at = runner.at;
+  constructor(private readonly runner: Runner) {}
+
+  begin(event: Event, matches: readonly Match[], mayDetach: boolean, waiting: Waiting): void {
+    this.#event = event;
+    this.#matches = matches;
+    this.#mayDetach = mayDetach;
+    this.matched = this.runner.matched;
+    this.delivered = this.runner.delivered;
+    this.#at = this.runner.at;
     waiting.resume = this.#resume;
   }
 
+  get event(): Event {
+    return this.#event as Event;
+  }
+
   readonly #resume = (outcome: number): void => {
-    const { runner, event, matches, mayDetach } = this;
+    const { runner } = this;
+    const matches = this.#matches;
     if (outcome !== DETACHED) (matches[this.#at] as Match).subscriber.end(outcome);
-    if (outcome === Outcome.delivered) this.#delivered++;
-    const waiting = runner.step(event, matches, this.#at + 1, mayDetach);
-    this.#matched += runner.matched;
-    this.#delivered += runner.delivered;
+    if (outcome === Outcome.delivered) this.delivered++;
+    const waiting = runner.step(this.event, matches, this.#at + 1, this.#mayDetach);
+    this.matched += runner.matched;
+    this.delivered += runner.delivered;
     this.#at = runner.at;
     if (waiting !== undefined) {
       waiting.resume = this.#resume;
       return;
     }
-    runner.resolve(this.#matched);
-    this.done({ matched: this.#matched, delivered: this.#delivered });
+    runner.resolve(this.matched);
+    this.done(this);
+    this.#event = undefined;
+    this.#matches = NONE;
+    this.done = nobody;
+    this.since = -1;
+    runner.reuse(this);
   };
 }

@@ -3,6 +3,7 @@
 import type { Event, EventInit } from '../event.js';
 import { type PublishCode, PublishError } from './errors.js';
 import type { Queue } from './queue.js';
+import type { Route } from './routes.js';
 
 interface Waiter {
   readonly event: Event;
@@ -17,6 +18,7 @@ export class Waiters {
 
   constructor(
     private readonly queue: Queue,
+    private readonly routeOf: (event: Event) => Route,
     private readonly limit: number,
     /** An event was queued. */
     private readonly wake: () => void,
@@ -65,7 +67,7 @@ export class Waiters {
   admit(): void {
     for (const waiter of this.#waiting) {
       if (!this.queue.hasRoom) return;
-      const code = this.queue.offer(waiter.event, false);
+      const code = this.queue.offer(waiter.event, this.routeOf(waiter.event), false);
       if (code === undefined) {
         waiter.admitted();
         this.wake();

@@ -10,6 +10,7 @@ import type { Event } from '../event.js';
 import type { Sampler } from './metrics.js';
 import { nowhere } from './place.js';
 import type { Queue } from './queue.js';
+import type { Route } from './routes.js';
 import type { Flight, Runner } from './runner.js';
 import type { Stamper } from './stamper.js';
 import { macrotask } from './turn.js';
@@ -32,6 +33,8 @@ export interface WorkerHost {
   readonly sampler: Sampler;
   readonly stamper: Stamper;
   now(): number;
+  /** The handlers of an event, if they are not those that they were when it came. */
+  routeNow(event: Event, route: Route): Route;
   /** Whether events may have waited for too long. */
   readonly isTimed: boolean;
   /** Whether an event that came then has waited for too long. */
@@ -119,7 +122,7 @@ export class Worker {
     if (flight === undefined) return;
     this.inFlight++;
     this.queue.hold(event.source);
-    flight.done = this.#whenDone(event.source, flight);
+    flight.done = this.#landed;
   }
 
   #handle(event: Event): Flight | undefined {
@@ -127,26 +130,25 @@ export class Worker {
       this.host.expired(event);
       return undefined;
     }
-    return this.host.sampler.due() ? this.#time(event) : this.runner.run(event, true);
+    const route = this.host.routeNow(event, this.queue.takenRoute);
+    return this.host.sampler.due() ? this.#time(event, route) : this.runner.run(route, event, true);
   }
 
-  #time(event: Event): Flight | undefined {
+  #time(event: Event, route: Route): Flight | undefined {
     const { sampler } = this.host;
     const since = this.host.now();
-    const flight = this.runner.run(event, true);
+    const flight = this.runner.run(route, event, true);
     if (flight === undefined) sampler.record(this.host.now() - since);
     else flight.since = since;
     return flight;
   }
 
   /** Not in the middle of another event: a promise that is ready ends between two of them. */
-  #whenDone(source: string, flight: Flight): () => void {
-    return () => {
-      if (flight.since >= 0) this.host.sampler.record(this.host.now() - flight.since);
-      if (this.#goOnWith(source)) this.wake();
-      else this.#later();
-    };
-  }
+  readonly #landed = (flight: Flight): void => {
+    if (flight.since >= 0) this.host.sampler.record(this.host.now() - flight.since);
+    if (this.#goOnWith(flight.event.source)) this.wake();
+    else this.#later();
+  };
 
   /** Takes the next events of a source that was held back; `false` if the turn is over. */
   #goOnWith(source: string): boolean {
@@ -160,7 +162,7 @@ export class Worker {
       if (this.waiters.size > 0) this.waiters.admit();
       const flight = this.#handle(event);
       if (flight !== undefined) {
-        flight.done = this.#whenDone(source, flight);
+        flight.done = this.#landed;
         return true;
       }
     }
