@@ -33,12 +33,14 @@
 
 mod header;
 mod keys;
+mod types;
 mod walk;
 
 use swarmbus_core::codec::layout::RECORD_HEADER;
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use keys::{Keys, MAX_KEY, MAX_SHAPE};
+use keys::{Keys, MAX_KEY, MAX_SHAPE, NODES, ROOT};
+use types::Types;
 use walk::{Fault, Walk};
 
 /// What a slot holds; `tape.ts` has the same numbers.
@@ -85,9 +87,7 @@ pub struct Tape {
     pieces: Box<[u32]>,
     names: Box<[u8]>,
     keys: Keys,
-    /// Event types that came, as keys of one level. When there are many, new ones get
-    /// no number.
-    types: Keys,
+    types: Types,
 }
 
 #[wasm_bindgen]
@@ -104,7 +104,7 @@ impl Tape {
             pieces: zeros(PIECES)?,
             names: zeros(MAX_SHAPE * (2 + MAX_KEY))?,
             keys: Keys::new(),
-            types: Keys::new(),
+            types: Types::new(),
         })
     }
 
@@ -135,11 +135,14 @@ impl Tape {
     /// flag says so, of few bytes), when nothing else was looked at; or what
     /// [`payload`](Self::payload) returns.
     pub fn event(&mut self, start: u32, end: u32) -> u32 {
-        match self.read_header(start as usize, end as usize) {
-            None => 1,
-            Some(found) if found.is_msgpack => self.read(found.payload, end as usize, found.text),
-            Some(_) => 0,
+        let (start, end) = (start as usize, end as usize);
+        let Some((found, number)) = self.read_header(start, end) else { return 1 };
+        if !found.is_msgpack {
+            return 0;
         }
+        // Payloads of one type mostly have one shape.
+        let place = if number == 0 { ROOT } else { NODES as u32 + number };
+        self.read(found.payload, end, found.text, place)
     }
 
     /// The same without its payload, which need not be there: `end` is where that
@@ -159,7 +162,7 @@ impl Tape {
         if start > end || end > self.input.len() - PADDING {
             return Fault::Truncated as u32;
         }
-        self.read(start, end, 0)
+        self.read(start, end, 0, ROOT)
     }
 
     /// Where it finds the keys of the shape that it asked for last.
@@ -175,21 +178,21 @@ impl Tape {
 }
 
 impl Tape {
-    fn read_header(&mut self, start: usize, end: usize) -> Option<header::Found> {
+    fn read_header(&mut self, start: usize, end: usize) -> Option<(header::Found, u32)> {
         if end > self.input.len() - PADDING {
             return None;
         }
         let found = header::read(&self.input, start, end, &mut self.text, &mut self.slots)?;
-        let ty = self.input.get(start + RECORD_HEADER..)?;
-        let number = self.types.next(keys::ROOT, ty, found.type_len).unwrap_or(keys::ROOT);
+        let ty = self.input.get(start + RECORD_HEADER..)?.get(..found.type_len)?;
+        let number = self.types.number(found.type_hash, ty);
         self.slots[0] = u64::from(number) << 32;
-        Some(found)
+        Some((found, number))
     }
 
-    fn read(&mut self, start: usize, end: usize, text: usize) -> u32 {
+    fn read(&mut self, start: usize, end: usize, text: usize, place: u32) -> u32 {
         self.keys.begin();
         let mut walk = Walk::new(self, start, end, text);
-        let fault = walk.run();
+        let fault = walk.run(place);
         // The upper half stays: the number of the type.
         self.slots[0] = self.slots[0] >> 32 << 32 | u64::from(self.keys.generation());
         fault.map_or(0, |fault| fault as u32)

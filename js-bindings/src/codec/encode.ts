@@ -3,19 +3,11 @@
  * error, and the codec goes on.
  */
 
-import { DEFAULT_PRIORITY, Event, type EventInit, type Micros } from '../event.js';
+import { DEFAULT_PRIORITY, Event, type EventInit } from '../event.js';
 import { attributeFault } from './attributes.js';
-import { EncodeError, type Field } from './error.js';
-import {
-  FRAME_HEADER,
-  MAGIC,
-  RECORD_HEADER,
-  VERSION,
-  flag,
-  frame,
-  isTooLate,
-  record,
-} from './layout.js';
+import { EncodeError } from './error.js';
+import { put, putId, putName, putTime, sources, targets, wasUuid } from './fields.js';
+import { FRAME_HEADER, MAGIC, RECORD_HEADER, VERSION, flag, frame, record } from './layout.js';
 import { DEFAULT_LIMITS, MAX_HOP_LEN, limitsOf, type Limits } from './limits.js';
 import { GROW, GUARD, write } from './memory.js';
 import { counts } from './metrics.js';
@@ -23,7 +15,6 @@ import { CONTENTS, Payload } from './payload.js';
 import { jsonKeeps, picker, shapeOf, type Format } from './pick.js';
 import { writeUtf8 } from './text.js';
 import { typeEntry, typeFault, type TypeEntry } from './types.js';
-import { writeUuid } from './uuid.js';
 import { begin, encodeError, writeAny } from './write.js';
 
 /** How an event is to be written. */
@@ -47,8 +38,10 @@ interface Job {
   events: readonly Encodable[];
   limits: Limits;
   format: Format | 'auto';
-  /** Payloads written so far, by their content. */
-  written: number[];
+  /** Payloads written so far: MessagePack, JSON, and all. */
+  msgpack: number;
+  json: number;
+  all: number;
   /** The payload at hand, for an error that wants to know more of it. */
   payload: unknown;
 }
@@ -65,7 +58,9 @@ export function encode(event: Encodable, options?: EncodeOptions): Uint8Array {
     events: NONE,
     limits,
     format: options?.format ?? 'msgpack',
-    written: [],
+    msgpack: 0,
+    json: 0,
+    all: 0,
     payload: undefined,
   });
 }
@@ -88,7 +83,9 @@ export function encodeBatch(events: readonly Encodable[], options?: EncodeOption
     events,
     limits,
     format: options?.format ?? 'msgpack',
-    written: [],
+    msgpack: 0,
+    json: 0,
+    all: 0,
     payload: undefined,
   });
 }
@@ -97,17 +94,18 @@ const NONE: readonly Encodable[] = [];
 
 function run(job: Job): Uint8Array {
   try {
-    const bytes = write(writeFrame, job, job.limits.frameLen, () => {
-      throw tooLong('frame_too_long', 'frame', job.limits.frameLen);
-    });
-    const [binary, msgpack, json, text] = job.written;
-    counts.encodedMsgpack += msgpack!;
-    counts.encodedJson += json!;
-    counts.encodedOther += binary! + text!;
+    const bytes = write(writeFrame, job, job.limits.frameLen, frameTooLong);
+    counts.encodedMsgpack += job.msgpack;
+    counts.encodedJson += job.json;
+    counts.encodedOther += job.all - job.msgpack - job.json;
     return bytes;
   } catch (error) {
     throw encodeError(error, job.payload, job.limits.depth);
   }
+}
+
+function frameTooLong(limit: number): never {
+  throw tooLong('frame_too_long', 'frame', limit);
 }
 
 function tooLong(
@@ -124,7 +122,7 @@ function writeFrame(b: Uint8Array, dv: DataView, p: number, job: Job): number {
   dv.setUint32(p + frame.VERSION, VERSION, true);
   let q = p + FRAME_HEADER;
   // Anew for each try.
-  job.written = [0, 0, 0, 0];
+  job.msgpack = job.json = job.all = 0;
   if (job.event !== undefined) {
     q = writeRecord(b, dv, q, job.event, job);
     dv.setUint32(p + frame.COUNT, 1, true);
@@ -133,78 +131,15 @@ function writeFrame(b: Uint8Array, dv: DataView, p: number, job: Job): number {
     dv.setUint32(p + frame.COUNT, job.events.length, true);
   }
   const len = q - p;
-  if (len > job.limits.frameLen) throw tooLong('frame_too_long', 'frame', job.limits.frameLen);
+  if (len > job.limits.frameLen) frameTooLong(job.limits.frameLen);
   dv.setUint32(p + frame.LEN, len, true);
   return q;
 }
 
-/** The longest string that is written character by character. */
-const SHORT = 40;
-
-/** A string as UTF-8; returns its end. */
-function put(b: Uint8Array, at: number, text: string, field: Field, limit: number): number {
-  if (typeof text !== 'string') throw new EncodeError('field', `${field} is a string`);
-  const n = text.length;
-  if (at + 3 * n > b.length - GUARD) throw GROW;
-  let end = at;
-  if (n <= SHORT) {
-    for (let i = 0; i < n; i++) {
-      const unit = text.charCodeAt(i);
-      if (unit > 127) {
-        end = at + writeUtf8(b, at, text);
-        break;
-      }
-      b[end++] = unit;
-    }
-  } else {
-    end += writeUtf8(b, at, text);
-  }
-  if (end - at > limit) {
-    throw new EncodeError(
-      'field_too_long',
-      `${field} has ${end - at} bytes, the limit is ${limit}`,
-    );
-  }
-  return end;
-}
-
-/** Writes a time, 0 for none. */
-function putTime(dv: DataView, at: number, time: Micros | undefined, field: string): void {
-  if (time === undefined) {
-    dv.setInt32(at, 0);
-    dv.setInt32(at + 4, 0);
-    return;
-  }
-  if (typeof time === 'number' && Number.isSafeInteger(time) && time > 0) {
-    dv.setUint32(at, time >>> 0, true);
-    dv.setUint32(at + 4, Math.floor(time / 4_294_967_296), true);
-    return;
-  }
-  if (typeof time === 'bigint' && time > 0n && time < 1n << 64n) {
-    const [low, high] = [Number(time & 0xffff_ffffn), Number(time >> 32n)];
-    if (!isTooLate(low, high)) {
-      dv.setUint32(at, low, true);
-      dv.setUint32(at + 4, high, true);
-      return;
-    }
-  }
-  throw new EncodeError(
-    'field',
-    `${field} is microseconds since 1970, until the year 9999, not ${String(time)}`,
-  );
-}
-
-/** The id's end; whether it is a UUID is told by {@link wasUuid}. */
-function putId(b: Uint8Array, at: number, id: string, field: Field, limit: number): number {
-  if (at + 16 > b.length - GUARD) throw GROW;
-  wasUuid = typeof id === 'string' && writeUuid(b, at, id);
-  return wasUuid ? at + 16 : put(b, at, id, field, limit);
-}
-let wasUuid = false;
-
 function writeRecord(b: Uint8Array, dv: DataView, p: number, event: Encodable, job: Job): number {
   if (p > b.length - GUARD) throw GROW;
   const { limits } = job;
+  const known = event instanceof Event ? event : undefined;
   const type = typeEntry(event.type);
   if (type === undefined) throw new EncodeError('type', typeFault(event.type)!);
   const priority = event.priority ?? DEFAULT_PRIORITY;
@@ -219,13 +154,15 @@ function writeRecord(b: Uint8Array, dv: DataView, p: number, event: Encodable, j
 
   let flags = 0;
   let at = q;
-  if (event.source !== undefined) q = put(b, q, event.source, 'source', limits.stringLen);
+  if (event.source !== undefined) {
+    q = putName(sources, b, dv, q, event.source, 0, 'source', limits.stringLen);
+  }
   dv.setUint32(p + record.TYPE_LEN, type.bytes.length | ((q - at) << 16), true);
 
-  const ownId = event instanceof Event ? event.ownId : event.id;
+  const ownId = known === undefined ? event.id : known.ownId;
   at = q;
   if (ownId !== undefined) {
-    q = putId(b, q, ownId, 'id', limits.stringLen);
+    q = putId(b, dv, q, ownId, 'id', limits.stringLen);
     flags |= wasUuid ? flag.ID | flag.ID_UUID : flag.ID;
   }
   let lengths = q - at;
@@ -237,7 +174,7 @@ function writeRecord(b: Uint8Array, dv: DataView, p: number, event: Encodable, j
     if (!target.startsWith(swarm ? 'swarm:' : 'agent:'))
       throw new EncodeError('field', TARGET_FORMS);
     flags |= swarm ? flag.TARGET | flag.TARGET_SWARM : flag.TARGET;
-    q = put(b, q, target.slice(6), 'target', limits.stringLen);
+    q = putName(targets, b, dv, q, target, 6, 'target', limits.stringLen);
   }
   dv.setUint32(p + record.ID_LEN, lengths | ((q - at) << 16), true);
 
@@ -249,14 +186,14 @@ function writeRecord(b: Uint8Array, dv: DataView, p: number, event: Encodable, j
   lengths = q - at;
   at = q;
   if (event.correlationId !== undefined) {
-    q = putId(b, q, event.correlationId, 'correlationId', limits.stringLen);
+    q = putId(b, dv, q, event.correlationId, 'correlationId', limits.stringLen);
     flags |= wasUuid ? flag.CORRELATION | flag.CORRELATION_UUID : flag.CORRELATION;
   }
   dv.setUint32(p + record.SESSION_LEN, lengths | ((q - at) << 16), true);
 
   at = q;
   if (event.causationId !== undefined) {
-    q = putId(b, q, event.causationId, 'causationId', limits.stringLen);
+    q = putId(b, dv, q, event.causationId, 'causationId', limits.stringLen);
     flags |= wasUuid ? flag.CAUSATION | flag.CAUSATION_UUID : flag.CAUSATION;
   }
   lengths = q - at;
@@ -273,10 +210,10 @@ function writeRecord(b: Uint8Array, dv: DataView, p: number, event: Encodable, j
   dv.setInt32(p + record.TYPE_HASH, type.hashLow, true);
   dv.setInt32(p + record.TYPE_HASH + 4, type.hashHigh, true);
   putTime(dv, p + record.TIMESTAMP, event.timestamp, 'timestamp');
-  putNonce(dv, p + record.NONCE, event);
+  putNonce(dv, p + record.NONCE, event, known);
   putTime(dv, p + record.DEADLINE, event.deadline, 'deadline');
 
-  const payload = event instanceof Event ? event.rawPayload : event.payload;
+  const payload = known === undefined ? event.payload : known.rawPayload;
   let content = MSGPACK;
   if (typeof payload === 'object' && payload !== null && !(payload instanceof Payload)) {
     if (ArrayBuffer.isView(payload)) {
@@ -302,7 +239,9 @@ function writeRecord(b: Uint8Array, dv: DataView, p: number, event: Encodable, j
   } else {
     q = putValue(b, dv, q, payload, type, job);
   }
-  job.written[content]!++;
+  job.all++;
+  if (content === MSGPACK) job.msgpack++;
+  else if (content === JSON_TEXT) job.json++;
   const len = q - p;
   if (len > limits.recordLen) throw tooLong('record_too_long', 'event', limits.recordLen);
   dv.setUint32(p + record.LEN, len, true);
@@ -377,12 +316,12 @@ function putBytes(b: Uint8Array, at: number, bytes: Uint8Array): number {
   return at + bytes.length;
 }
 
-function putNonce(dv: DataView, at: number, event: Encodable): void {
+function putNonce(dv: DataView, at: number, event: Encodable, known: Event | undefined): void {
   let low = 0;
   let high = 0;
-  if (event instanceof Event) {
-    low = event.nonceLow32;
-    high = event.nonceHigh32;
+  if (known !== undefined) {
+    low = known.nonceLow32;
+    high = known.nonceHigh32;
   } else if (event.nonce !== undefined) {
     if (typeof event.nonce !== 'bigint' || BigInt.asUintN(64, event.nonce) !== event.nonce) {
       throw new EncodeError('field', 'nonce is a bigint of 64 bits');

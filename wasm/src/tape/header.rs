@@ -19,19 +19,6 @@ pub(super) const STRINGS: usize = 8;
 /// The most text of a header that is plain.
 const PLAIN: usize = 2048;
 
-/// For each string: where its length is (that of the type is one byte), and the bits
-/// that say that it is there and that it is a UUID.
-const FIELDS: [(usize, u16, u16); STRINGS] = [
-    (record::TYPE_LEN, 0, 0),
-    (record::SOURCE_LEN, 0, 0),
-    (record::ID_LEN, flag::ID, flag::ID_UUID),
-    (record::TARGET_LEN, flag::TARGET, 0),
-    (record::SESSION_LEN, flag::SESSION, 0),
-    (record::CORRELATION_LEN, flag::CORRELATION, flag::CORRELATION_UUID),
-    (record::CAUSATION_LEN, flag::CAUSATION, flag::CAUSATION_UUID),
-    (record::TRACEPARENT_LEN, flag::TRACEPARENT, 0),
-];
-
 pub(super) struct Found {
     /// Where the payload begins in the input.
     pub(super) payload: usize,
@@ -39,6 +26,8 @@ pub(super) struct Found {
     /// Bytes of text.
     pub(super) text: usize,
     pub(super) type_len: usize,
+    /// As the header states it.
+    pub(super) type_hash: u64,
 }
 
 /// Checks the numbers, copies the strings to the text, UUIDs as characters, and writes
@@ -54,56 +43,111 @@ pub(super) fn read(
 ) -> Option<Found> {
     let header = input.get(start..end)?.first_chunk::<RECORD_HEADER>()?;
     let flags = numbers(header)?;
-    let mut ends = [0_u32; STRINGS];
-    let (mut at, mut to) = (start + RECORD_HEADER, 0);
-    for (n, (place, present, uuid)) in FIELDS.into_iter().enumerate() {
-        let len =
-            if n == 0 { usize::from(header[place]) } else { usize::from(short(header, place)) };
-        if flags & uuid != 0 {
-            if len != 16 || flags & present == 0 || at + len > end {
-                return None;
-            }
-            write_uuid(input.get(at..)?.first_chunk()?, text.get_mut(to..)?.first_chunk_mut()?);
-            to += 36;
-        } else if len > 0 {
-            let absent = present != 0 && flags & present == 0;
-            // A UUID belongs into 16 bytes: whether this is one is a question for others.
-            let perhaps_uuid = uuid != 0 && len == 36;
-            let long = len > MAX_STRING_LEN || to + len > PLAIN || at + len > end;
-            if absent || perhaps_uuid || long {
-                return None;
-            }
-            if place == record::TARGET_LEN {
-                to += put_kind(flags, text.get_mut(to..)?)?;
-            }
-            if !copy_ascii(input.get(at..)?, text.get_mut(to..)?, len)? {
-                return None;
-            }
-            to += len;
-        } else if place == record::TARGET_LEN && flags & present != 0 {
-            to += put_kind(flags, text.get_mut(to..)?)?;
-        }
-        at += len;
-        ends[n] = to as u32;
+    let type_len = usize::from(header[record::TYPE_LEN]);
+    let len = |place: usize| usize::from(short(header, place));
+    let mut strings = Strings { input, text, at: start + RECORD_HEADER, to: 0, end, flags };
+    let ty = strings.string(type_len, 0)?;
+    let source = strings.string(len(record::SOURCE_LEN), 0)?;
+    let id = strings.id(len(record::ID_LEN), flag::ID, flag::ID_UUID)?;
+    if flags & flag::TARGET != 0 {
+        strings.put_kind()?;
     }
-    for (slot, pair) in slots.get_mut(1..)?.iter_mut().zip(ends.as_chunks::<2>().0) {
-        *slot = u64::from(pair[0]) | u64::from(pair[1]) << 32;
-    }
+    let target = strings.string(len(record::TARGET_LEN), flag::TARGET)?;
+    let session = strings.string(len(record::SESSION_LEN), flag::SESSION)?;
+    let correlation =
+        strings.id(len(record::CORRELATION_LEN), flag::CORRELATION, flag::CORRELATION_UUID)?;
+    let causation =
+        strings.id(len(record::CAUSATION_LEN), flag::CAUSATION, flag::CAUSATION_UUID)?;
+    let trace = strings.string(len(record::TRACEPARENT_LEN), flag::TRACEPARENT)?;
+    let (at, to) = (strings.at, strings.to);
+
+    let ends = slots.get_mut(1..)?.first_chunk_mut::<{ STRINGS / 2 }>()?;
+    ends[0] = u64::from(ty) | u64::from(source) << 32;
+    ends[1] = u64::from(id) | u64::from(target) << 32;
+    ends[2] = u64::from(session) | u64::from(correlation) << 32;
+    ends[3] = u64::from(causation) | u64::from(trace) << 32;
     let payload = at
-        .checked_add(usize::from(short(header, record::HOPS_LEN)))?
+        .checked_add(len(record::HOPS_LEN))?
         .checked_add(u32_at(header, record::ATTRIBUTES_LEN) as usize)?;
     if payload > end {
         return None;
     }
-    let type_len = usize::from(header[record::TYPE_LEN]);
-    Some(Found { payload, is_msgpack: header[record::CONTENT] == 1, text: to, type_len })
+    let is_msgpack = header[record::CONTENT] == 1;
+    let type_hash = u64_at(header, record::TYPE_HASH);
+    Some(Found { payload, is_msgpack, text: to, type_len, type_hash })
 }
 
-/// What stands before the name of a target, so that it is one string.
-fn put_kind(flags: u16, to: &mut [u8]) -> Option<usize> {
-    let kind = if flags & flag::TARGET_SWARM != 0 { b"swarm:" } else { b"agent:" };
-    *to.first_chunk_mut()? = *kind;
-    Some(kind.len())
+/// From the strings of the record, one behind the other, to those of the text.
+struct Strings<'a> {
+    input: &'a [u8],
+    text: &'a mut [u8],
+    at: usize,
+    to: usize,
+    end: usize,
+    flags: u16,
+}
+
+impl Strings<'_> {
+    /// Takes a string, which has this flag where it is not always there; returns where it
+    /// ends in the text.
+    #[inline(always)]
+    fn string(&mut self, len: usize, present: u16) -> Option<u32> {
+        if len > 0 {
+            if present != 0 && self.flags & present == 0 {
+                return None;
+            }
+            self.copy(len)?;
+        }
+        Some(self.to as u32)
+    }
+
+    /// The same for an id, which is a UUID where that flag is set.
+    #[inline(always)]
+    fn id(&mut self, len: usize, present: u16, uuid: u16) -> Option<u32> {
+        if self.flags & uuid != 0 {
+            if len != 16 || self.flags & present == 0 || self.at + len > self.end {
+                return None;
+            }
+            self.copy_uuid()?;
+            return Some(self.to as u32);
+        }
+        // A UUID belongs into 16 bytes: whether this is one is a question for others.
+        if len == 36 {
+            return None;
+        }
+        self.string(len, present)
+    }
+
+    #[inline(never)]
+    fn copy(&mut self, len: usize) -> Option<()> {
+        if len > MAX_STRING_LEN || self.to + len > PLAIN || self.at + len > self.end {
+            return None;
+        }
+        if !copy_ascii(self.input.get(self.at..)?, self.text.get_mut(self.to..)?, len)? {
+            return None;
+        }
+        self.at += len;
+        self.to += len;
+        Some(())
+    }
+
+    #[inline(never)]
+    fn copy_uuid(&mut self) -> Option<()> {
+        let to = self.text.get_mut(self.to..)?.first_chunk_mut()?;
+        write_uuid(self.input.get(self.at..)?.first_chunk()?, to);
+        self.at += 16;
+        self.to += 36;
+        Some(())
+    }
+
+    /// What stands before the name of a target, so that it is one string.
+    #[inline(always)]
+    fn put_kind(&mut self) -> Option<()> {
+        let kind = if self.flags & flag::TARGET_SWARM != 0 { b"swarm:" } else { b"agent:" };
+        *self.text.get_mut(self.to..)?.first_chunk_mut()? = *kind;
+        self.to += kind.len();
+        Some(())
+    }
 }
 
 /// The flags, if all numbers are such as an event may have.

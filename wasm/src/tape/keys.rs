@@ -3,12 +3,16 @@
 //! A tree: each node is a key behind those of its parent, and stands for the shape
 //! of all keys down to it. It is bounded: when it is full, unknown keys are written
 //! out instead, and when that has happened often, all begins anew.
+//!
+//! Maps at one place of a payload, such as all that are the value of one key, mostly have
+//! one shape. So each place keeps the nodes of the map that it had last, which are tried
+//! first.
 
 /// The node of the empty shape.
 pub(super) const ROOT: u32 = 0;
 
 /// Most nodes.
-const NODES: usize = 8192;
+pub(super) const NODES: usize = 8192;
 /// Places of the table of nodes; a power of two, twice [`NODES`].
 const TABLE: usize = 16_384;
 /// How far a node may be from its place, so that made-up keys cannot make a search long.
@@ -42,6 +46,9 @@ pub(super) struct Keys {
     nodes: Vec<Node>,
     /// Nodes by the hash of parent and key; 0 is a free place.
     table: Box<[u32]>,
+    /// For each place, the keys of the last map there. A node is the place of its key's
+    /// value.
+    places: Vec<Vec<u32>>,
     refused: u32,
     generation: u32,
 }
@@ -51,6 +58,7 @@ impl Keys {
         let mut keys = Self {
             nodes: Vec::new(),
             table: vec![0; TABLE].into_boxed_slice(),
+            places: Vec::new(),
             refused: 0,
             generation: 0,
         };
@@ -82,31 +90,60 @@ impl Keys {
             key: Box::default(),
         });
         self.table.fill(0);
+        self.places.clear();
         self.refused = 0;
         self.generation = self.generation.wrapping_add(1);
     }
 
-    /// The node of `key` behind `parent`, learnt if there is room for it. `bytes`
-    /// begins with the key and goes on for 16 bytes at least.
+    /// The node of a key behind `parent`, learnt if there is room for it: the key with
+    /// this number in a map at this place. `bytes` begins with the key and goes on for 16
+    /// bytes at least.
     #[inline]
-    pub(super) fn next(&mut self, parent: u32, bytes: &[u8], len: usize) -> Option<u32> {
+    pub(super) fn next(
+        &mut self,
+        (place, nth): (u32, usize),
+        parent: u32,
+        bytes: &[u8],
+        len: usize,
+    ) -> Option<u32> {
         let head = head(bytes, len)?;
-        let recent = self.nodes.get(parent as usize)?.recent;
-        if recent != ROOT && self.is(recent, parent, head, bytes, len) {
-            return Some(recent);
+        if let Some(&last) = self.places.get(place as usize).and_then(|keys| keys.get(nth))
+            && self.is(last, parent, head, bytes, len)
+        {
+            return Some(last);
         }
-        let node = self.find(parent, head, bytes, len)?;
+        let recent = self.nodes.get(parent as usize)?.recent;
+        let node = if recent != ROOT && self.is(recent, parent, head, bytes, len) {
+            recent
+        } else {
+            self.find(parent, head, bytes, len)?
+        };
+        self.remember(place as usize, nth, node);
         self.nodes.get_mut(parent as usize)?.recent = node;
         Some(node)
     }
 
-    #[inline]
+    #[inline(never)]
+    fn remember(&mut self, place: usize, nth: usize, node: u32) {
+        if self.places.len() <= place {
+            self.places.resize_with(place + 1, Vec::new);
+        }
+        let keys = &mut self.places[place];
+        if let Some(key) = keys.get_mut(nth) {
+            *key = node;
+        } else if keys.len() == nth {
+            // Else a map within the map has begun the list anew.
+            keys.push(node);
+        }
+    }
+
+    #[inline(always)]
     fn is(&self, node: u32, parent: u32, head: [u64; 2], bytes: &[u8], len: usize) -> bool {
         self.nodes.get(node as usize).is_some_and(|node| {
             node.head == head
                 && node.len as usize == len
                 && node.parent == parent
-                && (len <= 16 || bytes.get(..len) == Some(&node.key[..]))
+                && (len <= 16 || bytes.get(..len).is_some_and(|bytes| same(bytes, &node.key)))
         })
     }
 
@@ -168,6 +205,20 @@ impl Keys {
         let at = |node: u32| self.nodes.get(node as usize).filter(|_| node != ROOT);
         std::iter::successors(at(shape), move |node| at(node.parent)).map(|node| &node.key[..])
     }
+}
+
+/// Whether two texts are the same. `==` looks at each byte by itself here.
+#[inline]
+pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
+    let (words, rest) = a.as_chunks::<8>();
+    let (other_words, other_rest) = b.as_chunks::<8>();
+    let word = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes);
+    a.len() == b.len()
+        && words.iter().zip(other_words).all(|(a, b)| word(a) == word(b))
+        && match (a.last_chunk(), b.last_chunk()) {
+            (Some(a), Some(b)) => word(a) == word(b),
+            _ => rest.iter().zip(other_rest).all(|(a, b)| a == b),
+        }
 }
 
 /// The first 16 bytes of a key, zeros behind its end.

@@ -72,9 +72,9 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Reads the value; says what is wrong with it.
-    pub(super) fn run(&mut self) -> Option<Fault> {
-        if self.value().is_none() {
+    /// Reads the value, which belongs to this place; says what is wrong with it.
+    pub(super) fn run(&mut self, place: u32) -> Option<Fault> {
+        if self.value(place).is_none() {
             return Some(self.fault);
         }
         self.close_piece();
@@ -163,14 +163,14 @@ impl<'a> Walk<'a> {
         self.take().map(|bytes| u32::from_be_bytes(bytes) as usize)
     }
 
-    fn value(&mut self) -> Option<Class> {
+    fn value(&mut self, place: u32) -> Option<Class> {
         let [first] = self.take()?;
         match first {
             0x00..=0x7f => self.int(i32::from(first)),
             0xe0..=0xff => self.int(i32::from(first.cast_signed())),
             0xa0..=0xbf => self.string(usize::from(first & 31)),
-            0x80..=0x8f => self.map(usize::from(first & 15)),
-            0x90..=0x9f => self.list(usize::from(first & 15)),
+            0x80..=0x8f => self.map(usize::from(first & 15), place),
+            0x90..=0x9f => self.list(usize::from(first & 15), place),
             0xc0 => self.other(tag::NIL, 0),
             0xc2 | 0xc3 => self.other(tag::BOOL, u32::from(first & 1)),
             0xcb => self.take().and_then(|bytes| self.float(f64::from_be_bytes(bytes))),
@@ -178,13 +178,13 @@ impl<'a> Walk<'a> {
             0xcd => self.take().and_then(|bytes| self.int(i32::from(u16::from_be_bytes(bytes)))),
             0xd9 => self.length8().and_then(|len| self.string(len)),
             0xda => self.length16().and_then(|len| self.string(len)),
-            0xdc => self.length16().and_then(|len| self.list(len)),
-            _ => self.rare(first),
+            0xdc => self.length16().and_then(|len| self.list(len, place)),
+            _ => self.rare(first, place),
         }
     }
 
     #[inline(never)]
-    fn rare(&mut self, first: u8) -> Option<Class> {
+    fn rare(&mut self, first: u8, place: u32) -> Option<Class> {
         match first {
             0xc4 => self.length8().and_then(|len| self.bin(len)),
             0xc5 => self.length16().and_then(|len| self.bin(len)),
@@ -203,9 +203,9 @@ impl<'a> Walk<'a> {
             0xd3 => self.take().and_then(|bytes| self.signed(i64::from_be_bytes(bytes))),
             0xd4..=0xd8 => self.extension(1 << (first - 0xd4)),
             0xdb => self.length32().and_then(|len| self.string(len)),
-            0xdd => self.length32().and_then(|len| self.list(len)),
-            0xde => self.length16().and_then(|len| self.map(len)),
-            0xdf => self.length32().and_then(|len| self.map(len)),
+            0xdd => self.length32().and_then(|len| self.list(len, place)),
+            0xde => self.length16().and_then(|len| self.map(len, place)),
+            0xdf => self.length32().and_then(|len| self.map(len, place)),
             _ => self.fail(Fault::Reserved),
         }
     }
@@ -301,13 +301,13 @@ impl<'a> Walk<'a> {
     }
 
     #[inline(never)]
-    fn list(&mut self, len: usize) -> Option<Class> {
+    fn list(&mut self, len: usize, place: u32) -> Option<Class> {
         self.open(len)?;
         let head = self.next;
         self.tagged(tag::LIST, len as u32)?;
         let mut seen = 0;
         for _ in 0..len {
-            seen |= self.value()? as u32;
+            seen |= self.value(place)? as u32;
         }
         const INTS: u32 = Class::Int as u32;
         const FLOATS: u32 = Class::Float as u32;
@@ -328,18 +328,19 @@ impl<'a> Walk<'a> {
     }
 
     #[inline(never)]
-    fn map(&mut self, len: usize) -> Option<Class> {
+    fn map(&mut self, len: usize, place: u32) -> Option<Class> {
         self.open(len.saturating_mul(2))?;
         let head = self.next;
         self.tagged(tag::MAP, ROOT)?;
         let mut shape = ROOT;
         let mut class = Class::Map;
         for done in 0..len {
-            match self.key(shape).filter(|_| len <= MAX_SHAPE) {
+            let key = if len <= MAX_SHAPE { self.key((place, done), shape) } else { None };
+            match key {
                 Some((node, after)) => {
                     shape = node;
                     self.at = after;
-                    self.value()?;
+                    self.value(node)?;
                 }
                 None => {
                     self.pairs(len - done)?;
@@ -359,7 +360,7 @@ impl<'a> Walk<'a> {
     /// The node of the key that comes next, and where the key ends; none if it is no
     /// short string, or cannot be learnt.
     #[inline(always)]
-    fn key(&mut self, parent: u32) -> Option<(u32, usize)> {
+    fn key(&mut self, nth: (u32, usize), parent: u32) -> Option<(u32, usize)> {
         let rest = self.input.get(self.at..)?;
         let (start, len) = match *rest.first_chunk::<2>()? {
             [first @ 0xa0..=0xbf, _] => (1, usize::from(first & 31)),
@@ -370,7 +371,7 @@ impl<'a> Walk<'a> {
         if len > MAX_KEY || after > self.end {
             return None;
         }
-        let node = self.keys.next(parent, rest.get(start..)?, len)?;
+        let node = self.keys.next(nth, parent, rest.get(start..)?, len)?;
         Some((node, after))
     }
 
@@ -379,8 +380,8 @@ impl<'a> Walk<'a> {
     fn pairs(&mut self, left: usize) -> Option<()> {
         self.tagged(tag::INT, left as u32)?;
         for _ in 0..left {
-            self.value()?;
-            self.value()?;
+            self.value(ROOT)?;
+            self.value(ROOT)?;
         }
         Some(())
     }
@@ -391,17 +392,16 @@ impl<'a> Walk<'a> {
 #[inline(always)]
 pub(super) fn copy_ascii(from: &[u8], to: &mut [u8], len: usize) -> Option<bool> {
     const HIGH: u64 = 0x8080_8080_8080_8080;
-    let (mut seen, mut at) = (0, 0);
-    while at + 8 <= len {
-        let word = from.get(at..)?.first_chunk::<8>()?;
-        *to.get_mut(at..)?.first_chunk_mut::<8>()? = *word;
-        seen |= u64::from_le_bytes(*word);
-        at += 8;
+    let padded = len.next_multiple_of(8);
+    let words = from.get(..padded)?.as_chunks::<8>().0;
+    let copies = to.get_mut(..padded)?.as_chunks_mut::<8>().0;
+    let (mut seen, mut last) = (0, 0);
+    for (word, copy) in words.iter().zip(copies) {
+        *copy = *word;
+        seen |= last;
+        last = u64::from_le_bytes(*word);
     }
-    if at < len {
-        let word = from.get(at..)?.first_chunk::<8>()?;
-        *to.get_mut(at..)?.first_chunk_mut::<8>()? = *word;
-        seen |= u64::from_le_bytes(*word) & (u64::MAX >> (64 - 8 * (len - at)));
-    }
+    // Behind the end of the string is something else.
+    seen |= last << (8 * (padded - len));
     Some(seen & HIGH == 0)
 }
