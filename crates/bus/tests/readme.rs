@@ -1,8 +1,11 @@
-//! The README says what is true.
+//! The README and the guide say what is true.
 
-use swarmbus::{METRICS, MetricKind};
+use std::collections::BTreeSet;
+
+use swarmbus::{METRICS, MetricKind, lifecycle::StateKind};
 
 const README: &str = include_str!("../../../README.md");
+const GUIDE: &str = include_str!("../../../docs/guide.md");
 
 #[test]
 fn readme_lists_every_metric() {
@@ -20,4 +23,21 @@ fn readme_lists_every_metric() {
         })
         .collect();
     assert_eq!(listed, expected);
+}
+
+/// The arrows of the diagram under a heading: `from --> to: why`.
+fn arrows(heading: &str) -> BTreeSet<(&'static str, &'static str)> {
+    let section = GUIDE.split_once(heading).map_or("", |(_, after)| after);
+    let diagram = section.split("```").nth(1).unwrap_or_default();
+    let arrows = diagram.lines().filter_map(|line| line.trim().split_once(" --> "));
+    arrows.map(|(from, to)| (from, to.split(':').next().unwrap_or(to))).collect()
+}
+
+#[test]
+fn the_guide_draws_every_transition_of_the_system() {
+    let mut expected = BTreeSet::from([("[*]", "initializing")]);
+    for from in StateKind::ALL {
+        expected.extend(from.successors().iter().map(|to| (from.as_str(), to.as_str())));
+    }
+    assert_eq!(arrows("### The system"), expected);
 }
