@@ -100,7 +100,8 @@
 //! - What a handler publishes because of a copy, with
 //!   [`Event::caused_by`](crate::Event::caused_by), is routed, but by no rule
 //!   that is on its path already.
-//! - A copy costs a hop: an event whose budget is spent is not routed.
+//! - Copies share the event's budget, and each costs a hop: those that it does not
+//!   pay for are not made.
 //! - A replayed event is not routed: its copies are in the log beside it.
 
 mod condition;
@@ -303,9 +304,11 @@ impl Rules {
         let count_cut = |rule: &Rule| {
             rule.cut.fetch_add(1, Relaxed);
         };
+        let decided = self.decide(event, count_cut);
+        let shares = event.split_budget(decided.len());
         let mut copies = Vec::new();
-        for (rule, routed) in self.decide(event, count_cut) {
-            match routed.target.copy(event, routed.priority, &rule.hop) {
+        for ((rule, routed), share) in decided.into_iter().zip(shares) {
+            match routed.target.copy(&share, routed.priority, &rule.hop) {
                 Some(copy) => {
                     rule.made.fetch_add(1, Relaxed);
                     copies.push(copy);

@@ -99,7 +99,7 @@ fn a_copy_is_addressed_and_says_where_it_comes_from() {
         .with_session("s1")
         .with_attribute("region", "eu")
         .unwrap()
-        .with_budget(3);
+        .with_budget(11);
     let copies = rules.copies(&cause);
     let [audit, night, ops] = &copies[..] else { panic!("{copies:?}") };
 
@@ -109,7 +109,8 @@ fn a_copy_is_addressed_and_says_where_it_comes_from() {
     assert_eq!((ops.text(), ops.source(), ops.session()), (Some("disk"), "node-7", Some("s1")));
     assert_eq!(ops.attribute("region"), Some("eu"));
     assert_eq!(ops.attribute(ROUTED_TYPE), Some("failed"));
-    assert_eq!(ops.budget(), Some(2));
+    // 4, 4 and 3 before the hop.
+    assert_eq!([audit, night, ops].map(Event::budget), [Some(3), Some(3), Some(2)]);
     assert_eq!(ops.causation_id(), cause.id().as_ref());
     assert_eq!(ops.hops(), ["rule:page"]);
     assert_eq!(ops.id(), Some("e1/agent:ops".into()));
@@ -142,6 +143,19 @@ fn what_a_copy_causes_is_routed_by_other_rules_only() {
     let spent = Event::of("a", ()).with_budget(0);
     assert!(rules.copies(&spent).is_empty());
     assert!(rules.copies(&Event::of("a", ()).replayed()).is_empty());
+}
+
+#[test]
+fn copies_share_what_the_event_may_still_cause() {
+    let rules = rules(&json!({ "routing": { "a": ["x", "y", "z"] } }));
+    for budget in 0..12 {
+        let copies = rules.copies(&Event::of("a", ()).with_budget(budget));
+        let spent: u64 = copies.iter().map(|copy| copy.budget().unwrap() + 1).sum();
+        assert_eq!((copies.len() as u64, spent), (budget.min(3), budget));
+    }
+    let [report] = &rules.report()[..] else { panic!("{rules:?}") };
+    assert_eq!((report.made, report.cut), (27 + 2 + 1, 3 + 2 + 1));
+    assert!(rules.copies(&Event::of("a", ())).iter().all(|copy| copy.budget().is_none()));
 }
 
 #[test]
