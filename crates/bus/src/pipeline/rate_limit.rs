@@ -133,6 +133,11 @@ impl Limiter {
         Ok(Self(RateLimiter::direct_with_clock(limit.quota()?, TokioClock)))
     }
 
+    /// So many in each second, and as many at once.
+    pub(crate) fn per_second(calls: NonZeroU32) -> Self {
+        Self(RateLimiter::direct_with_clock(Quota::per_second(calls), TokioClock))
+    }
+
     /// Takes a token, or says when the next one comes.
     pub(crate) fn check(&self) -> Result<(), Duration> {
         self.0.check().map_err(|not_until| not_until.wait_time_from(TokioClock.now()))
