@@ -163,3 +163,54 @@ async fn middleware_hears_of_calls_that_are_dropped_and_of_no_match_that_is() {
     assert_eq!((outcomes.dead_lettered, outcomes.cancelled), (1, 1));
     assert_eq!(heard.all(), ["timed out and was dropped", "DeadLettered"]);
 }
+
+/// Spans as they begin: their names and fields.
+struct Spans(Seen);
+
+impl tracing::Subscriber for Spans {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.is_span()
+    }
+
+    fn new_span(&self, span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        struct Fields(String);
+        impl tracing::field::Visit for Fields {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                self.0.push_str(&format!(" {field}={value:?}"));
+            }
+        }
+        let mut fields = Fields(span.metadata().name().to_owned());
+        span.record(&mut fields);
+        self.0.push(&fields.0);
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, _: &tracing::Event<'_>) {}
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[test]
+fn handler_calls_and_commands_have_spans_if_that_is_wanted() {
+    for wanted in [true, false] {
+        let seen = Seen::default();
+        tracing::subscriber::with_default(Spans(seen.clone()), || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let bus = Bus::builder().tracing(wanted).build().unwrap();
+                let _plain = bus.subscribe("x").name("indexer").handle(|_: &Event| ()).unwrap();
+                let _command = bus.on_command("sum", |_| async { Ok::<_, String>("3") }).unwrap();
+                bus.publish(Event::of("x", ())).await.unwrap();
+                bus.execute(Event::of("sum", ())).await.unwrap();
+                settle(&bus).await;
+            });
+        });
+        let mut all = seen.all();
+        all.sort();
+        let expected = [r#"execute command="sum""#, r#"handle handler="indexer" ty="x""#];
+        assert_eq!(all, if wanted { &expected[..] } else { &[] });
+    }
+}

@@ -218,14 +218,32 @@ impl BusBuilder {
 
     /// Called when a call has stalled, by the thread that looks: while it
     /// blocks, nothing else is reported. A panic is logged and ignored.
+    ///
+    /// ```
+    /// use std::{sync::mpsc, time::Duration};
+    /// use swarmbus::{Bus, Event};
+    ///
+    /// # #[tokio::main]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (tell, told) = mpsc::channel();
+    /// let bus = Bus::builder()
+    ///     .stall_limit(Duration::from_millis(20))
+    ///     .on_stall(move |stall| drop(tell.send(stall.chain.join(" → "))))
+    ///     .build()?;
+    /// let _stuck = bus.subscribe("x").name("indexer").handle_async(|_| std::future::pending::<()>())?;
+    /// bus.publish(Event::of("x", ())).await?;
+    /// assert_eq!(told.recv_timeout(Duration::from_secs(60))?, "indexer");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn on_stall(mut self, call: impl Fn(&Stall) + Send + Sync + 'static) -> Self {
         self.on_stall = Some(Box::new(call));
         self
     }
 
-    /// Whether every handler call has a `tracing` span. Default: no, as it
-    /// costs more than the rest of the bus. Changes of state are logged in
-    /// any case.
+    /// Whether every handler call has a `tracing` span, `handle`, and every
+    /// command, `execute`. Default: no, as it costs more than the rest of the
+    /// bus. Changes of state are logged in any case.
     pub fn tracing(mut self, spans: bool) -> Self {
         self.tracing = spans;
         self

@@ -14,6 +14,7 @@ use ahash::RandomState;
 use parking_lot::Mutex;
 use swarmbus_core::{Event, EventType, Payload, Timestamp, router::Pattern};
 use tokio::{sync::Notify, task::JoinHandle};
+use tracing::Instrument;
 
 use crate::{
     approval::{self, Requested},
@@ -62,7 +63,7 @@ pub(crate) struct Inner {
     /// take the short way.
     pub(crate) plain: bool,
     pub(crate) journal: Option<Arc<dyn Journal>>,
-    /// Whether every handler call has a span.
+    /// Whether every call of a handler has a span, and every command.
     pub(crate) tracing: bool,
     pub(crate) meter: Arc<Meter>,
     pub(crate) breakers: Breakers,
@@ -204,7 +205,13 @@ impl Inner {
             })?;
         let next =
             Next { rest: &self.middleware.commands, handler: &handler.function, bus: self.id };
-        let reply = in_time(deadline, ongoing.framed(next.run(command))).await.flatten();
+        let span = if self.tracing {
+            tracing::debug_span!("execute", command = command.ty().as_str())
+        } else {
+            tracing::Span::none()
+        };
+        let run = ongoing.framed(next.run(command)).instrument(span);
+        let reply = in_time(deadline, run).await.flatten();
         match &reply {
             Ok(_) => breaker::leave(permit, breaker, true, &self.clock),
             Err(CommandError::Failed { .. } | CommandError::Expired) => {

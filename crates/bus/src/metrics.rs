@@ -5,9 +5,11 @@
 //! therefore costs the hot path nothing. Times are measured for one event in
 //! [`SAMPLE_EVERY`].
 
-use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{collections::HashSet, sync::atomic::Ordering::Relaxed, time::Duration};
 
+use ahash::RandomState;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, Unit};
+use parking_lot::Mutex;
 
 use crate::inner::Inner;
 
@@ -15,6 +17,11 @@ use crate::inner::Inner;
 /// [`BusBuilder::sample_every`](crate::BusBuilder::sample_every) says
 /// otherwise.
 pub const SAMPLE_EVERY: u32 = 64;
+
+/// So many breakers of a bus have a gauge of their own, those that changed their
+/// state first: recorders never forget a label.
+/// [`Bus::breakers`](crate::Bus::breakers) has all of them.
+pub const MAX_BREAKER_GAUGES: usize = 10_000;
 
 /// What a metric is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +88,7 @@ metrics! {
 pub(crate) struct Meter {
     bus: Label,
     every: u32,
+    breakers: Mutex<HashSet<Key, RandomState>>,
     published: Counter,
     processed: Counter,
     failed: Counter,
@@ -122,6 +130,7 @@ impl Meter {
             Self {
                 bus: bus.clone(),
                 every,
+                breakers: Mutex::default(),
                 published: counter(PUBLISHED),
                 processed: counter(PROCESSED),
                 failed: counter(FAILED),
@@ -150,16 +159,22 @@ impl Meter {
         })
     }
 
-    /// The state gauge of one breaker.
+    /// The state gauge of one breaker, if there may be one more.
     pub(crate) fn breaker(&self, handler: &str, event_type: &str) -> Gauge {
         let labels = vec![
             self.bus.clone(),
             Label::new("handler", handler.to_owned()),
             Label::new("event_type", event_type.to_owned()),
         ];
-        metrics::with_recorder(|recorder| {
-            recorder.register_gauge(&Key::from_parts(BREAKER.name, labels), &METADATA)
-        })
+        let key = Key::from_parts(BREAKER.name, labels);
+        {
+            let mut known = self.breakers.lock();
+            if known.len() >= MAX_BREAKER_GAUGES && !known.contains(&key) {
+                return Gauge::noop();
+            }
+            known.insert(key.clone());
+        }
+        metrics::with_recorder(|recorder| recorder.register_gauge(&key, &METADATA))
     }
 
     /// Counts down to the next event whose times are measured.
@@ -230,5 +245,27 @@ fn describe(recorder: &dyn Recorder, metric: &Metric) {
         MetricKind::Counter => recorder.describe_counter(name, Some(Unit::Count), help),
         MetricKind::Gauge => recorder.describe_gauge(name, Some(Unit::Count), help),
         MetricKind::Histogram => recorder.describe_histogram(name, Some(Unit::Seconds), help),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use metrics_util::debugging::DebuggingRecorder;
+
+    use super::*;
+
+    #[test]
+    fn the_labels_of_breakers_are_bounded() {
+        let recorder = DebuggingRecorder::new();
+        metrics::with_local_recorder(&recorder, || {
+            let meter = Meter::new("b", 0);
+            let fixed = recorder.snapshotter().snapshot().into_vec().len();
+            let name = |n: usize| format!("agent.{n}");
+            (0..MAX_BREAKER_GAUGES + 5).for_each(|n| meter.breaker(&name(n), "x").set(2.0));
+            // One that is known may come again, such as that of a new handler.
+            meter.breaker(&name(0), "x").set(0.0);
+            let all = recorder.snapshotter().snapshot().into_vec().len();
+            assert_eq!(all - fixed, MAX_BREAKER_GAUGES);
+        });
     }
 }
