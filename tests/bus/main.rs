@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod backpressure;
+mod batches;
 mod commands;
 mod dead_letters;
 mod delivery;

@@ -26,7 +26,8 @@
 //!   [`Bus::try_publish`] and [`Bus::publish_batch`] are its kin;
 //!   [`Bus::dispatch`] runs the handlers in the caller.
 //! - [`Bus::subscribe`] takes sync and async handlers, with raw or decoded
-//!   payloads, priorities, [`Filter`]s and a circuit breaker for each.
+//!   payloads, priorities, [`Filter`]s and a circuit breaker for each, or gives
+//!   them several events at a time ([`Subscribe::handle_batch`]).
 //! - Retries, time limits, bulkheads, rate limits and fallbacks stand around a
 //!   handler that asks for them ([`Subscribe::retry`] and its kin), or around
 //!   any operation: [`Guard`].
@@ -49,6 +50,7 @@
 //!   one of many do something, with a token that proves when.
 //! - [`messenger`] lets agents of several processes talk, [`Bus::bridge`] joins
 //!   their buses, both over any [`transport`].
+//!
 //!
 //! # What it does not do
 //!
@@ -103,9 +105,10 @@ pub use guard::{CallError, Guard, GuardBuilder, GuardStats};
 pub use handler::{HandlerError, IntoHandlerResult};
 pub use journal::{Journal, JournalError, LetterEnd, Settlement};
 pub use ledger::{HandlerLedger, Ledger, Outcome, Outcomes};
-pub use metrics::{METRICS, Metric, MetricKind, SAMPLE_EVERY};
+pub use metrics::{MAX_BREAKER_GAUGES, METRICS, Metric, MetricKind, SAMPLE_EVERY};
 pub use middleware::{CommandMiddleware, EventMiddleware, Next};
 pub use pipeline::{
+    batch::Batching,
     breaker::{BreakerReport, BreakerScope, MAX_TYPES},
     bulkhead::{Bulkhead, BulkheadReport},
     dead_letter::{

@@ -17,6 +17,34 @@ use crate::{
 /// All methods run in the thread that publishes or handles, so they should
 /// be short. The first middleware that was added is the first to see an
 /// event.
+///
+/// ```
+/// use std::time::Duration;
+/// use swarmbus::{Bus, Event, EventMiddleware, HandlerError};
+///
+/// /// Nothing anonymous, and a word about what takes long.
+/// struct Audit;
+///
+/// impl EventMiddleware for Audit {
+///     fn publishing(&self, event: &mut Event) -> Result<(), String> {
+///         if event.source().is_empty() { Err("from whom?".to_owned()) } else { Ok(()) }
+///     }
+///
+///     fn handled(&self, event: &Event, by: &str, error: Option<&HandlerError>, took: Duration) {
+///         if took > Duration::from_millis(100) || error.is_some() {
+///             eprintln!("{by}: {} took {took:?}, error: {error:?}", event.ty());
+///         }
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let bus = Bus::builder().event_middleware(Audit).build()?;
+/// assert!(bus.publish(Event::of("vote.cast", "yes")).await.is_err());
+/// bus.publish(Event::of("vote.cast", "yes").with_source("agent-7")).await?;
+/// # Ok(())
+/// # }
+/// ```
 pub trait EventMiddleware: Send + Sync + 'static {
     /// An event is about to be published or dispatched: change it, or refuse
     /// it. Use it to validate, enrich or limit.
@@ -45,7 +73,44 @@ pub trait EventMiddleware: Send + Sync + 'static {
     }
 }
 
-/// Stands around the execution of every command of a bus.
+/// Stands around the execution of every command of a bus, inside of the
+/// handler's breaker, which sees what comes out.
+///
+/// ```
+/// use async_trait::async_trait;
+/// use swarmbus::{
+///     Bus, CommandError, CommandMiddleware, Event, Next, Payload, core::backoff::Backoff,
+/// };
+///
+/// /// Commands whose handler fails are tried again.
+/// struct Retry(Backoff);
+///
+/// #[async_trait]
+/// impl CommandMiddleware for Retry {
+///     async fn around(&self, command: Event, next: Next<'_>) -> Result<Payload, CommandError> {
+///         for delay in self.0.delays(|| fastrand::u64(..)) {
+///             match next.run(command.clone()).await {
+///                 Err(CommandError::Failed { .. }) => tokio::time::sleep(delay).await,
+///                 done => return done,
+///             }
+///         }
+///         next.run(command).await
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+///
+/// static CALLS: AtomicU32 = AtomicU32::new(0);
+/// let bus = Bus::builder().command_middleware(Retry(Backoff::RETRY)).build()?;
+/// let _charge = bus.on_command("charge", |_| async {
+///     if CALLS.fetch_add(1, SeqCst) < 2 { Err("no connection") } else { Ok("charged") }
+/// })?;
+/// assert_eq!(bus.execute(Event::of("charge", "7 EUR")).await?, "charged".into());
+/// # Ok(())
+/// # }
+/// ```
 #[async_trait]
 pub trait CommandMiddleware: Send + Sync + 'static {
     /// Does its work before and after `next.run(command).await`, or instead.
@@ -56,7 +121,8 @@ pub trait CommandMiddleware: Send + Sync + 'static {
     async fn around(&self, command: Event, next: Next<'_>) -> Result<Payload, CommandError>;
 }
 
-/// The rest of the way to a command's handler.
+/// The rest of the way to a command's handler: to be gone once, or again.
+#[derive(Clone, Copy)]
 pub struct Next<'a> {
     pub(crate) rest: &'a [Arc<dyn CommandMiddleware>],
     pub(crate) handler: &'a CommandFn,

@@ -31,9 +31,10 @@
 //! A handler with a filter and a breaker only does not come near the rest. One
 //! with a bulkhead, or that is tried again, leaves its worker:
 //! [`detached`]. One that is a queue to somewhere else is asked for by that:
-//! [`outlet`].
+//! [`outlet`]; so is one that gets events several at a time: [`batch`].
 
 pub(crate) mod attempt;
+pub(crate) mod batch;
 pub(crate) mod breaker;
 pub(crate) mod bulkhead;
 pub(crate) mod dead_letter;

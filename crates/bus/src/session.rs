@@ -24,6 +24,25 @@ use crate::{
 /// bus's. Commands that carry it are answered by its handler, or by the bus's
 /// if it has none. Everything registered here ends when the last clone of the
 /// session is dropped, [`Subscription::detach`]ed or not.
+///
+/// ```
+/// use swarmbus::{Bus, Event};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let bus = Bus::builder().build()?;
+/// let _everybody = bus.on_command("greet", |_| async { Ok::<_, String>("good morning") })?;
+/// let chat = bus.session("chat-17");
+/// chat.on_command("greet", |_| async { Ok::<_, String>("hello again") })?.detach();
+///
+/// assert_eq!(chat.execute(Event::of("greet", ())).await?, "hello again".into());
+/// assert_eq!(bus.execute(Event::of("greet", ())).await?, "good morning".into());
+/// drop(chat); // and its handlers with it
+/// let command = Event::of("greet", ()).with_session("chat-17");
+/// assert_eq!(bus.execute(command).await?, "good morning".into());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Session {
     bus: Bus,

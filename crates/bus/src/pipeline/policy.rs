@@ -232,6 +232,21 @@ pub enum PolicyError {
         /// What was given.
         keep_one_in: u32,
     },
+    /// A batch of no events or of more than 65,536, or one that waits for longer
+    /// than a year.
+    #[error("a batch has 1 to 65,536 events and waits at most a year, not {size} and {wait:?}")]
+    Batching {
+        /// Events at the most.
+        size: usize,
+        /// How long the first waits for others.
+        wait: Duration,
+    },
+    /// A layer around each call by itself, and calls that are made together.
+    #[error("{setting} is for one event at a time, and this handler gets batches")]
+    Batched {
+        /// The setting's name.
+        setting: &'static str,
+    },
     /// Sampling leaves out events; a call has an answer to give.
     #[error("calls are not sampled: set a rate limit")]
     SampledCall,

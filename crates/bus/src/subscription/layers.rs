@@ -4,12 +4,13 @@ use std::{future::Future, sync::Arc};
 
 use swarmbus_core::{Event, Str, backoff::Backoff, hops::LoopGuard, timeout::Tier};
 
-use super::Subscribe;
+use super::{Subscribe, Subscription};
 use crate::{
     error::SubscribeError,
     handler::{FutureSlots, Handler, HandlerError, IntoHandlerResult},
     inner::Inner,
     pipeline::{
+        batch::{BatchFn, BatchOutlet, Batching},
         breaker::{BreakerLayer, BreakerScope},
         bulkhead::{Bulkhead, BulkheadLayer},
         detached::Outlet,
@@ -31,6 +32,8 @@ pub(super) struct Settings {
     fallbacks: Vec<(Arc<str>, Handler)>,
     in_order: bool,
     outlet: Option<Arc<dyn Outlet>>,
+    /// The outlet gathers events.
+    batching: Option<Batching>,
 }
 
 impl Default for Settings {
@@ -43,6 +46,7 @@ impl Default for Settings {
             fallbacks: Vec::new(),
             in_order: false,
             outlet: None,
+            batching: None,
         }
     }
 }
@@ -238,6 +242,68 @@ impl Subscribe<'_> {
     }
 }
 
+impl Subscribe<'_> {
+    /// Handles events several at a time, with one result for all of them: for
+    /// what costs much each time and little more for each event, such as a
+    /// write to a database.
+    ///
+    /// The handler is called when there are [`Batching::size`] events, or when
+    /// the first has waited for [`Batching::wait`]: one call at a time, in the
+    /// order of the events. While it is at work and the next batch is full,
+    /// workers wait, and with them publishers. A `dispatch` and the retry of a
+    /// dead letter, which wait for the result, make a batch of one.
+    ///
+    /// Filter, loop guard, sampling, rate limit and breaker ask about each event
+    /// before it is in a batch. A batch that fails, panics or times out is one
+    /// failure to the breaker, and each of its events becomes a dead letter.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use swarmbus::{Batching, Bus, Event};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::builder().build()?;
+    /// let batching = Batching::new().size(100).wait(Duration::from_millis(5));
+    /// let _rows = bus.subscribe("reading").handle_batch(batching, |readings| async move {
+    ///     println!("{} rows in one transaction", readings.len()); // 100, then 20
+    /// })?;
+    /// for _ in 0..120 {
+    ///     bus.publish(Event::of("reading", "21 °C")).await?;
+    /// }
+    /// bus.drain(Duration::from_secs(1)).await;
+    /// assert_eq!(bus.ledger().outcomes.delivered, 120);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// See [`SubscribeError`]. Retry, bulkhead and fallback are for one event at
+    /// a time: [`PolicyError::Batched`].
+    pub fn handle_batch<F, Fut>(
+        mut self,
+        batching: Batching,
+        f: F,
+    ) -> Result<Subscription, SubscribeError>
+    where
+        F: Fn(Vec<Event>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output: IntoHandlerResult> + Send + 'static,
+    {
+        let (f, settings) = (Arc::new(f), &mut self.layers);
+        let all = Arc::clone(&f);
+        let handler: BatchFn = Box::new(move |events| {
+            let future = all(events);
+            Box::pin(async move { future.await.into_handler_result() })
+        });
+        settings.batching = Some(batching);
+        settings.outlet = Some(Arc::new(BatchOutlet::new(batching, handler)));
+        // As it is by itself.
+        settings.in_order = false;
+        self.finish(Handler::future(move |event| f(vec![event])))
+    }
+}
+
 /// What the settings come to.
 pub(super) struct Assembled {
     pub(super) breaker: BreakerLayer,
@@ -269,10 +335,27 @@ impl Settings {
         if self.retry_if.is_some() && policy.retry.is_none() {
             return Err(PolicyError::WithoutRetry { setting: "retry_if" }.into());
         }
+        if let Some(batching) = self.batching {
+            batching.check()?;
+            self.check_batched(&policy)?;
+        }
         let breaker = self.breaker(inner, name, scope)?;
         let loop_guard = self.loop_guard;
         let layers = self.layers(inner, name, service, &policy)?;
         Ok(Assembled { breaker, loop_guard, layers })
+    }
+
+    /// Refuses what stands around each try of one event.
+    fn check_batched(&self, policy: &Policy) -> Result<(), PolicyError> {
+        let layers = [
+            ("retry", policy.retry.is_some()),
+            ("bulkhead", policy.bulkhead.is_some()),
+            ("fallback", !self.fallbacks.is_empty()),
+        ];
+        match layers.into_iter().find(|(_, is_set)| *is_set) {
+            Some((setting, _)) => Err(PolicyError::Batched { setting }),
+            None => Ok(()),
+        }
     }
 
     fn breaker(
