@@ -10,6 +10,7 @@
 
 export { Backoff, type BackoffSettings, type Growth, type Jitter } from './backoff.js';
 export * from './bus/index.js';
+export * from './cloudevents/index.js';
 export * from './codec/index.js';
 export {
   CRITICAL_PRIORITY,

@@ -45,15 +45,87 @@ export function isLoop(guard: LoopGuard, path: readonly string[], place: string)
 }
 
 /**
- * What may still be spent on an event and on all that it causes; undefined is no limit. What is no
- * decimal number of 64 bits is a budget of 0.
+ * What may still be spent on an event and on all that it causes: its attribute `budget`; undefined
+ * is no limit. What is no decimal number of 64 bits is a budget of 0.
  */
 export function budgetOf(event: Event): bigint | undefined {
   const text = event.attributes['budget'];
   if (text === undefined) return undefined;
-  if (!/^[0-9]{1,40}$/.test(text)) return 0n;
+  if (!/^0*[0-9]{1,20}$/.test(text)) return 0n;
   const budget = BigInt(text);
   return budget <= U64_MAX ? budget : 0n;
+}
+
+/**
+ * The event with a budget, for the one that starts a chain: {@link causedBy} never lets it grow.
+ * The unit is the program's: hops, if nothing else is {@link spend spent}; calls of a model, or
+ * cents, if it says so.
+ *
+ * @throws RangeError for what is no integer of 64 bits.
+ */
+export function withBudget<T extends string, P>(
+  init: EventInit<T, P>,
+  budget: number | bigint,
+): Event<T, P> {
+  return marked(Event.of(init) as Event<T, P>, { budget: String(amount('budget', budget)) });
+}
+
+/**
+ * Pays for something: the event with what is left of its budget, to name as the cause of what comes
+ * of it. The same event if it has no limit.
+ *
+ * ```ts
+ * import assert from 'node:assert/strict';
+ * import { Event, budgetOf, causedBy, spend, withBudget } from 'swarmbus';
+ *
+ * const question = withBudget({ type: 'question' }, 7);
+ * const paid = spend(question, 5); // a call of the large model
+ * assert.equal(budgetOf(causedBy({ type: 'answer' }, paid, 'oracle')), 1n);
+ * assert.throws(() => spend(paid, 5), { code: 'budget_spent' });
+ * ```
+ *
+ * @throws HopError when the budget does not pay for it.
+ */
+export function spend<T extends string, P>(event: Event<T, P>, cost: number | bigint): Event<T, P> {
+  const budget = left(event, amount('cost', cost));
+  return budget === undefined ? event : marked(event, { budget: String(budget) });
+}
+
+/**
+ * Shares the budget among so many events that this one is going to cause: copies of it, each the
+ * cause of one. The shares add up to the budget; what cannot be shared evenly goes to the first
+ * ones. The deadline is not shared: time passes for all of them at once.
+ *
+ * ```ts
+ * import assert from 'node:assert/strict';
+ * import { budgetOf, causedBy, splitBudget, withBudget } from 'swarmbus';
+ *
+ * const task = withBudget({ type: 'task' }, 11);
+ * const parts = splitBudget(task, 3).map((share) => causedBy({ type: 'part' }, share, 'splitter'));
+ * assert.deepEqual(parts.map(budgetOf), [3n, 3n, 2n]); // 4, 4 and 3 before the hop
+ * ```
+ */
+export function splitBudget<T extends string, P>(event: Event<T, P>, ways: number): Event<T, P>[] {
+  const budget = budgetOf(event);
+  return Array.from({ length: ways }, (_, way) => {
+    if (budget === undefined) return event;
+    const more = BigInt(way) < budget % BigInt(ways) ? 1n : 0n;
+    return marked(event, { budget: String(budget / BigInt(ways) + more) });
+  });
+}
+
+/** The event marked as played again from a log. What it causes is marked too. */
+export function replayed<T extends string, P>(event: Event<T, P>): Event<T, P> {
+  return marked(event, { replayed: 'true' });
+}
+
+/**
+ * Whether an event, or one that led to it, is played again: a handler with effects outside may then
+ * leave them out.
+ */
+export function isReplayed(event: Event): boolean {
+  const mark = event.attributes['replayed'];
+  return mark !== undefined && mark !== 'false';
 }
 
 /**
@@ -101,8 +173,7 @@ export function causedBy<T extends string, P>(
     throw new HopError('too_many_hops', text);
   }
   const event = Event.of(init) as Event<T, P>;
-  const budget = least(budgetOf(event), left(cause, BigInt(cost)));
-  const { replayed } = cause.attributes;
+  const budget = least(budgetOf(event), left(cause, amount('cost', cost)));
   return event.with<P>({
     traceparent: event.traceparent ?? cause.traceparent,
     session: event.session ?? cause.session,
@@ -113,9 +184,23 @@ export function causedBy<T extends string, P>(
     attributes: {
       ...event.attributes,
       ...(budget !== undefined && { budget: String(budget) }),
-      ...(replayed !== undefined && { replayed }),
+      ...(isReplayed(cause) && { replayed: 'true' }),
     },
   });
+}
+
+function marked<T extends string, P>(
+  event: Event<T, P>,
+  marks: Readonly<Record<string, string>>,
+): Event<T, P> {
+  return event.with<P>({ attributes: { ...event.attributes, ...marks } });
+}
+
+function amount(what: string, value: number | bigint): bigint {
+  if (value >= 0 && value <= U64_MAX && (typeof value === 'bigint' || Number.isInteger(value))) {
+    return BigInt(value);
+  }
+  throw new RangeError(`${what} is an integer from 0 to 2^64 - 1, not ${value}`);
 }
 
 /** What a cause has left after a hop. */

@@ -11,7 +11,18 @@ export type {
   RetryReport,
 } from './dead-letters.js';
 export * from './errors.js';
-export { budgetOf, causedBy, HopError, type LoopGuard, MAX_HOPS } from './hops.js';
+export {
+  budgetOf,
+  causedBy,
+  HopError,
+  isReplayed,
+  type LoopGuard,
+  MAX_HOPS,
+  replayed,
+  spend,
+  splitBudget,
+  withBudget,
+} from './hops.js';
 export type { Delays } from './layers.js';
 export type { HandlerLedger, Ledger, OutcomeName, Outcomes } from './ledger.js';
 export type { BusMetrics, Histogram } from './metrics.js';
