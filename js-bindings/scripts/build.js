@@ -10,22 +10,14 @@
  */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import {
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
-import { posix } from 'node:path';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { chdir, exit } from 'node:process';
 import { fileURLToPath } from 'node:url';
 
 import { build, transform } from 'esbuild';
 
 import './lua.js';
+import { shake } from './types.js';
 
 chdir(fileURLToPath(new URL('..', import.meta.url)));
 if (!existsSync('generated/module.js')) {
@@ -37,8 +29,6 @@ rmSync('build/parts', { recursive: true, force: true });
 mkdirSync('build', { recursive: true });
 
 const TARGET = ['es2022', 'node20'];
-/** Files of types that a user can reach. */
-const reached = new Set();
 const small = { target: TARGET, minify: true };
 
 /** @satisfies {import('esbuild').BuildOptions} */
@@ -173,27 +163,7 @@ function types() {
   const args = ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.types.json'];
   if (spawnSync('node', args, { stdio: 'inherit' }).status !== 0) exit(1);
   writeFileSync('dist/types/package.json', '{ "type": "commonjs" }\n');
-  for (const file of ['index', 'redis/index', 'fallback']) reach(`${file}.d.ts`);
-  for (const file of readdirSync('dist/types', { recursive: true, encoding: 'utf8' })) {
-    if (file.endsWith('.d.ts') && !reached.has(file)) rmSync(`dist/types/${file}`);
-  }
+  shake('dist/types', ['index.d.ts', 'redis/index.d.ts', 'fallback.d.ts']);
   writeFileSync('dist/index.d.ts', "export * from './types/index.js';\n");
   writeFileSync('dist/redis.d.ts', "export * from './types/redis/index.js';\n");
-}
-
-/**
- * Notes a file of types and those that it names.
- *
- * @param {string} file
- */
-function reach(file) {
-  if (reached.has(file)) return;
-  reached.add(file);
-  // An import for what it does says nothing about types.
-  const path = `dist/types/${file}`;
-  const text = readFileSync(path, 'utf8').replaceAll(/^import ['"][^'"]*['"];\n/gm, '');
-  writeFileSync(path, text);
-  for (const [, name] of text.matchAll(/['"](\.[^'"]+)\.js['"]/g)) {
-    reach(posix.join(posix.dirname(file), `${name}.d.ts`));
-  }
 }

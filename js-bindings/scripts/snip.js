@@ -1,5 +1,6 @@
 /**
- * `node scripts/snip.js FROM TO`: empties the functions of a module that only report a panic.
+ * `node scripts/snip.js FROM TO [CLASS]`: empties the functions of a module that only report a
+ * panic, and the exports of a class.
  *
  * There is nobody to report to: a panic ends in a trap with or without them. What only they call,
  * such as the code that writes numbers as text, goes with them. Run by `cargo xtask wasm`.
@@ -21,20 +22,36 @@ const PANICS = [
   /_rust_alloc_error_handler$|17rust_begin_unwind$/,
 ];
 
-const [from, to] = argv.slice(2);
+const [from, to, unused] = argv.slice(2);
 const module = binaryen.readBinary(readFileSync(String(from)));
 let count = 0;
+/** @type {(ref: number) => void} */
+const empty = (ref) => {
+  binaryen.Function.setBody(ref, module.unreachable());
+  count += 1;
+};
 for (let index = 0; index < module.getNumFunctions(); index += 1) {
   const ref = module.getFunctionByIndex(index);
   const { name, module: imported, results } = binaryen.getFunctionInfo(ref);
   if (imported !== '' || results !== binaryen.none) continue;
   if (!PANICS.some((panics) => panics.test(name))) continue;
-  binaryen.Function.setBody(ref, module.unreachable());
-  count += 1;
+  empty(ref);
 }
 // Without names, nothing would be found.
 if (count === 0) {
   console.error('error: no function of the module is known to report panics');
   exit(1);
+}
+if (unused !== undefined) {
+  const before = count;
+  for (let index = 0; index < module.getNumExports(); index += 1) {
+    const { name, value, kind } = binaryen.getExportInfo(module.getExportByIndex(index));
+    const named = name.startsWith(`${unused}_`) || name.startsWith(`__wbg_${unused}_free`);
+    if (kind === binaryen.ExternalFunction && named) empty(module.getFunction(value));
+  }
+  if (count === before) {
+    console.error(`error: the module has no class ${unused}`);
+    exit(1);
+  }
 }
 writeFileSync(String(to), module.emitBinary());

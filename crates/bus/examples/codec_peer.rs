@@ -6,9 +6,10 @@
 //! codec_peer make COUNT   > frames
 //! ```
 //!
-//! `check` answers each event with two frames: the event as Rust writes it, and with
-//! its MessagePack payload read into a value and written again. `make` writes COUNT
-//! arbitrary events, each followed by one that carries the same value as JSON.
+//! `check` answers each event with three frames: the event as Rust writes it, with its
+//! MessagePack payload read into a value and written again, and one with its `CloudEvents`
+//! JSON as text, which is empty when it has none. `make` writes COUNT arbitrary events,
+//! each followed by one that carries the same value as JSON.
 
 use std::error::Error;
 use std::io::{Read as _, Write as _, stdin, stdout};
@@ -16,7 +17,7 @@ use std::io::{Read as _, Write as _, stdin, stdout};
 use serde_json::{Map, Value, json};
 use swarmbus::{
     Content, Event, EventType, Payload, Priority, Target, Timestamp,
-    core::codec::{FrameReader, encode},
+    core::codec::{FrameReader, encode, json::to_json},
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -39,6 +40,8 @@ fn check() -> Result<(), Box<dyn Error>> {
         for view in &frame {
             let event = view?.to_event()?;
             out.write_all(&encode(&event)?)?;
+            let json =
+                to_json(&event).map(String::from_utf8).unwrap_or_else(|_| Ok(String::new()))?;
             let again = match event.content() {
                 Content::MessagePack => {
                     let value: Value = event.decode()?;
@@ -47,6 +50,7 @@ fn check() -> Result<(), Box<dyn Error>> {
                 _ => event,
             };
             out.write_all(&encode(&again)?)?;
+            out.write_all(&encode(&Event::of("json", json))?)?;
         }
     }
     Ok(())

@@ -4,7 +4,15 @@ import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { test } from 'node:test';
 
-import { decode, encode, FrameReader, type EventInit, type Target } from 'swarmbus';
+import {
+  decode,
+  encode,
+  FrameReader,
+  fromCloudEvent,
+  toCloudEvent,
+  type EventInit,
+  type Target,
+} from 'swarmbus';
 
 const EVENTS = 3000;
 
@@ -128,9 +136,16 @@ test('what is written here is read by Rust, and written again to the same bytes'
   const events = Array.from({ length: EVENTS }, event);
   const frames = events.map((init) => encode(init));
   const answers = peer(['check'], Buffer.concat(frames));
-  assert.equal(answers.length, 2 * EVENTS);
-  events.forEach(({ payload }, n) => {
-    assert.deepEqual(Buffer.from(answers[2 * n]!), Buffer.from(frames[n]!));
-    assert.deepStrictEqual(decode(answers[2 * n + 1]!).payload, payload);
+  assert.equal(answers.length, 3 * EVENTS);
+  events.forEach((event, n) => {
+    assert.deepEqual(Buffer.from(answers[3 * n]!), Buffer.from(frames[n]!));
+    assert.deepStrictEqual(decode(answers[3 * n + 1]!).payload, event.payload);
+    const json = decode(answers[3 * n + 2]!).payload as string;
+    if (json === '') {
+      assert.throws(() => toCloudEvent(event), { code: 'reserved' });
+      return;
+    }
+    assert.equal(toCloudEvent(event), json);
+    assert.deepEqual(Buffer.from(encode(fromCloudEvent(json))), Buffer.from(frames[n]!));
   });
 });

@@ -8,7 +8,8 @@
 //! | `fallback.js` | the module turned to JavaScript, for where WebAssembly is not |
 //!
 //! The fallback comes of the same code, compiled to be small: where it runs, nothing
-//! is fast, and it is in each package.
+//! is fast, and it is in each package. It lacks the tokeniser, as JavaScript reads
+//! payloads quicker than that would.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
@@ -24,7 +25,10 @@ use super::toolchain::{TARGET, Toolchain};
 use crate::workspace::Workspace;
 
 /// Changed when the steps below change, so that old results are not kept.
-const RECIPE: u32 = 6;
+const RECIPE: u32 = 7;
+
+/// The class that the fallback does without (`codec/engine.ts`).
+const TOKENISER: &str = "tape";
 
 /// A custom section: its kind and length, the length of its name, the name, and a
 /// list of no items.
@@ -76,9 +80,10 @@ pub(super) fn generate(workspace: &Workspace, bindgen: &Path, raw: &Compiled) ->
     fs::create_dir_all(&generated)?;
     let temp = workspace.target.join("wasm/generate");
     let fast = Steps { workspace, temp: &temp.join("fast") };
-    let module = fast.optimize(&fast.bind(bindgen, &fast.strip(&raw.fast)?)?)?;
+    let module = fast.optimize(&fast.bind(bindgen, &fast.strip(&raw.fast, None)?)?)?;
     let small = Steps { workspace, temp: &temp.join("small") };
-    let fallback = small.to_js(&small.bind(bindgen, &small.strip(&raw.small)?)?)?;
+    let fallback =
+        small.to_js(&small.bind(bindgen, &small.strip(&raw.small, Some(TOKENISER))?)?)?;
     let glue = |steps: &Steps<'_>| fs::read(steps.temp.join("swarmbus_bg.js"));
     ensure!(glue(&fast)? == glue(&small)?, "the two modules have other imports or exports");
 
@@ -131,11 +136,13 @@ impl Steps<'_> {
     /// Takes out what reports panics, and the list of features that the compiler's own library claims, and
     /// puts an empty one in its place: wasm-bindgen would make use of reference
     /// types, which cannot be turned into JavaScript.
-    fn strip(&self, raw: &Path) -> Result<PathBuf> {
+    fn strip(&self, raw: &Path, unused: Option<&str>) -> Result<PathBuf> {
         fs::create_dir_all(self.temp)?;
         let snipped = self.temp.join("snipped.wasm");
         let script = self.workspace.root.join(PACKAGE).join("scripts/snip.js");
-        duct::cmd!("node", script, raw, &snipped).run().context("scripts/snip.js failed")?;
+        let args = [script.as_os_str(), raw.as_os_str(), snipped.as_os_str()];
+        let args = args.into_iter().chain(unused.map(AsRef::as_ref));
+        duct::cmd("node", args).run().context("scripts/snip.js failed")?;
         let to =
             self.binaryen("wasm-opt", &snipped, "swarmbus.wasm", &["--strip-target-features"])?;
         let mut module = fs::read(&to)?;
