@@ -3,6 +3,13 @@
  * Loaded one at a time, as what runs beside it in a process changes how fast code is.
  */
 
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+
+/** `cargo xtask bench node` builds it of `benches/naive`. */
+const NAIVE = fileURLToPath(new URL('naive/index.cjs', import.meta.url));
+
 /** Events of swarmbus are no plain objects: for comparing results only. */
 export function plain(event) {
   const { id, type, source, target, priority, timestamp, correlationId, traceparent, payload } =
@@ -63,9 +70,15 @@ const CODECS = {
     const { serialize, deserialize } = await import('node:v8');
     return { encode: (event) => serialize(event), decode: (bytes) => deserialize(bytes) };
   },
+  'serde-wasm-bindgen (naive)': async () => {
+    const { encode, decode } = createRequire(import.meta.url)(NAIVE);
+    return { encode, decode };
+  },
 };
 
-export const RIVALS = Object.keys(CODECS).filter((name) => name !== 'json');
+export const RIVALS = Object.keys(CODECS).filter(
+  (name) => name !== 'json' && (!name.startsWith('serde') || existsSync(NAIVE)),
+);
 
 /** A codec by its name. */
 export async function codec(name) {

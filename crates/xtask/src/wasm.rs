@@ -11,6 +11,8 @@ mod paths;
 mod toolchain;
 mod tools;
 
+use std::path::Path;
+
 use anyhow::Result;
 
 use crate::workspace::Workspace;
@@ -29,4 +31,12 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     module::generate(workspace, &bindgen, &raw)?;
     npm::npm(workspace, PACKAGE, &["run", "--silent", "build"]).run()?;
     Ok(())
+}
+
+/// Builds the package `name` of the workspace as a module for Node.js into `to`, for measuring.
+pub(crate) fn rival(workspace: &Workspace, name: &str, to: &Path) -> Result<()> {
+    let cache = cache::Cache::open()?;
+    let toolchain = toolchain::ensure(workspace, &cache)?;
+    let bindgen = tools::wasm_bindgen(workspace, &cache)?;
+    module::rival(workspace, &toolchain, &bindgen, name, to)
 }

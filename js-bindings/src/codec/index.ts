@@ -2,6 +2,7 @@
  * The codec: events to frames and back, looks at headers, forwarding.
  */
 
+export { calibrate } from './calibrate.js';
 export { decode, decodeBatch, type DecodeOptions } from './decode.js';
 export { encode, encodeBatch, type Encodable, type EncodeOptions } from './encode.js';
 export {
@@ -25,6 +26,7 @@ export {
   Picker,
   shapeOf,
   type Format,
+  type Performance,
   type PickerSettings,
   type Shape,
 } from './pick.js';

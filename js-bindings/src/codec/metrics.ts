@@ -4,6 +4,7 @@
 
 import { builderCount, compileBuilders } from './builder.js';
 import { tokenise, tokenises } from './engine.js';
+import { picker, type Performance } from './pick.js';
 import { compileShapes, shapeCounts } from './shape.js';
 
 /** Counted where it happens; read by {@link metrics}. */
@@ -32,6 +33,11 @@ export interface CodecMetrics {
   };
   /** The same of decoding as shares of all that was decoded, from 0 to 1. */
   readonly shares: { readonly wasm: number; readonly js: number; readonly json: number };
+  /**
+   * How many times as quick as JSON the codec is here, where it was measured: by {@link calibrate},
+   * or by the format `auto`, which measures what it writes now and then.
+   */
+  readonly performance: Performance;
   /** Writers and builders made for shapes, and how often all of them were dropped. */
   readonly shapes: {
     readonly writers: number;
@@ -68,6 +74,7 @@ export function metrics(): CodecMetrics {
     },
     decoded: { wasm, js, json, other, lazy: counts.decodedLazy },
     shares: { wasm: wasm / all, js: js / all, json: json / all },
+    performance: picker.performance(),
     shapes: { writers, builders: builderCount(), evictions },
     tokeniser: tokenises(),
     codeGeneration: compiles,

@@ -19,7 +19,8 @@ export type Shape =
   /** Objects whose keys are data. */
   | 'dictionary';
 
-const SHAPES: readonly Shape[] = ['records', 'numbers', 'text', 'dictionary'];
+/** All of them. */
+export const SHAPES: readonly Shape[] = ['records', 'numbers', 'text', 'dictionary'];
 
 /** Payloads are told apart by size, each class 8 times as large as the one before. */
 const CLASSES = 7;
@@ -41,6 +42,20 @@ interface Cost {
   json: number;
   /** Choices since both were measured. */
   age: number;
+}
+
+/** How many times as quick as JSON the codec was; undefined where nothing was measured. */
+export interface Performance {
+  /** Of writing: the geometric mean of `classes`. */
+  readonly write: number | undefined;
+  /** Of reading. */
+  readonly read: number | undefined;
+  /** Of writing payloads of a shape, of up to so many bytes. */
+  readonly classes: readonly {
+    readonly shape: Shape;
+    readonly upTo: number;
+    readonly ratio: number;
+  }[];
 }
 
 /** How a {@link Picker} decides. */
@@ -65,6 +80,7 @@ export class Picker {
   private readonly always: Format | undefined;
   private readonly margin: number;
   private readonly costs: Cost[];
+  private read: number | undefined;
 
   constructor({ always, margin = 1.25 }: PickerSettings = {}) {
     if (!(margin > 0)) throw new RangeError(`margin is a positive number, not ${margin}`);
@@ -102,21 +118,32 @@ export class Picker {
     cost[format] = Number.isNaN(cost[format]) ? each : 0.75 * cost[format] + 0.25 * each;
   }
 
-  /** What was measured, for operators: MessagePack's cost as a part of JSON's where both are known. */
-  ratios(): { readonly shape: Shape; readonly upTo: number; readonly ratio: number }[] {
-    const all = [];
+  /** Tells how many times as quick as JSON payloads of some kinds were read. */
+  observeRead(ratios: readonly number[]): void {
+    this.read = mean(ratios);
+  }
+
+  /** What was measured, for operators. */
+  performance(): Performance {
+    const classes: Performance['classes'][number][] = [];
     for (const [index, { msgpack, json }] of this.costs.entries()) {
       const ratio = json / msgpack;
       if (!Number.isFinite(ratio)) continue;
       const shape = SHAPES[Math.floor(index / CLASSES)]!;
-      all.push({ shape, upTo: 64 * 8 ** (index % CLASSES), ratio });
+      classes.push({ shape, upTo: 64 * 8 ** (index % CLASSES), ratio });
     }
-    return all;
+    return { write: mean(classes.map(({ ratio }) => ratio)), read: this.read, classes };
   }
 
   private at(size: number, shape: Shape): Cost {
     return this.costs[SHAPES.indexOf(shape) * CLASSES + classOf(size)]!;
   }
+}
+
+/** Of ratios: the geometric one. */
+function mean(ratios: readonly number[]): number | undefined {
+  if (ratios.length === 0) return undefined;
+  return Math.exp(ratios.reduce((sum, ratio) => sum + Math.log(ratio), 0) / ratios.length);
 }
 
 /** Before anything was measured here: as the tables of ADR 0027 have it. */

@@ -14,12 +14,16 @@ use crate::wasm;
 use crate::workspace::Workspace;
 
 const FOLDER: &str = "benches/node";
+/// The rival that is written in Rust, and where `codec-rivals.mjs` finds it.
+const NAIVE: &str = "swarmbus-naive";
+const NAIVE_FOLDER: &str = "naive";
 const PROGRAMS: &[&str] = &["codec", "bus", "messenger"];
 
 pub(super) fn run(workspace: &Workspace, json: Option<&Path>, quick: bool) -> Result<()> {
     wasm::run(workspace)?;
     wasm::install(workspace, FOLDER)?;
     let folder = workspace.root.join(FOLDER);
+    wasm::rival(workspace, NAIVE, &folder.join(NAIVE_FOLDER))?;
     let temp = workspace.target.join("bench-node");
     fs::create_dir_all(&temp)?;
     let (mut figures, mut failed) = (Map::new(), Vec::new());

@@ -18,7 +18,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Folders of packages that are built on everything and that nothing builds on.
-const LEAVES: &[&str] = &["tests", "benches", "crates/xtask"];
+const LEAVES: &[&str] = &["tests", "benches", "benches/naive", "crates/xtask"];
 
 /// A foreign API (its crates) and the one folder that names it.
 const OWNERS: &[(&[&str], &str)] = &[

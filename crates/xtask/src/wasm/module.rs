@@ -48,24 +48,53 @@ pub(super) struct Compiled {
 
 /// Builds swarmbus-wasm; cargo says whether there was anything to do.
 pub(super) fn compile(workspace: &Workspace, toolchain: &Toolchain) -> Result<Compiled> {
-    let build = |folder: &str, level: &str| -> Result<PathBuf> {
-        // Folders of their own: the flags differ from those of other release builds.
-        let target = workspace.target.join(folder);
-        let args = ["build", "--package", "swarmbus-wasm", "--release", "--target", TARGET];
-        let mut cargo = workspace.cargo(&args);
-        if let Some(rustc) = &toolchain.rustc {
-            cargo = debian::compiler(cargo, rustc);
-        }
-        cargo
-            .env("CARGO_TARGET_DIR", &target)
-            .env("CARGO_PROFILE_RELEASE_DEBUG", "false")
-            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", level)
-            .env("CARGO_ENCODED_RUSTFLAGS", paths::flags(workspace))
-            .run()
-            .context("building swarmbus-wasm failed")?;
-        Ok(target.join(TARGET).join("release/swarmbus_wasm.wasm"))
-    };
+    let build = |folder, level| cargo(workspace, toolchain, "swarmbus-wasm", folder, level);
     Ok(Compiled { fast: build("wasm", "3")?, small: build("wasm/small", "z")? })
+}
+
+/// Builds a package for WebAssembly. Folders of their own: the flags differ from those of other
+/// release builds.
+fn cargo(
+    workspace: &Workspace,
+    toolchain: &Toolchain,
+    package: &str,
+    folder: &str,
+    level: &str,
+) -> Result<PathBuf> {
+    let target = workspace.target.join(folder);
+    let args = ["build", "--package", package, "--release", "--target", TARGET];
+    let mut cargo = workspace.cargo(&args);
+    if let Some(rustc) = &toolchain.rustc {
+        cargo = debian::compiler(cargo, rustc);
+    }
+    cargo
+        .env("CARGO_TARGET_DIR", &target)
+        .env("CARGO_PROFILE_RELEASE_DEBUG", "false")
+        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", level)
+        .env("CARGO_ENCODED_RUSTFLAGS", paths::flags(workspace))
+        .run()
+        .with_context(|| format!("building {package} failed"))?;
+    Ok(target.join(TARGET).join("release").join(format!("{}.wasm", package.replace('-', "_"))))
+}
+
+/// Builds the rival `package` into `folder`, as a module for Node.js: `NAME.cjs` and its code.
+pub(super) fn rival(
+    workspace: &Workspace,
+    toolchain: &Toolchain,
+    bindgen: &Path,
+    package: &str,
+    to: &Path,
+) -> Result<()> {
+    let raw = cargo(workspace, toolchain, package, "wasm", "3")?;
+    let temp = workspace.target.join("wasm/generate").join(package);
+    fs::create_dir_all(&temp)?;
+    fs::create_dir_all(to)?;
+    let steps = Steps { workspace, temp: &temp };
+    let bound = steps.bind(bindgen, "nodejs", &raw)?;
+    let small = steps.binaryen("wasm-opt", &bound, "module.wasm", &["-O3", "--all-features"])?;
+    fs::copy(small, to.join("swarmbus_bg.wasm"))?;
+    fs::copy(temp.join("swarmbus.js"), to.join("index.cjs"))?;
+    Ok(())
 }
 
 /// Writes the files of the table above, unless they are of this very module.
@@ -80,10 +109,13 @@ pub(super) fn generate(workspace: &Workspace, bindgen: &Path, raw: &Compiled) ->
     fs::create_dir_all(&generated)?;
     let temp = workspace.target.join("wasm/generate");
     let fast = Steps { workspace, temp: &temp.join("fast") };
-    let module = fast.optimize(&fast.bind(bindgen, &fast.strip(&raw.fast, None)?)?)?;
+    let module = fast.optimize(&fast.bind(bindgen, "bundler", &fast.strip(&raw.fast, None)?)?)?;
     let small = Steps { workspace, temp: &temp.join("small") };
-    let fallback =
-        small.to_js(&small.bind(bindgen, &small.strip(&raw.small, Some(TOKENISER))?)?)?;
+    let fallback = small.to_js(&small.bind(
+        bindgen,
+        "bundler",
+        &small.strip(&raw.small, Some(TOKENISER))?,
+    )?)?;
     let glue = |steps: &Steps<'_>| fs::read(steps.temp.join("swarmbus_bg.js"));
     ensure!(glue(&fast)? == glue(&small)?, "the two modules have other imports or exports");
 
@@ -151,9 +183,9 @@ impl Steps<'_> {
         Ok(to)
     }
 
-    fn bind(&self, bindgen: &Path, module: &Path) -> Result<PathBuf> {
+    fn bind(&self, bindgen: &Path, target: &str, module: &Path) -> Result<PathBuf> {
         let out: [&std::ffi::OsStr; 2] = ["--out-dir".as_ref(), self.temp.as_ref()];
-        let args = ["--target", "bundler", "--out-name", "swarmbus"];
+        let args = ["--target", target, "--out-name", "swarmbus"];
         let args = args.iter().map(AsRef::as_ref).chain(out).chain([module.as_os_str()]);
         duct::cmd(bindgen, args).run().context("wasm-bindgen failed")?;
         Ok(self.temp.join("swarmbus_bg.wasm"))
