@@ -91,7 +91,9 @@ pub(super) fn rival(
     fs::create_dir_all(to)?;
     let steps = Steps { workspace, temp: &temp };
     let bound = steps.bind(bindgen, "nodejs", &raw)?;
-    let small = steps.binaryen("wasm-opt", &bound, "module.wasm", &["-O3", "--all-features"])?;
+    // What the compiler's own library claims, and wasm-bindgen makes use of.
+    let passes = ["-O3", "--enable-reference-types", "--enable-multivalue"];
+    let small = steps.binaryen("wasm-opt", &bound, "module.wasm", &passes)?;
     fs::copy(small, to.join("swarmbus_bg.wasm"))?;
     fs::copy(temp.join("swarmbus.js"), to.join("index.cjs"))?;
     Ok(())
