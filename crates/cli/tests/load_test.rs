@@ -416,6 +416,9 @@ fn the_log_has_every_event_of_the_chaos() {
     // Whether the queue overflows is a matter of time: the tests of the log,
     // with a handler that is held, ask for it.
     assert_eq!(count(&report, "/store/appended"), count(&report, "/published"));
+    let what_if = output(&format!("replay {store} --what-if retries=0,breaker=off --json"));
+    let what_if: Value = serde_json::from_str(&text(&what_if.stdout)).unwrap();
+    assert_eq!(count(&what_if, "/recorded/calls"), count(&report, "/calls/begun"), "{what_if}");
 }
 
 #[test]
@@ -423,6 +426,11 @@ fn the_table_shows_what_matters_and_fits() {
     let table = text(&output("load-test --seconds 0.2").stdout);
     for row in ["published", "delivered", "publish → handler", "p99.9", "ledger", "balances"] {
         assert!(table.contains(row), "{row}\n{table}");
+    }
+    for args in ["", "--chaos"] {
+        let mut narrow = swarmbus(&format!("load-test --seconds 0.2 {args}"));
+        let table = text(&narrow.env("COLUMNS", "50").output().unwrap().stdout);
+        assert!(table.lines().all(|line| line.chars().count() <= 50), "{table}");
     }
 }
 

@@ -24,7 +24,7 @@ use super::{
     server::{ChannelArgs, ServerArg, refused},
 };
 
-/// Publish events to a channel on a Redis server.
+/// Publish events to a channel on a Redis server
 ///
 /// Returns when the server has them, and says what was published.
 ///

@@ -28,8 +28,7 @@ use super::{
 /// The exit code of a program that got Ctrl-C, as shells have it.
 const INTERRUPTED: i32 = 130;
 
-/// Print what is published to a channel on a Redis server, or run a command for
-/// each event.
+/// Print what is published on a Redis server, or run a command for each event
 ///
 ///   swarmbus subscribe 'order.>'
 ///   swarmbus subscribe '>' --mode durable --from beginning --json

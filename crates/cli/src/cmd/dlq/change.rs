@@ -37,10 +37,13 @@ pub(super) fn retry(args: &Args) -> Result<ExitCode> {
     } else {
         each(&args.numbers, |number| Ok(file.retry(number)?))?
     };
-    let say = format!(
-        "{} will be retried, by the program that has this log as its journal",
-        letters(asked)
-    );
+    let say = match asked {
+        0 => "no such dead letters".to_owned(),
+        _ => format!(
+            "{} will be retried, by the program that has this log as its journal",
+            letters(asked)
+        ),
+    };
     report(args, asked, &missing, json!({"asked": asked, "missing": missing}), &say)
 }
 

@@ -98,7 +98,8 @@ pub(crate) struct Args {
     pub(super) events: Option<PathBuf>,
 
     /// Write every event down in this event log, an SQLite file, before it
-    /// counts as published. What an earlier load test left pending in it is
+    /// counts as published; with --chaos handler calls, too, for `swarmbus
+    /// replay --what-if`. What an earlier load test left pending in it is
     /// settled first, unhandled.
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -89,7 +89,11 @@ async fn measure(args: &Args) -> Result<Report> {
     let mut memory = Memory::start();
     let mut store = store::open(args)?;
     let witness = Witness(Arc::clone(&services.account));
-    let bus = setup::build(setup::builder(args)?.event_middleware(witness), store.as_ref())?;
+    let mut builder = setup::builder(args)?.event_middleware(witness);
+    if let Some(store) = &store {
+        builder = builder.event_middleware(store.call_recorder());
+    }
+    let bus = setup::build(builder, store.as_ref())?;
     if let Some(store) = &mut store {
         store.take_over(&bus).await?;
     }
@@ -119,8 +123,10 @@ async fn measure(args: &Args) -> Result<Report> {
         taken_over: store.as_ref().map_or(0, |store| store.taken_over),
     });
     if let Some((store, appended)) = store.zip(appended) {
-        let found = &mut report.imbalances;
-        report.store = Some(store.close(&bus.ledger(), appended, elapsed, found).await?);
+        let (ledger, found) = (bus.ledger(), &mut report.imbalances);
+        // With its middleware, which has calls that are still to be written.
+        drop(bus);
+        report.store = Some(store.close(&ledger, appended, elapsed, found).await?);
         report.ledger_balanced = found.is_empty();
     }
     Ok(report)

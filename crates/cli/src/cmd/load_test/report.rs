@@ -1,11 +1,8 @@
 //! The figures, as JSON and as what the table shows.
 
-use std::{
-    io::{self, Write},
-    time::Duration,
-};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use swarmbus::{BreakerReport, Ledger, Outcomes, breaker::StateKind};
@@ -14,6 +11,7 @@ use super::{
     AllDone, args::Args, coordinator::Tasks, memory::Memory, recorder::Part, store::StoreReport,
     swarm::Swarm, table,
 };
+use crate::cmd::print;
 
 /// What the report is made of.
 pub(super) struct Measured<'a> {
@@ -122,16 +120,7 @@ impl Report {
     }
 
     pub(super) fn print(&self, json: bool) -> Result<()> {
-        print(&if json { serde_json::to_string(self)? } else { table::of(self) })
-    }
-}
-
-/// Prints to standard output. Nobody there to read it is no error.
-pub(super) fn print(text: &str) -> Result<()> {
-    let mut out = io::stdout().lock();
-    match writeln!(out, "{text}").and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("cannot write the report to standard output"),
+        print(if json { serde_json::to_string(self)? } else { table::of(self) })
     }
 }
 

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, path::Path, time::Duration};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use swarmbus::{Bus, Ledger};
-use swarmbus_store::{Counts, EventLog, LogReader, LogStats, Options, Query, Status};
+use swarmbus_store::{Counts, EventLog, LogReader, LogStats, Options, Query, Recorder, Status};
 
 use super::args::Args;
 use crate::cmd::say;
@@ -86,6 +86,11 @@ impl Store {
     /// The journal for the bus.
     pub(super) fn journal(&self) -> EventLog {
         self.log.clone()
+    }
+
+    /// Middleware that writes handler calls down, for what-if replays.
+    pub(super) fn call_recorder(&self) -> Recorder {
+        Recorder::new(&self.log)
     }
 
     /// Settles what an earlier load test left pending. The agents that it was

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use comfy_table::{ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
 use indicatif::HumanCount;
 
 use super::{report::Report, store::StoreReport};
+use crate::cmd::table;
 
 pub(super) fn of(report: &Report) -> String {
     lay_out(rows(report))
@@ -13,12 +13,7 @@ pub(super) fn of(report: &Report) -> String {
 
 /// A table of figures and their values.
 pub(super) fn lay_out(rows: Vec<(&'static str, String)>) -> String {
-    let mut table = Table::new();
-    table
-        .load_style(UTF8_FULL_CONDENSED)
-        // As wide as the terminal, if it is one.
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_header(["figure", "value"]);
+    let mut table = table(["figure", "value"]);
     for (figure, value) in rows {
         table.add_row([figure, &value]);
     }

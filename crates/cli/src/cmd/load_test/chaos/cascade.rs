@@ -18,12 +18,14 @@ use tokio::time::Instant;
 
 use self::chain::{Load, Outcome};
 use super::{Nonsense, args::Scenario};
-use crate::cmd::load_test::{
-    args::Args,
-    memory::Memory,
-    progress,
-    report::print,
-    table::{count, lay_out},
+use crate::cmd::{
+    load_test::{
+        args::Args,
+        memory::Memory,
+        progress,
+        table::{count, lay_out},
+    },
+    print,
 };
 
 /// Calls per second of each chain.
@@ -71,7 +73,7 @@ pub(super) async fn run(args: Args) -> Result<ExitCode> {
     let seconds = started.elapsed().as_secs_f64();
     let (without_breakers, with_breakers) = (without.await??, with.await??);
     let report = Report::new(seconds, interrupted, without_breakers, with_breakers);
-    print(&if args.json { serde_json::to_string(&report)? } else { report.table() })?;
+    print(if args.json { serde_json::to_string(&report)? } else { report.table() })?;
     let passed = report.halved != Some(false) || interrupted;
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

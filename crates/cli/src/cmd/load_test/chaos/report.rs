@@ -16,12 +16,15 @@ use super::{
     service::Services,
     table,
 };
-use crate::cmd::load_test::{
-    args::Args,
-    memory::Memory,
-    recorder::Part,
-    report::{Breakers, megabytes, print, quantile_us},
-    store::StoreReport,
+use crate::cmd::{
+    load_test::{
+        args::Args,
+        memory::Memory,
+        recorder::Part,
+        report::{Breakers, megabytes, quantile_us},
+        store::StoreReport,
+    },
+    print,
 };
 
 /// What the report is made of.
@@ -146,7 +149,7 @@ impl Report {
     }
 
     pub(super) fn print(&self, json: bool) -> Result<()> {
-        print(&if json { serde_json::to_string(self)? } else { table::of(self) })
+        print(if json { serde_json::to_string(self)? } else { table::of(self) })
     }
 }
 

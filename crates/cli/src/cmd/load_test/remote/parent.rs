@@ -21,8 +21,8 @@ use super::{
     report::{Measured, Report},
 };
 use crate::cmd::{
-    load_test::{args::Args, progress::leave_at_second, report::print},
-    say,
+    load_test::{args::Args, progress::leave_at_second},
+    print, say,
     server::{URL_VARIABLE, refused},
 };
 
@@ -81,7 +81,7 @@ pub(super) async fn run(args: &Args) -> Result<ExitCode> {
         delivered_at_stop,
         parts: &parts,
     })?;
-    print(&report.text(args.json)?)?;
+    print(report.text(args.json)?)?;
     Ok(if report.ledger_balanced { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
