@@ -33,7 +33,7 @@ export interface EncodeOptions {
 export type Encodable = Event | EventInit;
 
 /** What is being written: one event, or several. */
-interface Job {
+export interface Job {
   event: Encodable | undefined;
   events: readonly Encodable[];
   limits: Limits;
@@ -90,7 +90,7 @@ export function encodeBatch(events: readonly Encodable[], options?: EncodeOption
   });
 }
 
-const NONE: readonly Encodable[] = [];
+export const NONE: readonly Encodable[] = [];
 
 function run(job: Job): Uint8Array {
   try {
@@ -108,7 +108,7 @@ function frameTooLong(limit: number): never {
   throw tooLong('frame_too_long', 'frame', limit);
 }
 
-function tooLong(
+export function tooLong(
   code: 'frame_too_long' | 'record_too_long',
   what: string,
   limit: number,
@@ -136,7 +136,14 @@ function writeFrame(b: Uint8Array, dv: DataView, p: number, job: Job): number {
   return q;
 }
 
-function writeRecord(b: Uint8Array, dv: DataView, p: number, event: Encodable, job: Job): number {
+/** One event; returns its end. */
+export function writeRecord(
+  b: Uint8Array,
+  dv: DataView,
+  p: number,
+  event: Encodable,
+  job: Job,
+): number {
   if (p > b.length - GUARD) throw GROW;
   const { limits } = job;
   const known = event instanceof Event ? event : undefined;

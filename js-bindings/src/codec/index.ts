@@ -16,6 +16,7 @@ export {
 } from './error.js';
 export { Extension, typedArray, type TypedArrayClass } from './extension.js';
 export { forward, type Changes } from './forward.js';
+export { FrameWriter } from './frame-writer.js';
 export { FrameReader, frameLength, peek, peekBatch } from './frame.js';
 export { DEFAULT_LIMITS, MAX_HOP_LEN, MAX_TYPE_LEN, type Limits } from './limits.js';
 export { configureCodec, metrics, type CodecMetrics, type CodecSettings } from './metrics.js';

@@ -22,6 +22,8 @@ export interface Parcel {
   readonly first: number;
   /** The lowest ticket of the round that it was packed in. */
   readonly ticket: number;
+  /** It was sent before, and nobody knows what became of that. */
+  again: boolean;
 }
 
 /** The frame of a parcel. */

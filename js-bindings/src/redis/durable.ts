@@ -31,13 +31,11 @@ import { LogReader, Subscription } from './durable/subscription.js';
 import { Tap } from './durable/tap.js';
 import { key } from './keys.js';
 import type { Current, Link } from './link.js';
+import { Reached } from './reached.js';
 import type { Server } from './script.js';
 import type { Settings } from './settings.js';
 import type { Subscriber } from './subscriber.js';
 import { randomWord } from './words.js';
-
-/** Publishers (of one channel each) of which it is known how far they came. */
-const MAX_PUBLISHERS = 4_096;
 
 /** Sends parcels by `log_append.lua`, again and again until there is an answer: it appends none twice. */
 export class DurableCarrier implements Carrier {
@@ -46,9 +44,11 @@ export class DurableCarrier implements Carrier {
   readonly numbered = false;
   readonly resends = true;
   /** Where the log was when something was confirmed to a publisher last. */
-  readonly #reached = new Map<string, Position>();
+  readonly #reached: Reached<Position>;
 
-  constructor(private readonly settings: Settings) {}
+  constructor(private readonly settings: Settings) {
+    this.#reached = new Reached(settings.remember);
+  }
 
   async prepare(link: Link, { connection }: Current): Promise<void> {
     await APPEND.load(link, connection);
@@ -74,26 +74,18 @@ export class DurableCarrier implements Carrier {
   judge(outcome: Outcome): Judgement {
     if ('refused' in outcome) return judgeScript(outcome.refused);
     try {
-      const { publisher, position } = readAppended(outcome.reply);
-      if (position !== undefined) this.#confirmed(publisher, position);
+      const { publisher, number, position } = readAppended(outcome.reply);
+      if (position !== undefined) this.#reached.note(publisher, position, number, isOlder);
       return 'taken';
     } catch (error) {
       return { refused: ConnectionError.from(error) };
     }
   }
+}
 
-  #confirmed(publisher: string, position: Position): void {
-    const known = this.#reached.get(publisher);
-    if (known?.epoch === position.epoch && known.offset > position.offset) return;
-    this.#reached.delete(publisher);
-    this.#reached.set(publisher, position);
-    if (this.#reached.size > MAX_PUBLISHERS) {
-      for (const oldest of this.#reached.keys()) {
-        this.#reached.delete(oldest);
-        break;
-      }
-    }
-  }
+/** The position of a frame that was there already is the log's. */
+function isOlder(position: Position, known: Position): boolean {
+  return position.epoch === known.epoch && position.offset < known.offset;
 }
 
 /** Durable channels of one transport. */

@@ -26,11 +26,9 @@ import { APPEND, Place, append, readAppended } from './group/scripts.js';
 import { key } from './keys.js';
 import { Link, type Current } from './link.js';
 import { Answer, numberOf, type Server } from './script.js';
+import { Reached } from './reached.js';
 import type { Settings } from './settings.js';
 import { randomWord } from './words.js';
-
-/** Publishers (of one channel each) of which it is known how far they came. */
-const MAX_PUBLISHERS = 4_096;
 
 /** Members of one transport, each of which has a connection of its own. */
 const MAX_MEMBERS = 1_024;
@@ -41,9 +39,11 @@ export class GroupCarrier implements Carrier {
   readonly numbered = false;
   readonly resends = true;
   /** The last task of each publisher that was confirmed. */
-  readonly #reached = new Map<string, string>();
+  readonly #reached: Reached<string>;
 
-  constructor(private readonly settings: Settings) {}
+  constructor(private readonly settings: Settings) {
+    this.#reached = new Reached(settings.remember);
+  }
 
   async prepare(link: Link, { connection }: Current): Promise<void> {
     await APPEND.load(link, connection);
@@ -53,9 +53,9 @@ export class GroupCarrier implements Carrier {
     const { channel, publisher, key: tasks } = parcel.lane;
     const record = key(this.settings.prefix, channel, `sent:${publisher}`);
     const reached = this.#reached.get(publisher);
-    const { count, first: number } = parcel;
+    const { count, first: number, again } = parcel;
     return append(
-      { frame: frameIn(parcel), count, publisher, record, number, reached },
+      { frame: frameIn(parcel), count, publisher, record, number, reached, again },
       tasks,
       this.settings,
     );
@@ -64,25 +64,14 @@ export class GroupCarrier implements Carrier {
   judge(outcome: Outcome): Judgement {
     if ('refused' in outcome) return judgeScript(outcome.refused);
     try {
-      const { publisher, appended } = readAppended(outcome.reply);
+      const { publisher, number, appended } = readAppended(outcome.reply);
       if (appended === 'full')
         return { notNow: ConnectionError.tooManyTasks(this.settings.maxTasks) };
       if (appended !== 'key_used' && appended.id !== undefined)
-        this.#confirmed(publisher, appended.id);
+        this.#reached.note(publisher, appended.id, number);
       return 'taken';
     } catch (error) {
       return { refused: ConnectionError.from(error) };
-    }
-  }
-
-  #confirmed(publisher: string, id: string): void {
-    this.#reached.delete(publisher);
-    this.#reached.set(publisher, id);
-    if (this.#reached.size > MAX_PUBLISHERS) {
-      for (const oldest of this.#reached.keys()) {
-        this.#reached.delete(oldest);
-        break;
-      }
     }
   }
 }
@@ -146,6 +135,7 @@ export class Groups {
         record: key(settings.prefix, channel, `idem:tasks:${once}`),
         number: 0,
         reached: undefined,
+        again: false,
       },
       key(settings.prefix, channel, 'tasks'),
       settings,

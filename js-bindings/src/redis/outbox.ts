@@ -27,11 +27,13 @@ export interface Lane {
 export interface Entry {
   readonly lane: Lane;
   /** Encoded: a frame of its own. */
-  readonly frame: Uint8Array;
+  frame: Uint8Array;
+  /** The same with room in front of it, if it has that. */
+  message?: Buffer;
   /** Bytes that it takes in a frame of many. */
-  readonly length: number;
+  length: number;
   /** How many events. */
-  readonly count: number;
+  count: number;
   /** The number of the first in its lane, from 1. */
   readonly number: number;
   readonly priority: number;
@@ -61,6 +63,12 @@ class Fifo {
     this.#entries.push(entry);
     this.length += entry.count;
     this.bytes += entry.length;
+  }
+
+  /** The last entry has got one event more. */
+  extend(bytes: number): void {
+    this.length += 1;
+    this.bytes += bytes;
   }
 
   shift(): Entry | undefined {
@@ -138,6 +146,20 @@ export class Outbox {
     this.#bytes += entry.length;
     (this.#ranks[this.#ranks.length === 1 ? 0 : entry.priority] as Fifo).push(entry);
     return dropped;
+  }
+
+  /**
+   * One event more for the entry that came last, and is still here; `false` if there is no room.
+   * For outboxes that drop nothing.
+   */
+  extend(entry: Entry, bytes: number): boolean {
+    if (this.#length + 1 > this.maxEvents || this.#bytes + bytes > this.maxBytes) return false;
+    entry.count += 1;
+    entry.length += bytes;
+    this.#length += 1;
+    this.#bytes += bytes;
+    (this.#ranks[0] as Fifo).extend(bytes);
+    return true;
   }
 
   /** Moves events out, oldest first: at most so many, and so many bytes unless the first alone has more. */

@@ -61,6 +61,10 @@ export function pack(entries: readonly Entry[], limits: PackLimits): Parcel[] {
 }
 
 function parcelOf({ lane, entries, count, bytes }: Open, ticket: number): Parcel {
+  const [only] = entries as [Entry];
+  if (entries.length === 1 && only.message !== undefined) {
+    return { lane, message: only.message, count, first: only.number, ticket, again: false };
+  }
   const message = Buffer.allocUnsafe(HEADROOM + bytes);
   // From the last to the first: the header of each frame ends up under the one before it, and that
   // of the first under the one of them all. So nothing has to be cut off.
@@ -71,5 +75,5 @@ function parcelOf({ lane, entries, count, bytes }: Open, ticket: number): Parcel
     message.set(frame, at - FRAME_HEADER);
   }
   writeFrameHeader(message, HEADROOM, count, bytes);
-  return { lane, message, count, first: (entries[0] as Entry).number, ticket };
+  return { lane, message, count, first: only.number, ticket, again: false };
 }

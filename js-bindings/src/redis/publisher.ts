@@ -8,23 +8,23 @@
 import {
   type Channel,
   encode,
-  encodeBatch,
   DEFAULT_PRIORITY,
   Event,
   type Encodable,
+  FrameWriter,
   TransportError,
   TransportPublishError,
 } from '../index.js';
 import { Watch, deferred, type Deferred } from '../messenger/async.js';
-import type { Carrier } from './carrier.js';
+import { HEADROOM, type Carrier } from './carrier.js';
 import type { ConnectionError } from './connection-error.js';
 import type { Arg } from './driver.js';
 import { FRAME_HEADER, readRecords } from './frames.js';
 import { MAIN_PURPOSE, key } from './keys.js';
 import type { Link } from './link.js';
-import { Outbox, type Lane } from './outbox.js';
+import { Outbox, type Entry, type Lane } from './outbox.js';
 import { Sender } from './sender.js';
-import { randomWord } from './words.js';
+import { asBuffer, randomWord } from './words.js';
 
 /** Channels whose numbering is remembered. One that is forgotten begins anew under another number. */
 const MAX_LANES = 4_096;
@@ -35,8 +35,11 @@ const POSITIONS = 3;
 /** After so many events without a turn of the event loop, whoever publishes waits for one. */
 const TURN = 2_048;
 
-/** Events of a batch that wait as one. */
-const CHUNK = 64;
+/** Bytes that a frame begins with, if it is not known how many it will have. */
+const LEAST_EXPECTED = 1_024;
+
+/** Of entries that take more events. */
+const UNSEALED = new Uint8Array(0);
 
 interface Numbering {
   readonly lane: Lane;
@@ -78,6 +81,10 @@ export class Publisher {
   #cause: TransportError | undefined;
   #positionsDue = false;
   #closed = false;
+  /** What takes more events until it is full or leaves. */
+  #open: { readonly entry: Entry; readonly writer: FrameWriter } | undefined;
+  #isWriting = false;
+  #expected = LEAST_EXPECTED;
 
   constructor(
     readonly link: Link,
@@ -110,11 +117,7 @@ export class Publisher {
     try {
       if (this.#waiters.length === 0) {
         const numbering = this.#numbering(channel);
-        while (at < events.length) {
-          const accepted = this.#acceptSome(numbering, events, at);
-          if (accepted === 0) break;
-          at += accepted;
-        }
+        while (at < events.length && this.#accept(numbering, events[at] as Encodable)) at += 1;
       }
       if (at < events.length) return this.#wait(channel, eventsOf(events, at), 0);
     } catch (error) {
@@ -185,6 +188,7 @@ export class Publisher {
     this.#end.abort();
     this.#sender.work();
     const left: { channel: Channel; event: Event }[] = [];
+    this.seal();
     for (const { lane, frame, count } of this.outbox.take(Infinity, Infinity)) {
       readRecords(frame, count, (event) => {
         if (event !== undefined) left.push({ channel: lane.channel, event });
@@ -248,29 +252,6 @@ export class Publisher {
     this.#watchWaiters();
   }
 
-  /**
-   * Takes some of several events, and returns how many: 0 if there is no room. Where nothing is ever
-   * dropped, many are one entry, which costs little more than one.
-   */
-  #acceptSome(numbering: Numbering, events: readonly Encodable[], at: number): number {
-    const { overflow, batchEvents, batchBytes } = this.link.settings;
-    const count = Math.min(CHUNK, batchEvents, events.length - at);
-    const frame =
-      overflow === 'reject' && count > 1 && !this.#closed
-        ? tryEncode(events.slice(at, at + count))
-        : undefined;
-    if (frame !== undefined && frame.length <= batchBytes) {
-      const length = frame.length - FRAME_HEADER;
-      const { lane, next: number } = numbering;
-      const entry = { lane, frame, length, count, number, priority: DEFAULT_PRIORITY, ticket: 0 };
-      if (this.outbox.offer(entry) === 0) {
-        this.#took(numbering, count);
-        return count;
-      }
-    }
-    return this.#accept(numbering, events[at] as Encodable) ? 1 : 0;
-  }
-
   #took(numbering: Numbering, count: number): void {
     numbering.next += count;
     numbering.positions = POSITIONS;
@@ -280,6 +261,61 @@ export class Publisher {
   /** Takes one event; `false` if there is no room. @throws {@link TransportError} if waiting is no use. */
   #accept(numbering: Numbering, event: Encodable): boolean {
     if (this.#closed) throw TransportError.closed();
+    const collects = this.link.settings.overflow === 'reject' && !this.#isWriting;
+    return collects ? this.#collect(numbering, event) : this.#acceptAlone(numbering, event);
+  }
+
+  /** Where nothing is ever dropped, those of one channel that follow each other are one entry. */
+  #collect(numbering: Numbering, event: Encodable): boolean {
+    const { batchEvents, batchBytes } = this.link.settings;
+    const open = this.#open;
+    if (open?.entry.lane === numbering.lane && open.entry.count < batchEvents) {
+      const { entry, writer } = open;
+      const bytes = this.#write(writer, event);
+      // Writing may run a `toJSON` of the program's, which may publish.
+      if (this.#open === open && FRAME_HEADER + entry.length + bytes <= batchBytes) {
+        const taken = this.outbox.extend(entry, bytes);
+        if (taken) this.#took(numbering, 1);
+        else writer.undo();
+        return taken;
+      }
+      writer.undo();
+    }
+    const writer = new FrameWriter(HEADROOM, this.#expected);
+    const length = this.#write(writer, event);
+    this.seal();
+    const { lane, next: number } = numbering;
+    const [frame, priority] = [UNSEALED, DEFAULT_PRIORITY];
+    const entry: Entry = { lane, frame, length, count: 1, number, priority, ticket: 0 };
+    if (this.outbox.offer(entry) === 'full') return false;
+    this.#open = { entry, writer };
+    this.#took(numbering, 1);
+    return true;
+  }
+
+  #write(writer: FrameWriter, event: Encodable): number {
+    this.#isWriting = true;
+    try {
+      return writer.add(event);
+    } catch (error) {
+      throw TransportError.unfit(error as Error);
+    } finally {
+      this.#isWriting = false;
+    }
+  }
+
+  /** Makes what is collected ready to leave: nothing is added to it any more. */
+  seal(): void {
+    if (this.#open === undefined) return;
+    const { entry, writer } = this.#open;
+    this.#open = undefined;
+    entry.message = asBuffer(writer.finish());
+    entry.frame = entry.message.subarray(HEADROOM);
+    this.#expected = Math.max(LEAST_EXPECTED, entry.length);
+  }
+
+  #acceptAlone(numbering: Numbering, event: Encodable): boolean {
+    this.seal();
     let frame: Uint8Array;
     try {
       frame = encode(event);
@@ -399,13 +435,4 @@ function rest(waiter: Waiter, why: TransportError): TransportPublishError {
 /** All from one on, as events. */
 function eventsOf(inits: readonly Encodable[], from: number): Event[] {
   return inits.slice(from).map((init) => Event.of(init));
-}
-
-/** A frame of all of them; nothing if one of them cannot be encoded. */
-function tryEncode(events: readonly Encodable[]): Uint8Array | undefined {
-  try {
-    return encodeBatch(events);
-  } catch {
-    return undefined;
-  }
 }

@@ -122,6 +122,7 @@ export class Sender {
       parcels = this.#again.filter((parcel) => parcel.ticket === front.ticket);
       this.#again = this.#again.filter((parcel) => parcel.ticket !== front.ticket);
     } else {
+      this.publisher.seal();
       const taken = carrier.resends
         ? // One parcel of each channel at the most.
           outbox.take(batchEvents, Math.max(1, batchBytes - FRAME_HEADER))
@@ -194,6 +195,7 @@ export class Sender {
 
   #unknown(parcels: readonly Parcel[], error: ConnectionError): void {
     if (this.publisher.carrier.resends) {
+      for (const parcel of parcels) parcel.again = true;
       this.#again.push(...parcels);
     } else {
       for (const parcel of parcels) this.publisher.lose(parcel.count, error.toTransport());

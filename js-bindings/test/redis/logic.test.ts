@@ -8,6 +8,8 @@ import { Channel, encodeBatch, Event, Position } from '../../src/index.js';
 import { HEADROOM } from '../../src/redis/carrier.js';
 import { last, Reader, type Act, type Stamp } from '../../src/redis/durable/reader.js';
 import { ENVELOPE_LEN, readEnvelope, writeEnvelope } from '../../src/redis/envelope.js';
+import { Desk } from '../../src/redis/group/desk.js';
+import { readNew } from '../../src/redis/group/scripts.js';
 import { readLive } from '../../src/redis/live.js';
 import { Numbers } from '../../src/redis/numbers.js';
 import { Outbox, type Entry, type Lane, type Overflow } from '../../src/redis/outbox.js';
@@ -347,6 +349,45 @@ test('the outbox does what a list does', () => {
       }
     }
   }
+});
+
+test('an entry of the outbox takes more events while there is room', () => {
+  const outbox = new Outbox('reject', 3, 60);
+  const entry = { lane: lane('1'), frame: new Uint8Array(), length: 20, count: 1, number: 1 };
+  const first: Entry = { ...entry, priority: 5, ticket: 0 };
+  assert.equal(outbox.offer(first), 0);
+  assert.ok(outbox.extend(first, 30));
+  assert.deepEqual([outbox.length, outbox.bytes, first.count, first.length], [2, 50, 2, 50]);
+  assert.ok(!outbox.extend(first, 11), 'bytes');
+  assert.ok(outbox.extend(first, 10));
+  assert.ok(!outbox.extend(first, 0), 'events');
+  assert.deepEqual(outbox.take(9, 99), [first]);
+  assert.deepEqual([outbox.length, outbox.bytes], [0, 0]);
+});
+
+test('a task that a server gives as new, and has given before, is marked', () => {
+  const desk = new Desk(9);
+  const deliveries = (life: number, numbers: number[]): number[] => {
+    const id = (number: number): string => `${number}-${life * 2 ** 32 + 7}`;
+    const tasks = numbers.map((number) => ({ id: id(number), deliveries: 1 }));
+    desk.recognise(tasks);
+    return tasks.map((task) => task.deliveries);
+  };
+  assert.deepEqual(deliveries(1, [1, 2, 5]), [1, 1, 1]);
+  assert.deepEqual(deliveries(1, [4, 5, 6, 7]), [2, 2, 1, 1]);
+  assert.deepEqual(deliveries(2, [1, 2]), [1, 1], 'of another life');
+
+  const text = (words: string): Buffer => Buffer.from(words);
+  const entry = (id: string, ...fields: string[]) => [text(id), fields.map(text)];
+  const entries = [entry('1-1', 'e', 'x'), entry('2-1', 'e', 'y', 'lost', '3', 'again', '1')];
+  const tasks = readNew([[text('tasks'), entries]]);
+  assert.deepEqual(
+    tasks.map((task) => [task.lost, task.deliveries]),
+    [
+      [0, 1],
+      [3, 2],
+    ],
+  );
 });
 
 test('parcels are frames of the codec, in the order of their lanes', () => {

@@ -13,10 +13,14 @@ let server: RedisServer;
 let transport: Transport;
 before(async () => {
   server = await RedisServer.start();
-  transport = await RedisTransport.connect(server.url);
+  // A machine that is busy with other things may take its time.
+  transport = await RedisTransport.connect(server.url, {
+    connectTimeout: 60_000,
+    responseTimeout: 60_000,
+  });
 });
 after(async () => {
-  await transport.close();
+  await (transport as Transport | undefined)?.close();
   await server[Symbol.asyncDispose]();
 });
 

@@ -69,6 +69,26 @@ for (const driver of [nodeRedis(), ioredis()]) {
         assert.ok((await here.ping()) > 0);
       }, options));
 
+    test('a payload that publishes while it is written comes in its place, and nothing is missing', () =>
+      pair(async (here, there) => {
+        for (const channel of [Channel.live(name()), Channel.durable(name())]) {
+          const inbox = await there.subscribe(channel);
+          await here.publish(channel, event('before'));
+          const toJSON = (): string => {
+            void here.publish(channel, event('inner'));
+            return 'outer';
+          };
+          await here.publish(channel, { type: 'x', payload: { toJSON } });
+          await here.publish(channel, event('after'));
+          const came: unknown[] = [];
+          while (came.at(-1) !== 'after') came.push((await next(inbox)).event.payload);
+          // It may be written more than once.
+          const once = came.filter((payload, n) => came.indexOf(payload) === n);
+          assert.deepEqual(once, ['before', 'inner', 'outer', 'after']);
+          assert.equal(came.length - once.length, came.filter((it) => it === 'inner').length - 1);
+        }
+      }, options));
+
     test('a channel that was left is listened to again, and nothing comes twice', () =>
       pair(async (here, there) => {
         for (const channel of [Channel.live(name()), Channel.durable(name())]) {

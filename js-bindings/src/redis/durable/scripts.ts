@@ -7,6 +7,7 @@ import { ConnectionError } from '../connection-error.js';
 import type { Arg, Reply } from '../driver.js';
 import { key } from '../keys.js';
 import { lua } from '../../../generated/lua.js';
+import type { Confirmed } from '../reached.js';
 import { Answer, Script, numberOf, type Question } from '../script.js';
 import type { Settings } from '../settings.js';
 import { wordToBytes } from '../words.js';
@@ -35,7 +36,7 @@ export interface Append {
   /** Of the frame, counted by its publisher; 0 with a key. */
   readonly number: number;
   /** What was confirmed to the publisher last. */
-  readonly reached: Position | undefined;
+  readonly reached: Confirmed<Position> | undefined;
 }
 
 const NOTHING = Buffer.alloc(0);
@@ -49,8 +50,8 @@ export function append(call: Append, keys: Keys, settings: Settings): readonly A
       call.count,
       wordToBytes(call.publisher),
       call.number,
-      call.reached === undefined ? NOTHING : wordToBytes(call.reached.epoch),
-      call.reached?.offset ?? 0,
+      call.reached === undefined ? NOTHING : wordToBytes(call.reached.place.epoch),
+      call.reached?.place.offset ?? 0,
       randomBytes(8),
       settings.retention,
       settings.retentionTime,
@@ -58,6 +59,7 @@ export function append(call: Append, keys: Keys, settings: Settings): readonly A
       settings.remember,
       PREFIX,
       'PUBLISH',
+      call.reached?.number ?? 0,
     ],
   );
 }
@@ -65,6 +67,8 @@ export function append(call: Append, keys: Keys, settings: Settings): readonly A
 /** What became of a frame: it is in the log, where the log ended; or somebody else published with its key. */
 export interface Appended {
   readonly publisher: string;
+  /** Of its last event that the server has. */
+  readonly number: number;
   readonly position: Position | undefined;
 }
 
@@ -74,8 +78,9 @@ export function readAppended(reply: Reply): Appended {
   const publisher = answer.word() ?? '';
   const epoch = answer.word() ?? '0'.repeat(16);
   const offset = answer.count();
-  if (status === 2) return { publisher, position: undefined };
-  if (status === 0 || status === 1) return { publisher, position: new Position(epoch, offset) };
+  if (status === 2) return { publisher, position: undefined, number: 0 };
+  const position = new Position(epoch, offset);
+  if (status === 0 || status === 1) return { publisher, position, number: answer.count() };
   throw ConnectionError.protocol(`log_append.lua answered ${status}`);
 }
 

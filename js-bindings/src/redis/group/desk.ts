@@ -7,6 +7,7 @@
 
 import { type Event, Received, type Settle, type Verdict } from '../../index.js';
 import { Notify, Watch } from '../../messenger/async.js';
+import { numberOf } from '../script.js';
 import { lifeOf } from './scripts.js';
 
 export interface Task {
@@ -32,6 +33,8 @@ export class Desk implements Settle {
   readonly #known = new Set<string>();
   /** The life of the channel that they are of. */
   #life: number | undefined;
+  /** The newest task that was given to us. */
+  #newest: string | undefined;
   /** What there was no room for. */
   #backlog: Task[] = [];
   #answers: Answered[] = [];
@@ -64,6 +67,26 @@ export class Desk implements Settle {
     if (before === undefined || before === life) return false;
     this.#forgetTasks();
     return true;
+  }
+
+  /**
+   * New tasks came, which a server gives in their order. Those that are not newer than one before
+   * were given out already, and a failover to a replica that was behind has forgotten it: they are
+   * marked.
+   */
+  recognise(tasks: readonly { readonly id: string; deliveries: number }[]): void {
+    for (const task of tasks) {
+      const newest = this.#newest;
+      if (
+        newest !== undefined &&
+        lifeOf(newest) === lifeOf(task.id) &&
+        numberOf(task.id) <= numberOf(newest)
+      ) {
+        task.deliveries = Math.max(task.deliveries, 2);
+      } else {
+        this.#newest = task.id;
+      }
+    }
   }
 
   /** Tasks came from the server. */

@@ -142,9 +142,10 @@ export class Member {
       }
       try {
         const call = this.place.read(most, WAIT);
-        this.#take(
-          readNew(await this.waiting.ask(connection, call, WAIT + settings.responseTimeout)),
-        );
+        const answer = await this.waiting.ask(connection, call, WAIT + settings.responseTimeout);
+        const tasks = readNew(answer);
+        this.desk.recognise(tasks);
+        this.#take(tasks);
         failures = 0;
         continue;
       } catch (error) {

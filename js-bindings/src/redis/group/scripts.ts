@@ -7,6 +7,7 @@ import { ConnectionError } from '../connection-error.js';
 import type { Arg, Reply } from '../driver.js';
 import { key } from '../keys.js';
 import { lua } from '../../../generated/lua.js';
+import type { Confirmed } from '../reached.js';
 import { Answer, Script, numberOf, type Question } from '../script.js';
 import type { Settings } from '../settings.js';
 import { wordToBytes } from '../words.js';
@@ -27,8 +28,10 @@ export interface Append {
   readonly record: string;
   /** Of the frame, counted by its publisher; 0 with a key. */
   readonly number: number;
-  /** The id of the last task that was confirmed to the publisher. */
-  readonly reached: string | undefined;
+  /** The last task that was confirmed to the publisher. */
+  readonly reached: Confirmed<string> | undefined;
+  /** They were sent before, and nobody knows what became of that. */
+  readonly again: boolean;
 }
 
 export function append(call: Append, tasks: string, settings: Settings): readonly Arg[] {
@@ -42,8 +45,10 @@ export function append(call: Append, tasks: string, settings: Settings): readonl
       settings.maxTasks,
       settings.remember,
       randomLife(),
-      call.reached === undefined ? '' : lifeOf(call.reached),
-      call.reached === undefined ? 0 : numberOf(call.reached),
+      call.reached === undefined ? '' : lifeOf(call.reached.place),
+      call.reached === undefined ? 0 : numberOf(call.reached.place),
+      call.again ? 1 : 0,
+      call.reached?.number ?? 0,
     ],
   );
 }
@@ -61,20 +66,24 @@ export function lifeOf(id: string): number {
 /** What became of events: they are there, and the id of the last if it is known; or why not. */
 export type Appended = { readonly id: string | undefined } | 'key_used' | 'full';
 
-/** The answer, and the publisher that it is for. */
-export function readAppended(reply: Reply): { publisher: string; appended: Appended } {
+/** The answer, the publisher that it is for, and the number of its last event that the server has. */
+export function readAppended(reply: Reply): {
+  publisher: string;
+  number: number;
+  appended: Appended;
+} {
   const answer = new Answer(reply);
   const status = answer.int();
   const publisher = answer.word() ?? '';
   switch (status) {
     case 1:
-      return { publisher, appended: { id: answer.id() } };
+      return { publisher, appended: { id: answer.id() }, number: answer.count() };
     case 0:
-      return { publisher, appended: { id: undefined } };
+      return { publisher, appended: { id: undefined }, number: 0 };
     case 2:
-      return { publisher, appended: 'key_used' };
+      return { publisher, appended: 'key_used', number: 0 };
     case 3:
-      return { publisher, appended: 'full' };
+      return { publisher, appended: 'full', number: 0 };
     default:
       throw ConnectionError.protocol(`task_append.lua answered ${status}`);
   }
@@ -85,7 +94,7 @@ export interface Given {
   readonly id: string;
   /** Tasks that had been confirmed and were lost before this one. */
   readonly lost: number;
-  readonly deliveries: number;
+  deliveries: number;
   readonly frame: Buffer;
 }
 
@@ -209,14 +218,15 @@ export function readNew(reply: Reply): Given[] {
     const entry = entries.array();
     const id = entry.id();
     let frame: Buffer = Buffer.alloc(0);
-    let lost = 0;
+    let [lost, deliveries] = [0, 1];
     for (const fields = entry.array(); !fields.isEmpty;) {
       const name = fields.text();
       const value = fields.bytes();
       if (name === 'e') frame = value;
       if (name === 'lost') lost = Number(value.toString()) || 0;
+      if (name === 'again') deliveries = 2;
     }
-    tasks.push({ id, lost, deliveries: 1, frame });
+    tasks.push({ id, lost, deliveries, frame });
   }
   return tasks;
 }
