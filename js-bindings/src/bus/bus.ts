@@ -14,7 +14,8 @@ import {
   RetryError,
   SubscribeError,
 } from './errors.js';
-import { Inner, type Scope } from './inner.js';
+import type { Degraded } from './fallback.js';
+import { Inner, quietly, type Scope } from './inner.js';
 import { type Ledger, Outcome } from './ledger.js';
 import { type BusMetrics, metricsOf } from './metrics.js';
 import { isTooDeep, MAX_NESTING } from './place.js';
@@ -98,6 +99,8 @@ export class EventBus<M extends object = AnyEvents> implements AsyncDisposable {
   /**
    * Queues an event for all handlers whose patterns match its type. Waits while the queue is full.
    *
+   * A refusal that nobody awaits is no unhandled rejection: it is counted as refused, and that is all.
+   *
    * @throws PublishError which hands the event back and says why in its `code`.
    */
   publish(event: InitOf<M>, options?: PublishOptions): Promise<void> {
@@ -119,8 +122,11 @@ export class EventBus<M extends object = AnyEvents> implements AsyncDisposable {
    *
    * @throws BatchError which says how many were accepted, and hands back the rest.
    */
-  async publishBatch(events: readonly InitOf<M>[], options?: PublishOptions): Promise<void> {
-    const batch = events as readonly EventInit[];
+  publishBatch(events: readonly InitOf<M>[], options?: PublishOptions): Promise<void> {
+    return quietly(this.#publishBatch(events as readonly EventInit[], options));
+  }
+
+  async #publishBatch(batch: readonly EventInit[], options?: PublishOptions): Promise<void> {
     for (let accepted = 0; accepted < batch.length; accepted++) {
       try {
         const waiting = this.#inner.publishUnlessFull(
@@ -289,6 +295,11 @@ export class EventBus<M extends object = AnyEvents> implements AsyncDisposable {
     return [...this.#inner.bulkheads].map((bulkhead) => bulkhead.report());
   }
 
+  /** Every handler that a fallback stands in for at the moment. */
+  degraded(): Degraded[] {
+    return [...this.#inner.fallbacks].flatMap(({ degraded }) => degraded ?? []);
+  }
+
   /** Counts and gauges under the names that Rust's bus records them. */
   metrics(): BusMetrics {
     const { books, queue, letters, sampler } = this.#inner;
@@ -304,6 +315,7 @@ export class EventBus<M extends object = AnyEvents> implements AsyncDisposable {
       depth: queue.depth,
       pressed: queue.isPressed,
       deadLetters: letters.size,
+      degraded: this.degraded().length,
       processing: sampler.histogram(),
     });
   }

@@ -213,7 +213,7 @@ export class DeadLetters {
     const { letter, subscriber } = this.#queue.lend(id);
     try {
       const outcome = await this.#redeliver(letter, subscriber);
-      if (outcome !== Outcome.delivered) {
+      if (outcome !== Outcome.delivered && outcome !== Outcome.fellBack) {
         const name = OUTCOMES[outcome];
         const text = `dead letter ${id} was retried, and came back: ${name}`;
         throw new RetryError('not_delivered', id, text, name);

@@ -11,6 +11,7 @@ export type {
   RetryReport,
 } from './dead-letters.js';
 export * from './errors.js';
+export type { Degraded, Fallback } from './fallback.js';
 export {
   budgetOf,
   causedBy,
@@ -28,8 +29,10 @@ export type { HandlerLedger, Ledger, OutcomeName, Outcomes } from './ledger.js';
 export type { BusMetrics, Histogram } from './metrics.js';
 export type { AdaptiveRate, Overflow } from './overflow.js';
 export { MAX_NESTING } from './place.js';
+export type { RateLimit, Sampling } from './rate-limit.js';
 export type { Delivery } from './runner.js';
 export type { Session } from './session.js';
+export { MAX_SERVICES, type Policy } from './services.js';
 export type { BusSettings } from './settings.js';
 export type { EventStream } from './stream.js';
 export type { HandlerContext } from './subscriber.js';

@@ -7,6 +7,7 @@ import { BreakerLayer, NamedBreaker } from './breaker.js';
 import { Commands, type CommandTable } from './commands.js';
 import { DeadLetterQueue } from './dead-letters.js';
 import { type PublishCode, PublishError } from './errors.js';
+import { type Fallback, FallbackLayer } from './fallback.js';
 import { Books, Outcome } from './ledger.js';
 import { Sampler } from './metrics.js';
 import { Gate } from './overflow.js';
@@ -15,8 +16,10 @@ import { Desk } from './place.js';
 import { Queue } from './queue.js';
 import { type Route, Routes } from './routes.js';
 import { Runner } from './runner.js';
+import { declare, type Service } from './services.js';
 import { type Checked } from './settings.js';
 import { Stamper } from './stamper.js';
+import { check } from './subscribe.js';
 import type { Match } from './subscriber.js';
 import { macrotask } from './turn.js';
 import { typeFault } from '../codec/types.js';
@@ -57,6 +60,8 @@ export class Inner {
   readonly closing = new AbortController();
   readonly breakers = new Set<NamedBreaker>();
   readonly bulkheads = new Set<BulkheadLayer>();
+  readonly fallbacks = new Set<FallbackLayer>();
+  readonly services: ReadonlyMap<string, Service>;
   readonly maxDetached: number;
   closed = false;
   /** A close ran out of time: nothing more begins. */
@@ -92,6 +97,7 @@ export class Inner {
       (breaker) => this.endBreaker(breaker),
       this.closing.signal,
     );
+    this.services = declare(this, settings.services, check);
   }
 
   now(): number {
@@ -147,7 +153,7 @@ export class Inner {
       if (code === undefined) return --this.#untilTurn > 0 ? DONE : this.#turn();
       return this.#wait(event, init, code, signal);
     } catch (error) {
-      return Promise.reject(error as Error);
+      return quietly(Promise.reject(error as Error));
     }
   }
 
@@ -167,7 +173,7 @@ export class Inner {
   ): Promise<void> {
     if (!mayPass(code) || this.desk.isHandling()) throw this.refusal(code, init);
     this.stamper.stamp(event);
-    return this.waiters.wait(event, init, code, signal);
+    return quietly(this.waiters.wait(event, init, code, signal));
   }
 
   /** Hands an event back. */
@@ -301,6 +307,12 @@ export class Inner {
     );
   }
 
+  newFallback(name: string, chain: readonly Fallback[]): FallbackLayer {
+    const fallback = new FallbackLayer(name, chain, () => this.fallbacks.delete(fallback));
+    this.fallbacks.add(fallback);
+    return fallback;
+  }
+
   newBulkhead(name: string, settings: Bulkhead): BulkheadLayer {
     const bulkhead = new BulkheadLayer(name, settings, () => this.bulkheads.delete(bulkhead));
     this.bulkheads.add(bulkhead);
@@ -312,6 +324,7 @@ export class Inner {
     for (const scope of this.sessions.values()) this.endScope(scope);
     this.sessions.clear();
     this.endScope(this.scope);
+    for (const service of this.services.values()) service.free();
     this.#gate.free();
   }
 
@@ -324,6 +337,12 @@ export class Inner {
 
 function isPriority(priority: number): boolean {
   return priority >= 0 && priority <= 9 && Number.isInteger(priority);
+}
+
+/** Who does not await a publish is not told why it failed: it is counted all the same. */
+export function quietly(publish: Promise<void>): Promise<void> {
+  publish.catch(() => undefined);
+  return publish;
 }
 
 /** Whether waiting is of use. */

@@ -5,6 +5,7 @@ import { REJECTED } from './breaker.js';
 import type { Retried } from './dead-letters.js';
 import { HandlerTimeoutError } from './errors.js';
 import { deadlineMillis, lowered } from './deadline.js';
+import type { Fallback, FallbackLayer } from './fallback.js';
 import type { Layers } from './layers.js';
 import { Outcome } from './ledger.js';
 import {
@@ -15,7 +16,7 @@ import {
   WAITS,
   type Waiting,
 } from './pipeline.js';
-import type { HandlerContext, Match } from './subscriber.js';
+import type { Handler, HandlerContext, Match } from './subscriber.js';
 
 /** How a try ended. */
 const SUCCEEDED = 0;
@@ -45,17 +46,21 @@ export class LayeredCall {
     layers.retry?.begin();
     const refused = this.#refused(layers);
     if (refused === WAITS) return this.#leave(layers, this.#whenAdmitted(layers));
-    if (refused !== ADMITTED) return refused;
+    if (refused !== ADMITTED) return this.#settle(layers, this.#giveUp(layers, refused));
     const tried = this.#try(layers);
     if (tried === SUCCEEDED) return Outcome.delivered;
     if (tried === FAILED) {
       const delay = this.#again(layers);
-      if (delay === undefined) return this.#fail();
+      if (delay === undefined) return this.#settle(layers, this.#giveUp(layers));
       // A wait between tries keeps nobody, if it need not.
       const later = this.#tryLater(layers, delay);
       return this.#canDetach() ? this.#detach(later) : this.#wait(later);
     }
     return this.#leave(layers, this.#goOn(layers, tried));
+  }
+
+  #settle(layers: Layers, end: number | Promise<number>): number {
+    return typeof end === 'number' ? end : this.#leave(layers, end);
   }
 
   /** Calls in a bulkhead leave their worker at once, others only between tries. */
@@ -115,7 +120,7 @@ export class LayeredCall {
   /** Waits in the bulkhead's queue, then goes on. */
   async #whenAdmitted(layers: Layers): Promise<number> {
     const refused = await this.#place(layers);
-    if (refused !== ADMITTED) return this.#tries > 0 ? this.#fail() : refused;
+    if (refused !== ADMITTED) return this.#giveUp(layers, refused);
     return this.#goOn(layers, this.#try(layers));
   }
 
@@ -149,13 +154,12 @@ export class LayeredCall {
       if (ended === SUCCEEDED) return Outcome.delivered;
       if (ended === CUT) return Outcome.cancelled;
       const delay = this.#again(layers);
-      if (delay === undefined) return this.#fail();
+      if (delay === undefined) return this.#giveUp(layers);
       if (this.#canDetach()) return this.#detach(this.#tryLater(layers, delay));
       if (!(await this.#sleep(delay))) return this.#fail();
       const refused = this.#refused(layers);
       if (refused === WAITS) return this.#whenAdmitted(layers);
-      // A retry that is refused leaves what it was to mend.
-      if (refused !== ADMITTED) return this.#fail();
+      if (refused !== ADMITTED) return this.#giveUp(layers, refused);
       tried = this.#try(layers);
     }
   }
@@ -164,7 +168,8 @@ export class LayeredCall {
     if (!(await this.#sleep(delay))) return Outcome.cancelled;
     const refused = this.#refused(layers);
     if (refused === WAITS) return this.#whenAdmitted(layers);
-    return refused === ADMITTED ? this.#goOn(layers, this.#try(layers)) : this.#fail();
+    if (refused !== ADMITTED) return this.#giveUp(layers, refused);
+    return this.#goOn(layers, this.#try(layers));
   }
 
   /** `false` if the bus stopped meanwhile. */
@@ -195,6 +200,47 @@ export class LayeredCall {
     return delay;
   }
 
+  /**
+   * Fallbacks, then the dead letter queue. Nobody stands in for an event that nobody wants any more,
+   * and a retry that is refused leaves what it was to mend.
+   */
+  #giveUp(layers: Layers, refused?: number): number | Promise<number> {
+    const isOver = refused === Outcome.cancelled || refused === Outcome.expired;
+    return isOver || layers.fallback === undefined
+      ? this.#end(refused)
+      : this.#standIn(layers, layers.fallback, 0, refused);
+  }
+
+  #end(refused: number | undefined): number {
+    return refused === undefined || this.#tries > 0 ? this.#fail() : refused;
+  }
+
+  /** The fallbacks from one on, without a wait as long as they return at once. */
+  #standIn(
+    layers: Layers,
+    layer: FallbackLayer,
+    from: number,
+    refused: number | undefined,
+  ): number | Promise<number> {
+    for (let at = from; at < layer.chain.length; at++) {
+      const { name, handle } = layer.chain[at] as Fallback;
+      const tried = this.#call(layers, handle, (failed) => (failed ? FAILED : SUCCEEDED));
+      if (typeof tried !== 'number') {
+        return tried.then((ended) => {
+          if (ended === CUT) return Outcome.cancelled;
+          if (ended === FAILED) return this.#standIn(layers, layer, at + 1, refused);
+          layer.served(name);
+          return Outcome.fellBack;
+        });
+      }
+      if (tried === SUCCEEDED) {
+        layer.served(name);
+        return Outcome.fellBack;
+      }
+    }
+    return this.#end(refused);
+  }
+
   #fail(): number {
     const { match, event, retried } = this;
     return this.pipeline.fail(match.subscriber, event, this.#error, this.#tries, retried);
@@ -202,44 +248,59 @@ export class LayeredCall {
 
   /** One try of a call that is admitted. */
   #try(layers: Layers): number | Promise<number> {
-    const { subscriber, breaker } = this.match;
+    const { breaker } = this.match;
     const permit = this.#permit;
     const started = this.#started;
-    const done = (failed: boolean, error: unknown): number => {
+    this.#tries++;
+    return this.#call(layers, undefined, (failed, error, cut) => {
       layers.bulkhead?.leave();
+      if (cut) {
+        breaker?.dropped(permit);
+        return CUT;
+      }
       if (!failed) {
         breaker?.succeeded(permit, started);
+        layers.fallback?.recovered();
         return SUCCEEDED;
       }
       breaker?.failed(permit, started);
       this.#error = error;
       return FAILED;
-    };
-    const cut = (): number => {
-      layers.bulkhead?.leave();
-      breaker?.dropped(permit);
-      return CUT;
-    };
-    this.#tries++;
+    });
+  }
+
+  /** Calls the handler, or what stands in for it, within the time limit. */
+  #call(
+    layers: Layers,
+    instead: Handler | undefined,
+    done: (failed: boolean, error: unknown, cut: boolean) => number,
+  ): number | Promise<number> {
+    const { pipeline } = this;
+    const { subscriber } = this.match;
     const limit = layers.timeout === undefined ? undefined : new Limit(layers.timeout);
     let promise: PromiseLike<unknown>;
     try {
       const event = limit === undefined ? this.event : lowered(this.event, limit.millis);
-      const result = this.pipeline.call(subscriber, event, limit ?? subscriber.context);
-      if (!isThenable(result)) return done(false, undefined);
+      const context = limit ?? subscriber.context;
+      const result =
+        instead === undefined
+          ? pipeline.call(subscriber, event, context)
+          : pipeline.host.desk.within(instead, event, context);
+      if (!isThenable(result)) return done(false, undefined, false);
       promise = result as PromiseLike<unknown>;
     } catch (error) {
-      return done(true, error);
+      return done(true, error, false);
     }
-    const limited = limit?.around(promise, this.pipeline.host.books) ?? promise;
+    const limited = limit?.around(promise, pipeline.host.books) ?? promise;
     const judge: Judge = {
-      ended: done,
+      ended: (failed, error) => done(failed, error, false),
       cut: () => {
         limit?.stop();
-        return cut();
+        done(false, undefined, true);
+        return CUT;
       },
     };
-    const pending = this.pipeline.pend(subscriber, limited, judge);
+    const pending = pipeline.pend(subscriber, limited, judge);
     return new Promise((resolve) => (pending.resume = resolve));
   }
 }

@@ -2,6 +2,8 @@
 
 import { BulkheadLayer } from './bulkhead.js';
 import type { BudgetPort } from './core.js';
+import type { FallbackLayer } from './fallback.js';
+import type { Limiter, SamplingLayer } from './rate-limit.js';
 
 /** A rule for the delays between tries, such as core's `Backoff`. */
 export interface Delays {
@@ -35,10 +37,6 @@ export class RetryLayer {
     return delay < left && this.budget.withdraw(now) ? delay : undefined;
   }
 
-  free(): void {
-    this.budget.free();
-  }
-
   #isWorth(error: unknown): boolean {
     if (this.worth === undefined) return true;
     try {
@@ -58,10 +56,14 @@ export class Layers {
     readonly timeout: number | undefined,
     /** Whether the worker waits for all of this. */
     readonly inOrder: boolean,
+    readonly sampling: SamplingLayer | undefined,
+    readonly limiter: Limiter | undefined,
+    readonly fallback: FallbackLayer | undefined,
+    /** Those that are not shared with others. */
+    private readonly owned: readonly ({ free(): void } | undefined)[],
   ) {}
 
   free(): void {
-    this.retry?.free();
-    this.bulkhead?.free();
+    for (const layer of this.owned) layer?.free();
   }
 }

@@ -16,6 +16,10 @@ export interface Outcomes {
   rejectedByBreaker: number;
   /** The handler's bulkhead was full, or no place in it became free in time. */
   rejectedByBulkhead: number;
+  /** More events came than the handler's rate limit allows. */
+  rejectedByRateLimit: number;
+  /** It was left out, because the handler wants only a sample of a storm. */
+  sampledOut: number;
   /** The event has been at this handler before: its path is a loop, or too long. */
   looped: number;
   /** It was the oldest in a full queue (`drop_oldest`). */
@@ -26,6 +30,8 @@ export interface Outcomes {
   expired: number;
   /** The handler failed and the event is, or was, among the dead letters. */
   deadLettered: number;
+  /** The handler failed, or was not called, and a fallback handled the event. */
+  fellBack: number;
   /** The handler failed and keeps no dead letters. */
   failed: number;
   /** Cut off by a `close` that ran out of time, or by unsubscribing while the event waited. */
@@ -41,13 +47,16 @@ export const Outcome = {
   filtered: 1,
   rejectedByBreaker: 2,
   rejectedByBulkhead: 3,
-  looped: 4,
-  droppedOldest: 5,
-  droppedLowest: 6,
-  expired: 7,
-  deadLettered: 8,
-  failed: 9,
-  cancelled: 10,
+  rejectedByRateLimit: 4,
+  sampledOut: 5,
+  looped: 6,
+  droppedOldest: 7,
+  droppedLowest: 8,
+  expired: 9,
+  deadLettered: 10,
+  fellBack: 11,
+  failed: 12,
+  cancelled: 13,
 } as const satisfies Record<OutcomeName, number>;
 
 /** All names, each at its place. */

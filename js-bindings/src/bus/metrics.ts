@@ -21,6 +21,12 @@ export interface BusMetrics {
   readonly events_rejected_total: number;
   /** Matches that found a full bulkhead, or waited too long for it. */
   readonly events_rejected_by_bulkhead_total: number;
+  /** Matches beyond a rate limit. */
+  readonly events_rate_limited_total: number;
+  /** Matches left out of a sample. */
+  readonly events_sampled_out_total: number;
+  /** Matches that a fallback handled. */
+  readonly events_fell_back_total: number;
   /** Matches whose event had come back. */
   readonly events_looped_total: number;
   /** Handler calls after the first. */
@@ -31,6 +37,8 @@ export interface BusMetrics {
   readonly handler_aborts_total: number;
   /** Matches that wait for a retry, in a bulkhead or for an iterator. */
   readonly detached_calls: number;
+  /** Handlers that a fallback stands in for. */
+  readonly degraded_handlers: number;
   /** Matches dropped by an overflow policy. */
   readonly events_dropped_total: number;
   /** Matches whose deadline had passed. */
@@ -89,6 +97,7 @@ export interface Counted {
   readonly depth: number;
   readonly pressed: boolean;
   readonly deadLetters: number;
+  readonly degraded: number;
   readonly processing: Histogram;
 }
 
@@ -100,11 +109,15 @@ export function metricsOf(counted: Counted): BusMetrics {
     events_failed_total: outcomes.failed + outcomes.deadLettered,
     events_rejected_total: outcomes.rejectedByBreaker,
     events_rejected_by_bulkhead_total: outcomes.rejectedByBulkhead,
+    events_rate_limited_total: outcomes.rejectedByRateLimit,
+    events_sampled_out_total: outcomes.sampledOut,
+    events_fell_back_total: outcomes.fellBack,
     events_looped_total: outcomes.looped,
     event_retries_total: counted.retries,
     handler_timeouts_total: counted.timedOut,
     handler_aborts_total: counted.abandoned,
     detached_calls: counted.detached,
+    degraded_handlers: counted.degraded,
     events_dropped_total: outcomes.droppedOldest + outcomes.droppedLowest,
     events_expired_total: outcomes.expired,
     events_refused_total: counted.refused,

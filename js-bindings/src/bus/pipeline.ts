@@ -2,9 +2,11 @@
  * What stands between a match and its handler. The layers and their order, the same for every
  * handler:
  *
- *     filter → loop guard → retry( breaker( bulkhead( timeout( handler )))) → dead letter
+ *     filter → loop guard → rate limit, sampling
+ *       → fallback( retry( breaker( bulkhead( timeout( handler ))))) → dead letter
  *
- * A filter comes first: what a handler does not want must not count for or against it. Retries are
+ * A filter comes first: what a handler does not want must not count for or against it. A fallback
+ * stands outside: it is for what all tries together could not do. Retries are
  * around the breaker: every try is judged, and an open breaker ends the tries. The breaker is around
  * the bulkhead: an open one lets nobody queue. The time limit is next to the handler: time in a
  * queue is no time in the handler. Dead letters come last: what nothing before could save.
@@ -97,9 +99,9 @@ export class Pipeline {
     return Outcome.delivered;
   }
 
-  /** Filter, loop guard, and whoever takes events over in place of a handler. */
+  /** Filter, loop guard, rates, and whoever takes events over in place of a handler. */
   #around(subscriber: Subscriber, event: Event, retried: Retried | undefined): number {
-    const { filter, loopGuard, name, outlet } = subscriber;
+    const { filter, loopGuard, name, outlet, layers } = subscriber;
     if (filter !== undefined) {
       const refused = this.#filter(filter, subscriber, event, retried);
       if (refused !== PASSED) return refused;
@@ -107,6 +109,8 @@ export class Pipeline {
     if (loopGuard !== undefined && event.hops.length > 0 && isLoop(loopGuard, event.hops, name)) {
       return Outcome.looped;
     }
+    if (layers?.sampling?.keeps(this.host.now()) === false) return Outcome.sampledOut;
+    if (layers?.limiter?.check(this.host.now()) === false) return Outcome.rejectedByRateLimit;
     return outlet === undefined ? PASSED : outlet(event);
   }
 

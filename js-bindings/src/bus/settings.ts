@@ -5,6 +5,7 @@ import { breakerFault } from './breaker.js';
 import { SettingError } from './errors.js';
 import type { Overflow } from './overflow.js';
 import type { Sizes } from './queue.js';
+import type { Policy } from './services.js';
 
 /** The longest time that a timer takes, in milliseconds: 24.8 days. */
 export const LONGEST = 2 ** 31 - 1;
@@ -40,6 +41,11 @@ export interface BusSettings {
   /** Settings of every breaker whose handler does not set its own. */
   readonly breaker?: BreakerSettings | undefined;
   /**
+   * What handlers call, by its name, with the layers around their calls: a handler gets them by its
+   * `service`. At most 1,000.
+   */
+  readonly services?: Readonly<Record<string, Policy>> | undefined;
+  /**
    * How many calls may go on by themselves because they wait for a retry or in a bulkhead. Beyond
    * that they keep their worker, and so hold publishers back. Default: 10,000; with 0 all do.
    */
@@ -66,6 +72,7 @@ export interface Checked {
   readonly maxHandlers: number;
   readonly routeCache: number;
   readonly breaker: BreakerSettings | undefined;
+  readonly services: Readonly<Record<string, Policy>>;
   readonly detachedCalls: number;
   readonly sampleEvery: number;
   readonly onHighWater: (() => void) | undefined;
@@ -107,6 +114,7 @@ export function checked(settings: BusSettings): Checked {
     maxHandlers: whole('maxHandlers', 100_000, 1, 2 ** 24),
     routeCache: whole('routeCache', 10_000, 1, 2 ** 24),
     breaker: settings.breaker,
+    services: settings.services ?? {},
     detachedCalls: whole('detachedCalls', 10_000, 0, 2 ** 24),
     sampleEvery: whole('sampleEvery', 64, 0, 2 ** 31 - 1),
     onHighWater: settings.onHighWater,

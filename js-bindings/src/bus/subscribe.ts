@@ -1,12 +1,15 @@
 /** Making a subscription: settings are checked, then believed. */
 
-import { breakerFault } from './breaker.js';
+import { breakerFault, type BreakerLayer } from './breaker.js';
 import type { Bulkhead } from './bulkhead.js';
 import { BudgetPort } from './core.js';
 import { SubscribeError } from './errors.js';
+import type { Fallback } from './fallback.js';
 import type { Inner, Scope } from './inner.js';
 import { Layers, RetryLayer } from './layers.js';
+import { Limiter, type RateLimit, SamplingLayer } from './rate-limit.js';
 import { patternText } from './routes.js';
+import type { Service } from './services.js';
 import { LONGEST } from './settings.js';
 import { EventStream } from './stream.js';
 import { type Handler, type Outlet, Subscriber } from './subscriber.js';
@@ -69,7 +72,11 @@ function insert(
   }
   const text = patternText(pattern);
   const name = options.name ?? text;
-  check(options);
+  check(options, options.service !== undefined);
+  const service = options.service === undefined ? undefined : inner.services.get(options.service);
+  if (service === undefined && options.service !== undefined) {
+    throw setting(`there is no service ${options.service}`);
+  }
   // A pattern that is none is refused before anything is made for it.
   const place = scope.routes.place(pattern);
   const subscriber = new Subscriber(
@@ -80,10 +87,8 @@ function insert(
     handler,
     options.filter,
     options.loopGuard === false ? undefined : (options.loopGuard ?? {}),
-    options.breaker === 'off'
-      ? undefined
-      : inner.breakerLayer(name, options.breaker ?? 'type', options.breakerConfig),
-    layers(inner, name, options),
+    breakers(inner, name, options, service),
+    layers(inner, name, options, service),
     options.deadLetters ?? true,
     outlet,
     inner.books,
@@ -105,25 +110,78 @@ export function ended(): SubscribeError {
   return new SubscribeError('ended', 'the session or the bus has ended');
 }
 
-function layers(inner: Inner, name: string, options: HandlerOptions): Layers | undefined {
-  const { retry, retryIf, retryBudget, concurrency, timeout, inOrder = false } = options;
-  if (retry === undefined && concurrency === undefined && timeout === undefined) return undefined;
+function layers(
+  inner: Inner,
+  name: string,
+  options: HandlerOptions,
+  service: Service | undefined,
+): Layers | undefined {
+  const {
+    retry,
+    retryIf,
+    retryBudget,
+    concurrency,
+    timeout,
+    inOrder = false,
+  } = {
+    ...service?.policy,
+    ...set(options),
+  };
+  const { rateLimit, sample, fallback = [] } = options;
+  const chain = (Array.isArray(fallback) ? fallback : [fallback]) as readonly Fallback[];
+  const sampling = sample === undefined ? service?.sampling : new SamplingLayer(sample);
+  const limiter = rateLimit === undefined ? service?.limiter : new Limiter(rateLimit);
+  const wanted = [retry, concurrency, timeout, limiter, sampling, chain[0]];
+  if (wanted.every((layer) => layer === undefined)) return undefined;
   const { percent = 20, perSecond = 10 } = retryBudget ?? {};
-  const bulkhead = typeof concurrency === 'number' ? { concurrent: concurrency } : concurrency;
+  const isShared = service !== undefined && options.retryBudget === undefined;
+  const budget = retry && (isShared ? service.budget : new BudgetPort(percent, perSecond));
+  const own = typeof concurrency === 'number' ? { concurrent: concurrency } : concurrency;
+  const compartment = options.concurrency === undefined ? service?.bulkhead : undefined;
+  const bulkhead = compartment ?? (own && inner.newBulkhead(name, own));
+  const standIns = chain.length > 0 ? inner.newFallback(name, chain) : undefined;
   return new Layers(
-    retry && new RetryLayer(retry, new BudgetPort(percent, perSecond), retryIf),
-    bulkhead && inner.newBulkhead(name, bulkhead),
+    retry && budget && new RetryLayer(retry, budget, retryIf),
+    bulkhead,
     timeout,
     inOrder,
+    sampling,
+    limiter,
+    standIns,
+    [isShared ? undefined : budget, compartment === undefined ? bulkhead : undefined, standIns],
   );
 }
 
-function check(options: HandlerOptions): void {
+/** What is set, without what is undefined. */
+function set(options: HandlerOptions): HandlerOptions {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+}
+
+/** What shares a breaker with whom. */
+function breakers(
+  inner: Inner,
+  name: string,
+  { breaker, breakerConfig }: HandlerOptions,
+  service: Service | undefined,
+): BreakerLayer | undefined {
+  if (breaker === 'off') return undefined;
+  if (service !== undefined && breaker === undefined && breakerConfig === undefined) {
+    return service.breaker;
+  }
+  return inner.breakerLayer(
+    name,
+    breaker ?? 'type',
+    breakerConfig ?? service?.policy.breakerConfig,
+  );
+}
+
+/** Throws when settings make no sense. With `inService`, what is missing may come from there. */
+export function check(options: HandlerOptions, inService = false): void {
   const { retry, retryIf, retryBudget, timeout, concurrency, breaker, priority } = options;
   if (priority !== undefined && !Number.isFinite(priority)) {
     throw setting('priority must be a number');
   }
-  if (retry === undefined && (retryIf !== undefined || retryBudget !== undefined)) {
+  if (!inService && retry === undefined && (retryIf !== undefined || retryBudget !== undefined)) {
     throw setting('retryIf and retryBudget need retry');
   }
   if (retry?.maxTries === 0) throw setting('a retry of 0 tries is none: leave it out');
@@ -146,6 +204,12 @@ function check(options: HandlerOptions): void {
     whole('loopGuard.maxVisits', options.loopGuard.maxVisits ?? 1, 1, 2 ** 31);
     whole('loopGuard.maxHops', options.loopGuard.maxHops ?? 0, 0, 2 ** 31);
   }
+  for (const rate of [options.rateLimit, options.sample?.above]) {
+    if (rate !== undefined) checkRate(rate);
+  }
+  if (options.sample !== undefined) {
+    whole('sample.keepOneIn', options.sample.keepOneIn, 2, 2 ** 31);
+  }
   if (concurrency !== undefined) {
     checkBulkhead(typeof concurrency === 'number' ? { concurrent: concurrency } : concurrency);
   }
@@ -157,6 +221,12 @@ function checkBulkhead({ concurrent = 10, queue = 50, wait = 30_000 }: Bulkhead)
   if (!(wait > 0 && wait <= LONGEST)) {
     throw setting(`concurrency.wait must be more than 0 and at most ${LONGEST} ms`);
   }
+}
+
+function checkRate({ calls, per = 1_000, burst = calls }: RateLimit): void {
+  whole('calls of a rate', calls, 1, 2 ** 31);
+  whole('burst of a rate', burst, 1, 2 ** 31);
+  if (!(per > 0 && per < Infinity)) throw setting('a rate is per more than 0 ms');
 }
 
 function whole(name: string, value: number, from: number, to: number): number {

@@ -3,9 +3,11 @@
 import type { Event } from '../event.js';
 import type { Bulkhead } from './bulkhead.js';
 import type { BreakerSettings } from '../breaker.js';
+import type { Fallback } from './fallback.js';
 import type { Delays } from './layers.js';
 import { type Outcomes, toOutcomes } from './ledger.js';
 import type { LoopGuard } from './hops.js';
+import type { RateLimit, Sampling } from './rate-limit.js';
 import type { Subscriber } from './subscriber.js';
 
 /** What shares a circuit breaker: all events of a `type`, all of the `handler`, or `off`. */
@@ -19,7 +21,12 @@ export interface HandlerOptions<E = Event> {
   readonly priority?: number | undefined;
   /** Only the events that it returns true for. Default: all that match. */
   readonly filter?: ((event: E) => boolean) | undefined;
-  /** What shares a circuit breaker. Default: each type has one. */
+  /**
+   * The service that the handler calls: it gets the layers that were declared for it in the settings
+   * of the bus, and that it does not set itself.
+   */
+  readonly service?: string | undefined;
+  /** What shares a circuit breaker. Default: each type has one, or that of its service. */
   readonly breaker?: BreakerScope | undefined;
   /** Settings of this handler's breakers. Default: those of the bus. */
   readonly breakerConfig?: BreakerSettings | undefined;
@@ -44,6 +51,16 @@ export interface HandlerOptions<E = Event> {
    * each source waits for its last event.
    */
   readonly concurrency?: number | Bulkhead | undefined;
+  /** How many events are handled in a time; those beyond are rejected. Default: no limit. */
+  readonly rateLimit?: RateLimit | undefined;
+  /** Which part of the events is handled under an event storm. Default: all. */
+  readonly sample?: Sampling | undefined;
+  /**
+   * What handles an event when the handler did not, with all its tries: because it failed, timed
+   * out, or was not called as its breaker is open or its bulkhead full. Several are tried in their
+   * order, until one succeeds. Default: nobody.
+   */
+  readonly fallback?: Fallback<E> | readonly Fallback<E>[] | undefined;
   /** Keeps the order of a source's events through retries and the bulkhead. Default: false. */
   readonly inOrder?: boolean | undefined;
   /** Whether events that the handler fails on become dead letters. Default: true. */
