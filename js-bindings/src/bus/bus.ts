@@ -20,6 +20,7 @@ import { type Ledger, Outcome } from './ledger.js';
 import { type BusMetrics, metricsOf } from './metrics.js';
 import { isTooDeep, MAX_NESTING } from './place.js';
 import type { Delivery } from './runner.js';
+import { type ScheduleOptions, Schedules } from './schedules.js';
 import { Session } from './session.js';
 import { type BusSettings, checked } from './settings.js';
 import type { EventStream } from './stream.js';
@@ -86,11 +87,14 @@ export class EventBus<M extends object = AnyEvents> implements AsyncDisposable {
   readonly #inner: Inner;
   /** The dead letters: list, retry, purge. */
   readonly deadLetters: DeadLetters;
+  /** The schedules: list, cancel. */
+  readonly schedules: Schedules;
   #closing: Promise<Shutdown> | undefined;
 
   /** @throws SettingError when a setting makes no sense. */
   constructor(settings: BusSettings = {}) {
     this.#inner = new Inner(checked(settings));
+    this.schedules = new Schedules(this.#inner, this.#inner.settings.maxSchedules);
     this.deadLetters = new DeadLetters(this.#inner.letters, (letter, subscriber) =>
       this.#redeliver(letter, subscriber),
     );
@@ -244,6 +248,17 @@ export class EventBus<M extends object = AnyEvents> implements AsyncDisposable {
   }
 
   /**
+   * Has an event published later, once or again and again, and returns the schedule's id. Each firing
+   * is an event of its own, with the schedule's id as the attribute `schedule` and the time it was due
+   * as `scheduledat`. A full bus holds up only the schedule whose firing waits.
+   *
+   * @throws ScheduleError
+   */
+  schedule(event: InitOf<M>, options: ScheduleOptions): string {
+    return this.schedules.make(event as EventInit, options);
+  }
+
+  /**
    * Opens a session, or the one of this name that is open already.
    *
    * @throws SubscribeError `too_many` when there are as many as there may be handlers.
@@ -349,6 +364,7 @@ export class EventBus<M extends object = AnyEvents> implements AsyncDisposable {
   async #close(limit: number): Promise<Shutdown> {
     const inner = this.#inner;
     inner.closed = true;
+    this.schedules.end();
     inner.waiters.close();
     let undelivered: Event[] = [];
     let cutOff = 0;

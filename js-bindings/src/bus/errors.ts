@@ -152,6 +152,21 @@ export class RetryError extends Error {
   }
 }
 
+/**
+ * A schedule was not made: its `name` is none, the bus has `too_many`, its `plan` or `fire_all_limit`
+ * makes no sense, what it is to publish is no `event`, or the bus is `closed`.
+ */
+export class ScheduleError extends Error {
+  override readonly name = 'ScheduleError';
+
+  constructor(
+    readonly code: 'name' | 'too_many' | 'plan' | 'fire_all_limit' | 'event' | 'closed',
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
 /** A handler took longer than its time limit. */
 export class HandlerTimeoutError extends Error {
   override readonly name = 'HandlerTimeoutError';

@@ -32,6 +32,14 @@ export { MAX_NESTING } from './place.js';
 export type { RateLimit, Sampling } from './rate-limit.js';
 export type { Delivery } from './runner.js';
 export type { Session } from './session.js';
+export type {
+  Missed,
+  Plan,
+  Schedule,
+  ScheduleOptions,
+  Schedules,
+  ScheduleStats,
+} from './schedules.js';
 export { MAX_SERVICES, type Policy } from './services.js';
 export type { BusSettings } from './settings.js';
 export type { EventStream } from './stream.js';

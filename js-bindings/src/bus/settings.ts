@@ -36,6 +36,8 @@ export interface BusSettings {
   readonly deadLetterCapacity?: number | undefined;
   /** How many handlers there may be, of events and of commands each. Default: 100,000. */
   readonly maxHandlers?: number | undefined;
+  /** How many schedules there may be; 0 for none. Default: 10,000. */
+  readonly maxSchedules?: number | undefined;
   /** How many event types have their route kept. Default: 10,000. */
   readonly routeCache?: number | undefined;
   /** Settings of every breaker whose handler does not set its own. */
@@ -70,6 +72,7 @@ export interface Checked {
   readonly maxWaiting: number;
   readonly deadLetters: number;
   readonly maxHandlers: number;
+  readonly maxSchedules: number;
   readonly routeCache: number;
   readonly breaker: BreakerSettings | undefined;
   readonly services: Readonly<Record<string, Policy>>;
@@ -112,6 +115,7 @@ export function checked(settings: BusSettings): Checked {
     maxWaiting: whole('maxWaiting', 10_000, 0, 2 ** 24),
     deadLetters: whole('deadLetterCapacity', 1_000, 0, 2 ** 24),
     maxHandlers: whole('maxHandlers', 100_000, 1, 2 ** 24),
+    maxSchedules: whole('maxSchedules', 10_000, 0, 2 ** 24),
     routeCache: whole('routeCache', 10_000, 1, 2 ** 24),
     breaker: settings.breaker,
     services: settings.services ?? {},
