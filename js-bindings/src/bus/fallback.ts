@@ -23,7 +23,7 @@ export interface Degraded {
   readonly serving: string;
 }
 
-/** What takes over for a handler, in this order. */
+/** @internal What takes over for a handler, in this order. */
 export class FallbackLayer {
   degraded: Degraded | undefined;
 

@@ -40,9 +40,15 @@ export type {
   Schedules,
   ScheduleStats,
 } from './schedules.js';
-export { MAX_SERVICES, type Policy } from './services.js';
 export type { BusSettings } from './settings.js';
 export type { EventStream } from './stream.js';
 export type { HandlerContext } from './subscriber.js';
-export type { BreakerScope, StreamOptions, HandlerOptions, Subscription } from './subscription.js';
+export {
+  type BreakerScope,
+  type HandlerOptions,
+  MAX_SERVICES,
+  type Policy,
+  type StreamOptions,
+  type Subscription,
+} from './subscription.js';
 export type { AnyEvents, EventOf, InitOf, Matching, TypeOf } from './types.js';

@@ -26,7 +26,7 @@ export interface Sampling {
 /** What rounding may cost, in milliseconds. */
 const ROUNDING = 1e-6;
 
-/** A rate limit at work. */
+/** @internal A rate limit at work. */
 export class Limiter {
   readonly #step: number;
   readonly #tolerance: number;
@@ -47,7 +47,7 @@ export class Limiter {
   }
 }
 
-/** A sampler at work. */
+/** @internal A sampler at work. */
 export class SamplingLayer {
   readonly #calm: Limiter;
   readonly #each: number;

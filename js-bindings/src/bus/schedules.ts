@@ -57,7 +57,7 @@ export interface ScheduleStats {
   readonly refused: number;
 }
 
-/** What it asks of its bus. */
+/** @internal What it asks of its bus. */
 export interface SchedulesHost {
   readonly closed: boolean;
   now(): number;

@@ -6,26 +6,7 @@ import { BudgetPort } from './core.js';
 import { SettingError, SubscribeError } from './errors.js';
 import type { Inner } from './inner.js';
 import { Limiter, SamplingLayer } from './rate-limit.js';
-import type { HandlerOptions } from './subscription.js';
-
-/** How many services a bus may have. */
-export const MAX_SERVICES = 1_000;
-
-/**
- * The layers of a service. Breaker, bulkhead, rate limit, sample and retry budget are shared by all
- * handlers that name it and do not set their own.
- */
-export type Policy = Pick<
-  HandlerOptions,
-  | 'breakerConfig'
-  | 'retry'
-  | 'retryIf'
-  | 'retryBudget'
-  | 'timeout'
-  | 'concurrency'
-  | 'rateLimit'
-  | 'sample'
->;
+import { MAX_SERVICES, type Policy } from './subscription.js';
 
 /** The breaker of a service: no handler of it ends it. */
 class SharedBreaker extends BreakerLayer {

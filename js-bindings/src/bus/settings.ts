@@ -5,7 +5,7 @@ import { breakerFault } from './breaker.js';
 import { SettingError } from './errors.js';
 import type { Overflow } from './overflow.js';
 import type { Sizes } from './queue.js';
-import type { Policy } from './services.js';
+import type { Policy } from './subscription.js';
 
 /** The longest time that a timer takes, in milliseconds: 24.8 days. */
 export const LONGEST = 2 ** 31 - 1;

@@ -71,6 +71,25 @@ export interface HandlerOptions<E = Event> {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** How many services a bus may have. */
+export const MAX_SERVICES = 1_000;
+
+/**
+ * The layers of a service. Breaker, bulkhead, rate limit, sample and retry budget are shared by all
+ * handlers that name it and do not set their own.
+ */
+export type Policy = Pick<
+  HandlerOptions,
+  | 'breakerConfig'
+  | 'retry'
+  | 'retryIf'
+  | 'retryBudget'
+  | 'timeout'
+  | 'concurrency'
+  | 'rateLimit'
+  | 'sample'
+>;
+
 /** The settings of an iterator. */
 export interface StreamOptions<E = Event> extends Pick<
   HandlerOptions<E>,
