@@ -26,17 +26,16 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     npm::install(workspace, PACKAGE)?;
     let cache = cache::Cache::open()?;
     let toolchain = toolchain::ensure(workspace, &cache)?;
-    let bindgen = tools::wasm_bindgen(workspace, &cache)?;
-    let raw = module::compile(workspace, &toolchain)?;
-    module::generate(workspace, &bindgen, &raw)?;
+    let tools = tools::ensure(workspace, &cache)?;
+    module::generate(workspace, &module::compile(workspace, &toolchain, &tools)?)?;
     npm::npm(workspace, PACKAGE, &["run", "--silent", "build"]).run()?;
     Ok(())
 }
 
-/// Builds the package `name` of the workspace as a module for Node.js into `to`, for measuring.
-pub(crate) fn rival(workspace: &Workspace, name: &str, to: &Path) -> Result<()> {
+/// Builds the crate in `folder` as a module for Node.js into `to`, for measuring.
+pub(crate) fn rival(workspace: &Workspace, folder: &str, to: &Path) -> Result<()> {
     let cache = cache::Cache::open()?;
     let toolchain = toolchain::ensure(workspace, &cache)?;
-    let bindgen = tools::wasm_bindgen(workspace, &cache)?;
-    module::rival(workspace, &toolchain, &bindgen, name, to)
+    let tools = tools::ensure(workspace, &cache)?;
+    module::rival(workspace, &toolchain, &tools, folder, to)
 }

@@ -15,7 +15,7 @@ use crate::workspace::Workspace;
 
 const FOLDER: &str = "benches/node";
 /// The rival that is written in Rust, and where `codec-rivals.mjs` finds it.
-const NAIVE: &str = "swarmbus-naive";
+const NAIVE: &str = "benches/naive";
 const NAIVE_FOLDER: &str = "naive";
 const PROGRAMS: &[&str] = &["codec", "bus", "messenger"];
 

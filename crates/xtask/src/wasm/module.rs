@@ -12,27 +12,25 @@
 //! payloads quicker than that would.
 
 use std::collections::hash_map::DefaultHasher;
-use std::fs;
+use std::ffi::{OsStr, OsString};
 use std::hash::{Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
+use std::{env, fs};
 
 use anyhow::{Context, Result, ensure};
 
 use super::PACKAGE;
 use super::debian;
 use super::paths;
-use super::toolchain::{TARGET, Toolchain};
+use super::toolchain::Toolchain;
+use super::tools::Tools;
 use crate::workspace::Workspace;
 
 /// Changed when the steps below change, so that old results are not kept.
-const RECIPE: u32 = 7;
+const RECIPE: u32 = 8;
 
 /// The class that the fallback does without (`codec/engine.ts`).
 const TOKENISER: &str = "tape";
-
-/// A custom section: its kind and length, the length of its name, the name, and a
-/// list of no items.
-const NO_FEATURES: [u8; 19] = *b"\x00\x11\x0ftarget_features\x00";
 
 /// The character that stands for the byte 0 in the module's text (`instance.ts`): behind
 /// it come all others, and of those only the backslash has a meaning in a string. A byte
@@ -40,89 +38,109 @@ const NO_FEATURES: [u8; 19] = *b"\x00\x11\x0ftarget_features\x00";
 /// is a quarter smaller than base64.
 const FIRST: u32 = '#' as u32;
 
-/// What the compiler made: of the same code, for speed and for size.
+/// What the compiler and wasm-bindgen made of the same code, for speed and for size: folders with
+/// `swarmbus_bg.wasm` and its glue.
 pub(super) struct Compiled {
     fast: PathBuf,
     small: PathBuf,
 }
 
-/// Builds swarmbus-wasm; cargo says whether there was anything to do.
-pub(super) fn compile(workspace: &Workspace, toolchain: &Toolchain) -> Result<Compiled> {
-    let build = |folder, level| cargo(workspace, toolchain, "swarmbus-wasm", folder, level);
-    Ok(Compiled { fast: build("wasm", "3")?, small: build("wasm/small", "z")? })
-}
-
-/// Builds a package for WebAssembly. Folders of their own: the flags differ from those of other
-/// release builds.
-fn cargo(
+/// Builds swarmbus-wasm; cargo says whether there was anything to compile.
+pub(super) fn compile(
     workspace: &Workspace,
     toolchain: &Toolchain,
-    package: &str,
-    folder: &str,
-    level: &str,
-) -> Result<PathBuf> {
-    let target = workspace.target.join(folder);
-    let args = ["build", "--package", package, "--release", "--target", TARGET];
-    let mut cargo = workspace.cargo(&args);
-    if let Some(rustc) = &toolchain.rustc {
-        cargo = debian::compiler(cargo, rustc);
-    }
-    cargo
-        .env("CARGO_TARGET_DIR", &target)
-        .env("CARGO_PROFILE_RELEASE_DEBUG", "false")
-        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", level)
-        .env("CARGO_ENCODED_RUSTFLAGS", paths::flags(workspace))
-        .run()
-        .with_context(|| format!("building {package} failed"))?;
-    Ok(target.join(TARGET).join("release").join(format!("{}.wasm", package.replace('-', "_"))))
+    tools: &Tools,
+) -> Result<Compiled> {
+    let builder = Builder { workspace, toolchain, tools };
+    Ok(Compiled {
+        fast: builder.build("wasm", "bundler", "wasm", "3")?,
+        small: builder.build("wasm", "bundler", "wasm/small", "z")?,
+    })
 }
 
-/// Builds the rival `package` into `folder`, as a module for Node.js: `NAME.cjs` and its code.
+/// Builds the crate in `folder` as a module for Node.js: `index.cjs` and what it reads.
 pub(super) fn rival(
     workspace: &Workspace,
     toolchain: &Toolchain,
-    bindgen: &Path,
-    package: &str,
+    tools: &Tools,
+    folder: &str,
     to: &Path,
 ) -> Result<()> {
-    let raw = cargo(workspace, toolchain, package, "wasm", "3")?;
-    let temp = workspace.target.join("wasm/generate").join(package);
-    fs::create_dir_all(&temp)?;
-    fs::create_dir_all(to)?;
-    let steps = Steps { workspace, temp: &temp };
-    let bound = steps.bind(bindgen, "nodejs", &raw)?;
+    let built = Builder { workspace, toolchain, tools }.build(folder, "nodejs", "wasm", "3")?;
+    let steps = Steps { workspace, temp: &built };
     // What the compiler's own library claims, and wasm-bindgen makes use of.
     let passes = ["-O3", "--enable-reference-types", "--enable-multivalue"];
-    let small = steps.binaryen("wasm-opt", &bound, "module.wasm", &passes)?;
-    fs::copy(small, to.join("swarmbus_bg.wasm"))?;
-    fs::copy(temp.join("swarmbus.js"), to.join("index.cjs"))?;
+    let module =
+        steps.binaryen("wasm-opt", &built.join("swarmbus_bg.wasm"), "module.wasm", &passes)?;
+    fs::create_dir_all(to)?;
+    fs::copy(module, to.join("swarmbus_bg.wasm"))?;
+    fs::copy(built.join("swarmbus.js"), to.join("index.cjs"))?;
     Ok(())
 }
 
+/// Runs wasm-pack: cargo, and wasm-bindgen after it.
+struct Builder<'a> {
+    workspace: &'a Workspace,
+    toolchain: &'a Toolchain,
+    tools: &'a Tools,
+}
+
+impl Builder<'_> {
+    /// Builds the crate in the folder `at` for a target of wasm-bindgen. `target` is the target
+    /// folder, one of its own: the flags differ from those of other release builds.
+    fn build(&self, at: &str, kind: &str, target: &str, level: &str) -> Result<PathBuf> {
+        let target = self.workspace.target.join(target);
+        let out = target.join("pack").join(at);
+        // No package of its own, no look for another wasm-bindgen, and optimised later.
+        let args = ["--quiet", "build", "--release", "--mode", "no-install", "--no-pack"];
+        let more = ["--no-opt", "--out-name", "swarmbus", "--target", kind, "--out-dir"];
+        let args = args.iter().chain(&more).map(AsRef::<OsStr>::as_ref);
+        let crate_folder = self.workspace.root.join(at);
+        let args = args.chain([out.as_os_str(), crate_folder.as_os_str()]);
+        let mut pack = duct::cmd(&self.tools.wasm_pack, args).env("PATH", self.path()?);
+        if let Some(rustc) = &self.toolchain.rustc {
+            pack = debian::compiler(pack, rustc);
+        }
+        pack.env("CARGO_TARGET_DIR", &target)
+            .env("CARGO_PROFILE_RELEASE_DEBUG", "false")
+            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", level)
+            .env("CARGO_ENCODED_RUSTFLAGS", paths::flags(self.workspace))
+            .run()
+            .with_context(|| format!("building {at} failed"))?;
+        Ok(out)
+    }
+
+    /// With the programs that wasm-pack looks for before all others.
+    fn path(&self) -> Result<OsString> {
+        let found = [Some(&self.tools.wasm_bindgen), self.toolchain.rustc.as_ref()];
+        let found = found.into_iter().flatten().filter_map(|program| program.parent());
+        let path = env::var_os("PATH").unwrap_or_default();
+        let all = found.map(Path::to_owned).chain(env::split_paths(&path));
+        env::join_paths(all).context("a folder of PATH has a colon")
+    }
+}
+
 /// Writes the files of the table above, unless they are of this very module.
-pub(super) fn generate(workspace: &Workspace, bindgen: &Path, raw: &Compiled) -> Result<()> {
+pub(super) fn generate(workspace: &Workspace, compiled: &Compiled) -> Result<()> {
     let package = workspace.root.join(PACKAGE);
     let generated = package.join("generated");
     let snip = package.join("scripts/snip.js");
-    let stamp = stamp(&[&fs::read(&raw.fast)?, &fs::read(&raw.small)?, &fs::read(snip)?]);
+    let of =
+        |folder: &Path, name: &str| fs::read(folder.join(name)).with_context(|| name.to_owned());
+    let [fast, small] = [&compiled.fast, &compiled.small];
+    let stamp = stamp(&[&of(fast, MODULE)?, &of(small, MODULE)?, &fs::read(snip)?]);
     if fs::read_to_string(generated.join("stamp")).is_ok_and(|there| there == stamp) {
         return Ok(());
     }
     fs::create_dir_all(&generated)?;
-    let temp = workspace.target.join("wasm/generate");
-    let fast = Steps { workspace, temp: &temp.join("fast") };
-    let module = fast.optimize(&fast.bind(bindgen, "bundler", &fast.strip(&raw.fast, None)?)?)?;
-    let small = Steps { workspace, temp: &temp.join("small") };
-    let fallback = small.to_js(&small.bind(
-        bindgen,
-        "bundler",
-        &small.strip(&raw.small, Some(TOKENISER))?,
-    )?)?;
-    let glue = |steps: &Steps<'_>| fs::read(steps.temp.join("swarmbus_bg.js"));
-    ensure!(glue(&fast)? == glue(&small)?, "the two modules have other imports or exports");
+    ensure!(of(fast, GLUE)? == of(small, GLUE)?, "the two modules have other imports or exports");
+    let steps = Steps { workspace, temp: fast };
+    let module = steps.optimize(&steps.snip(None)?)?;
+    let steps = Steps { workspace, temp: small };
+    let fallback = steps.to_js(&steps.snip(Some(TOKENISER))?)?;
 
     let module = fs::read(&module)?;
-    for part in [&module, &fs::read(small.temp.join("lowered.wasm"))?] {
+    for part in [&module, &of(small, "lowered.wasm")?] {
         paths::ensure_none(workspace, part)?;
     }
     let module_text = format!(
@@ -135,8 +153,8 @@ pub(super) fn generate(workspace: &Workspace, bindgen: &Path, raw: &Compiled) ->
     let instantiate = "export declare function instantiate(imports: object): object;\n";
     fs::write(generated.join("fallback.d.ts"), instantiate)?;
     fs::write(generated.join("fallback.js"), wrap(&fs::read_to_string(fallback)?)?)?;
-    for (from, to) in [("swarmbus_bg.js", "glue.js"), ("swarmbus.d.ts", "glue.d.ts")] {
-        fs::copy(fast.temp.join(from), generated.join(to)).with_context(|| from.to_owned())?;
+    for (from, to) in [(GLUE, "glue.js"), ("swarmbus.d.ts", "glue.d.ts")] {
+        fs::copy(fast.join(from), generated.join(to)).with_context(|| from.to_owned())?;
     }
     fs::write(generated.join("stamp"), stamp)?;
     Ok(())
@@ -161,40 +179,35 @@ fn text(module: &[u8]) -> String {
     text
 }
 
+/// What wasm-bindgen writes.
+const MODULE: &str = "swarmbus_bg.wasm";
+const GLUE: &str = "swarmbus_bg.js";
+
+/// What is done to a module in the folder `temp`.
 struct Steps<'a> {
     workspace: &'a Workspace,
     temp: &'a Path,
 }
 
 impl Steps<'_> {
-    /// Takes out what reports panics, and the list of features that the compiler's own library claims, and
-    /// puts an empty one in its place: wasm-bindgen would make use of reference
-    /// types, which cannot be turned into JavaScript.
-    fn strip(&self, raw: &Path, unused: Option<&str>) -> Result<PathBuf> {
-        fs::create_dir_all(self.temp)?;
+    /// Takes out what reports panics, and the exports of a class that is not used.
+    fn snip(&self, unused: Option<&str>) -> Result<PathBuf> {
         let snipped = self.temp.join("snipped.wasm");
         let script = self.workspace.root.join(PACKAGE).join("scripts/snip.js");
-        let args = [script.as_os_str(), raw.as_os_str(), snipped.as_os_str()];
+        let module = self.temp.join(MODULE);
+        let args = [script.as_os_str(), module.as_os_str(), snipped.as_os_str()];
         let args = args.into_iter().chain(unused.map(AsRef::as_ref));
         duct::cmd("node", args).run().context("scripts/snip.js failed")?;
-        let to =
-            self.binaryen("wasm-opt", &snipped, "swarmbus.wasm", &["--strip-target-features"])?;
-        let mut module = fs::read(&to)?;
-        module.extend(NO_FEATURES);
-        fs::write(&to, module)?;
-        Ok(to)
-    }
-
-    fn bind(&self, bindgen: &Path, target: &str, module: &Path) -> Result<PathBuf> {
-        let out: [&std::ffi::OsStr; 2] = ["--out-dir".as_ref(), self.temp.as_ref()];
-        let args = ["--target", target, "--out-name", "swarmbus"];
-        let args = args.iter().map(AsRef::as_ref).chain(out).chain([module.as_os_str()]);
-        duct::cmd(bindgen, args).run().context("wasm-bindgen failed")?;
-        Ok(self.temp.join("swarmbus_bg.wasm"))
+        Ok(snipped)
     }
 
     fn optimize(&self, module: &Path) -> Result<PathBuf> {
-        self.binaryen("wasm-opt", module, "module.wasm", &["-O3", "--strip-producers"])
+        self.binaryen(
+            "wasm-opt",
+            module,
+            "module.wasm",
+            &["-O3", "--strip-producers", "--strip-target-features"],
+        )
     }
 
     /// Lowers what JavaScript has no words for, then says it in JavaScript.
@@ -261,12 +274,5 @@ mod tests {
         let text = text(&all);
         assert_eq!(text.chars().count(), 257);
         assert!(!text.contains(['"', '\n', '\r', '\0']));
-    }
-
-    #[test]
-    fn the_empty_list_of_features_is_a_custom_section() {
-        let [kind, len, name_len, ..] = NO_FEATURES;
-        assert_eq!((kind, usize::from(len)), (0, NO_FEATURES.len() - 2));
-        assert_eq!(usize::from(name_len), "target_features".len());
     }
 }

@@ -1,4 +1,6 @@
-//! wasm-bindgen, which makes the JavaScript side of the exports.
+//! wasm-pack, which compiles a crate, and wasm-bindgen, by which it makes the JavaScript side of
+//! the exports. Both are built here if they are missing: the programs that wasm-pack and npm would
+//! fetch come from a place that closed networks do not reach.
 
 use std::path::PathBuf;
 
@@ -7,21 +9,36 @@ use anyhow::{Context, Result, ensure};
 use super::cache::Cache;
 use crate::workspace::Workspace;
 
-/// The wasm-bindgen program of the very version that the crate asks for: from
-/// PATH, from the cache, or built and kept there (about two minutes).
-pub(super) fn wasm_bindgen(workspace: &Workspace, cache: &Cache) -> Result<PathBuf> {
-    let version = wanted(workspace)?;
-    if let Ok(program) = which::which("wasm-bindgen") {
+/// Another one may know other options.
+const WASM_PACK: &str = "0.15.1";
+
+/// Where the programs are.
+pub(super) struct Tools {
+    pub(super) wasm_pack: PathBuf,
+    pub(super) wasm_bindgen: PathBuf,
+}
+
+/// wasm-pack, and the wasm-bindgen of the very version that the crate asks for: from PATH, from
+/// the cache, or built and kept there, which takes some minutes each.
+pub(super) fn ensure(workspace: &Workspace, cache: &Cache) -> Result<Tools> {
+    Ok(Tools {
+        wasm_pack: program(cache, "wasm-pack", "wasm-pack", WASM_PACK)?,
+        wasm_bindgen: program(cache, "wasm-bindgen", "wasm-bindgen-cli", &wanted(workspace)?)?,
+    })
+}
+
+fn program(cache: &Cache, name: &str, package: &str, version: &str) -> Result<PathBuf> {
+    if let Ok(program) = which::which(name) {
         let said = duct::cmd!(&program, "--version").read();
-        if said.is_ok_and(|said| said.split_whitespace().nth(1) == Some(&version)) {
+        if said.is_ok_and(|said| said.split_whitespace().nth(1) == Some(version)) {
             return Ok(program);
         }
     }
-    let folder = cache.folder(&format!("wasm-bindgen-{version}"), |folder| {
-        println!("missing: wasm-bindgen {version}; building it, which takes some minutes");
+    let folder = cache.folder(&format!("{name}-{version}"), |folder| {
+        println!("missing: {name} {version}; building it, which takes some minutes");
         let version = format!("={version}");
         // Not `--locked`: its lock file names what a registry's copy may not have yet.
-        let args = ["install", "--quiet", "wasm-bindgen-cli", "--version", &version, "--root"];
+        let args = ["install", "--quiet", package, "--version", &version, "--root"];
         let args = args.iter().map(AsRef::as_ref).chain([folder.as_os_str()]);
         duct::cmd("cargo", args)
             // It works on one small file; what takes long is building it.
@@ -29,11 +46,11 @@ pub(super) fn wasm_bindgen(workspace: &Workspace, cache: &Cache) -> Result<PathB
             .env("CARGO_TARGET_DIR", folder.join("target"))
             .env_remove("RUSTC")
             .run()
-            .with_context(|| format!("`cargo install wasm-bindgen-cli@{version}` failed"))?;
+            .with_context(|| format!("`cargo install {package}` failed"))?;
         std::fs::remove_dir_all(folder.join("target"))?;
         Ok(())
     })?;
-    let program = folder.join("bin").join(format!("wasm-bindgen{}", std::env::consts::EXE_SUFFIX));
+    let program = folder.join("bin").join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
     ensure!(program.is_file(), "{} is not there; remove {}", program.display(), folder.display());
     Ok(program)
 }
