@@ -10,7 +10,7 @@ import { loads, type Engine } from './engine.js';
 import { DEFAULT_LIMITS, limitsOf, type Limits } from './limits.js';
 import { counts } from './metrics.js';
 import { Payload } from './payload.js';
-import { load, quickEvent, quickHeader } from './quick.js';
+import { load, quickEvent, quickFrame, quickHeader } from './quick.js';
 import { readPayload } from './read.js';
 import { EventView } from './view.js';
 
@@ -37,14 +37,17 @@ export function decode<T extends string = string, P = unknown>(
   options?: DecodeOptions,
 ): Event<T, P> {
   const limits = limitsOf(options?.limits);
+  const lazy = options?.lazy === true;
+  if (!lazy && limits === DEFAULT_LIMITS) {
+    const event = quickFrame(bytes, body);
+    if (event !== undefined) return event as Event<T, P>;
+  }
   const count = whole(bytes, limits);
   const end = recordEnd(bytes, FRAME_HEADER, bytes.length, limits);
   trailing(bytes, end);
   // One more is stated, and none is there.
   if (count > 1) recordEnd(bytes, end, end, limits);
-  const lazy = options?.lazy === true;
-  const engine = lazy || limits !== DEFAULT_LIMITS ? undefined : load(bytes);
-  return eventAt(engine, bytes, FRAME_HEADER, end, limits, lazy) as Event<T, P>;
+  return eventAt(undefined, bytes, FRAME_HEADER, end, limits, lazy) as Event<T, P>;
 }
 
 /**

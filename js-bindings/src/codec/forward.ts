@@ -5,9 +5,19 @@
 import type { Micros, Target } from '../event.js';
 import { EncodeError } from './error.js';
 import { recordEnd, trailing, whole } from './frame.js';
-import { FRAME_HEADER, RECORD_HEADER, flag, frame, isTooLate, record } from './layout.js';
-import { MAX_HOP_LEN, limitsOf, type Limits } from './limits.js';
-import { reserve } from './memory.js';
+import {
+  FRAME_HEADER,
+  MAGIC,
+  MAX_TIME_HIGH,
+  RECORD_HEADER,
+  VERSION,
+  flag,
+  frame,
+  isTooLate,
+  record,
+} from './layout.js';
+import { DEFAULT_LIMITS, MAX_HOP_LEN, limitsOf, type Limits } from './limits.js';
+import { reserve, stage, staged, stagedView, unstage } from './memory.js';
 import { checkNumbers, payloadStart, u16, u32 } from './view.js';
 
 /** What a forwarder changes; everything else is copied. */
@@ -46,6 +56,8 @@ export function forward(
   options?: { readonly limits?: Partial<Limits> },
 ): Uint8Array {
   const limits = limitsOf(options?.limits);
+  const passed = limits === DEFAULT_LIMITS ? passOn(bytes, changes) : undefined;
+  if (passed !== undefined) return passed;
   const count = whole(bytes, limits);
   if (changes.target === undefined && changes.hop === undefined && changes.deadline === undefined) {
     return withPriority(bytes, count, changes.priority, limits);
@@ -81,6 +93,81 @@ export function forward(
     at = end;
   }
   return out;
+}
+
+/**
+ * The frequent case: one small event that nothing is wrong with, another priority, perhaps one
+ * more hop. It is copied first, as bytes of one's own are read by words. Undefined when it is not
+ * as simple as that.
+ */
+function passOn(bytes: Uint8Array, changes: Changes): Uint8Array | undefined {
+  const { priority, hop } = changes;
+  if (changes.target !== undefined || changes.deadline !== undefined) return undefined;
+  const added = hop === undefined ? undefined : hopBytes(hop);
+  const more = added === undefined ? 0 : 1 + added.length;
+  const len = bytes.length;
+  if (len < FRAME_HEADER + RECORD_HEADER) return undefined;
+  const start = stage(bytes, more);
+  if (start < 0) return undefined;
+  const view = stagedView;
+  const at = start + FRAME_HEADER;
+  const left = len - FRAME_HEADER;
+  // Flags, priority and content; then the lengths, two at a time.
+  const kinds = view.getInt32(at + record.FLAGS, true);
+  const first = view.getUint32(at + record.TYPE_LEN, true);
+  const hops = view.getUint16(at + record.HOPS_LEN, true);
+  const attributes = view.getUint32(at + record.ATTRIBUTES_LEN, true);
+  const strings =
+    (first & 0xff) +
+    (first >>> 16) +
+    two(view, at + record.ID_LEN) +
+    two(view, at + record.SESSION_LEN) +
+    two(view, at + record.CAUSATION_LEN) +
+    hops +
+    attributes;
+  if (
+    view.getInt32(start, true) !== MAGIC ||
+    view.getInt32(start + frame.VERSION, true) !== VERSION ||
+    view.getInt32(start + frame.COUNT, true) !== 1 ||
+    view.getUint32(start + frame.LEN, true) !== len ||
+    view.getUint32(at + record.LEN, true) !== left ||
+    (kinds & 0xffff & ~flag.ALL) !== 0 ||
+    ((kinds >> 16) & 0xff) > 9 ||
+    kinds >>> 24 > 3 ||
+    isLate(view, at + record.TIMESTAMP) ||
+    isLate(view, at + record.DEADLINE) ||
+    strings > left - RECORD_HEADER
+  ) {
+    return undefined;
+  }
+  if (priority !== undefined) {
+    checkPriority(priority);
+    view.setUint8(at + record.PRIORITY, priority);
+  }
+  if (added !== undefined) {
+    const count = ((first >> 8) & 0xff) + 1;
+    if (count > DEFAULT_LIMITS.hops || hops + more > 0xffff) return undefined;
+    const end = at + RECORD_HEADER + strings - attributes;
+    staged.copyWithin(end + more, end, start + len);
+    view.setUint8(end, added.length);
+    for (let i = 0; i < added.length; i++) staged[end + 1 + i] = added[i]!;
+    view.setUint8(at + record.HOP_COUNT, count);
+    view.setUint16(at + record.HOPS_LEN, hops + more, true);
+    view.setUint32(start + frame.LEN, len + more, true);
+    view.setUint32(at + record.LEN, left + more, true);
+  }
+  return unstage(len + more);
+}
+
+/** The sum of two lengths. */
+function two(view: DataView, at: number): number {
+  const both = view.getInt32(at, true);
+  return (both & 0xffff) + (both >>> 16);
+}
+
+function isLate(view: DataView, at: number): boolean {
+  const high = view.getUint32(at + 4, true);
+  return high >= MAX_TIME_HIGH && isTooLate(view.getUint32(at, true), high);
 }
 
 /** The most frequent change moves nothing. */
@@ -155,12 +242,14 @@ function planOf({ priority, deadline, target, hop }: Changes, limits: Limits): P
     const name = limited(target.slice(6), 'target', limits.stringLen);
     plan.target = { name, bits: swarm ? flag.TARGET | flag.TARGET_SWARM : flag.TARGET };
   }
-  if (hop !== undefined) {
-    // A forwarder adds itself, each time.
-    if (lastHop?.text !== hop) lastHop = { text: hop, bytes: limited(hop, 'hop', MAX_HOP_LEN) };
-    plan.hop = lastHop.bytes;
-  }
+  if (hop !== undefined) plan.hop = hopBytes(hop);
   return plan;
+}
+
+/** A forwarder adds itself, each time. */
+function hopBytes(hop: string): Uint8Array {
+  if (lastHop?.text !== hop) lastHop = { text: hop, bytes: limited(hop, 'hop', MAX_HOP_LEN) };
+  return lastHop.bytes;
 }
 
 let lastHop: { readonly text: string; readonly bytes: Uint8Array } | undefined;

@@ -51,7 +51,7 @@ export const flag = {
 } as const;
 
 /** The latest time that fits, as its two halves. */
-const MAX_TIME_HIGH = Math.floor(253_402_207_199_999_999 / 2 ** 32);
+export const MAX_TIME_HIGH = Math.floor(253_402_207_199_999_999 / 2 ** 32);
 const MAX_TIME_LOW = Number(253_402_207_199_999_999n & 0xffff_ffffn);
 
 /** Whether a time of these halves lies after 9999-12-30T21:59:59.999999Z. */

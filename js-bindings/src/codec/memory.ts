@@ -65,10 +65,7 @@ export function write<A>(
   busy = true;
   try {
     if (!large) {
-      if (used > SLAB - 2 * GUARD) {
-        slab = new Region(SLAB);
-        used = 0;
-      }
+      if (used > SLAB - 2 * GUARD) renew();
       const start = used;
       try {
         const end = writer(slab.bytes, slab.view, start, what);
@@ -139,14 +136,39 @@ function copy(from: Region, start: number, end: number): Uint8Array {
   return result;
 }
 
-/** Room for exactly `len` bytes, with unspecified contents. */
-export function reserve(len: number): Uint8Array {
-  if (len > SMALL || busy) return allocate(len);
-  if (used + len > SLAB) {
-    slab = new Region(SLAB);
-    used = 0;
-  }
+/** What {@link stage} copied to, until something else is written. */
+export let staged: Uint8Array = slab.bytes;
+export let stagedView: DataView = slab.view;
+
+/**
+ * Copies bytes to where a small result would be made, with room for so many more; returns where
+ * they begin there, -1 when they are not small.
+ */
+export function stage(bytes: Uint8Array, more: number): number {
+  const len = bytes.length + more;
+  if (len > SMALL || busy) return -1;
+  if (used + len > SLAB) renew();
+  staged = slab.bytes;
+  stagedView = slab.view;
+  staged.set(bytes, used);
+  return used;
+}
+
+/** The first bytes of what was staged are the result. */
+export function unstage(len: number): Uint8Array {
   const start = used;
   used = (start + len + 7) & ~7;
   return slab.part(start, start + len);
+}
+
+/** Room for exactly `len` bytes, with unspecified contents. */
+export function reserve(len: number): Uint8Array {
+  if (len > SMALL || busy) return allocate(len);
+  if (used + len > SLAB) renew();
+  return unstage(len);
+}
+
+function renew(): void {
+  slab = new Region(SLAB);
+  used = 0;
 }

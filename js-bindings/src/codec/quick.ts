@@ -5,11 +5,11 @@
 
 import { Event, type Micros, type Target } from '../event.js';
 import { engineFor, type Engine } from './engine.js';
-import { flag, record } from './layout.js';
+import { FRAME_HEADER, MAGIC, RECORD_HEADER, VERSION, flag, frame, record } from './layout.js';
 import { DEFAULT_LIMITS } from './limits.js';
 import { counts } from './metrics.js';
 import { CONTENTS, Payload } from './payload.js';
-import { Cursor, rewind, take } from './tape.js';
+import { rewind, take, type Cursor } from './tape.js';
 import { readAscii } from './text.js';
 import { typeOf } from './types.js';
 import { EventView, micros, payloadStart } from './view.js';
@@ -34,6 +34,24 @@ export function load(bytes: Uint8Array): Engine | undefined {
   return engine;
 }
 
+/** The event of a frame that holds one; undefined as for {@link quickEvent}, or if it is no such frame. */
+export function quickFrame(bytes: Uint8Array, body: Body): Event | undefined {
+  const len = bytes.length;
+  const engine = len < FRAME_HEADER + RECORD_HEADER ? undefined : load(bytes);
+  if (engine === undefined) return undefined;
+  const { view } = engine;
+  if (
+    view.getInt32(0, true) !== MAGIC ||
+    view.getInt32(frame.VERSION, true) !== VERSION ||
+    view.getInt32(frame.COUNT, true) !== 1 ||
+    view.getInt32(frame.LEN, true) !== len ||
+    view.getInt32(FRAME_HEADER + record.LEN, true) !== len - FRAME_HEADER
+  ) {
+    return undefined;
+  }
+  return quickEvent(engine, bytes, FRAME_HEADER, len, body);
+}
+
 /** The event of a record, its payload left as bytes; undefined as for {@link quickEvent}. */
 export function quickHeader(bytes: Uint8Array, at: number, end: number): Event | undefined {
   const start = payloadStart(bytes, at);
@@ -49,7 +67,7 @@ export function quickHeader(bytes: Uint8Array, at: number, end: number): Event |
   const empty = content === 'binary' && start === end;
   const payload = empty ? undefined : Payload.raw(content, bytes.subarray(start, end));
   counts.decodedLazy++;
-  return restore(engine, 0, S, bytes, at, end, payload);
+  return restore(engine, 0, S, bytes, at, end, undefined, payload);
 }
 
 /** How a payload is read that the tokeniser did not read. */
@@ -71,17 +89,17 @@ export function quickEvent(
   const verdict = engine.raw.event(at, end);
   if (verdict === 1) return undefined;
   engine.refresh();
-  if (verdict === 0 && bytes[at + record.CONTENT] === 1) {
+  if (verdict === 0 && engine.view.getUint8(at + record.CONTENT) === 1) {
     const cursor = rewind(engine);
-    return restore(engine, at, cursor.S, bytes, at, end, cursor);
+    return restore(engine, at, cursor.S, bytes, at, end, cursor, undefined);
   }
   const S = readAscii(engine.text, 0, engine.I[TRACEPARENT]!);
-  return restore(engine, at, S, bytes, at, end, body);
+  return restore(engine, at, S, bytes, at, end, undefined, body);
 }
 
 /**
- * From what the tokeniser found to an event. `from` is where the record is in its input,
- * `source` has the payload.
+ * From what the tokeniser found to an event. `from` is where the record is in its input;
+ * the payload is at the cursor, or `other`, or what that makes of it.
  */
 function restore(
   engine: Engine,
@@ -90,31 +108,30 @@ function restore(
   bytes: Uint8Array,
   at: number,
   end: number,
-  source: Payload | Cursor | Body | undefined,
+  cursor: Cursor | undefined,
+  other: Payload | Body | undefined,
 ): Event | undefined {
   const { I, view } = engine;
   const number = I[1]!;
   let type = number === 0 ? undefined : engine.types[number];
-  const hashLow = view.getInt32(from + record.TYPE_HASH, true);
-  const hashHigh = view.getInt32(from + record.TYPE_HASH + 4, true);
   if (type === undefined) {
+    const hashLow = view.getInt32(from + record.TYPE_HASH, true);
+    const hashHigh = view.getInt32(from + record.TYPE_HASH + 4, true);
     type = typeOf(S.substring(0, I[TYPE]), hashLow, hashHigh);
     if (type === undefined) return undefined;
+    // The tokeniser gives this number to these bytes with this hash.
     if (number !== 0) engine.types[number] = type;
-  } else if (type.low !== hashLow || type.high !== hashHigh) {
-    return undefined;
   }
 
-  const flags = view.getUint16(from + record.FLAGS, true);
+  // Flags, and the priority behind them; the lengths of hops and attributes likewise.
+  const flags = view.getInt32(from + record.FLAGS, true);
+  const lists = view.getInt32(from + record.HOPS_LEN, true);
   let hops: string[] | undefined;
   let attributes: Record<string, string> | undefined;
-  if (bytes[at + record.HOP_COUNT] !== 0 || view.getUint16(from + record.HOPS_LEN, true) !== 0) {
+  if (view.getUint8(from + record.HOP_COUNT) !== 0 || (lists & 0xffff) !== 0) {
     ({ hops } = new EventView(bytes, at, end, DEFAULT_LIMITS));
   }
-  if (
-    view.getUint16(from + record.ATTRIBUTE_COUNT, true) !== 0 ||
-    view.getUint32(from + record.ATTRIBUTES_LEN, true) !== 0
-  ) {
+  if (lists >>> 16 !== 0 || view.getInt32(from + record.ATTRIBUTES_LEN, true) !== 0) {
     ({ attributes } = new EventView(bytes, at, end, DEFAULT_LIMITS));
   }
   const low = view.getUint32(from + record.NONCE, true);
@@ -131,20 +148,20 @@ function restore(
     traceparent: flags & flag.TRACEPARENT ? S.substring(I[CAUSATION]!, I[TRACEPARENT]) : undefined,
     hops,
     attributes,
-    priority: bytes[at + record.PRIORITY]!,
+    priority: (flags >> 16) & 0xff,
     timestamp: timeAt(view, from + record.TIMESTAMP),
     deadline: timeAt(view, from + record.DEADLINE),
     payload: undefined as unknown,
   };
   // Last: reading it in another way takes the tokeniser's memory for itself.
-  if (source instanceof Cursor) {
-    source.s = I[TRACEPARENT]!;
-    init.payload = take(source);
+  if (cursor !== undefined) {
+    cursor.s = I[TRACEPARENT]!;
+    init.payload = take(cursor);
     counts.decodedWasm++;
-  } else if (typeof source === 'function') {
-    init.payload = source(new EventView(bytes, at, end, DEFAULT_LIMITS), false);
+  } else if (typeof other === 'function') {
+    init.payload = other(new EventView(bytes, at, end, DEFAULT_LIMITS), false);
   } else {
-    init.payload = source;
+    init.payload = other;
   }
   return Event.restored(init, low, high);
 }
