@@ -50,6 +50,7 @@ export interface EventInit<T extends string = string, P = unknown> {
   readonly nonce?: bigint | undefined;
 }
 
+/** Of events that state none. */
 export const DEFAULT_PRIORITY = 5;
 /** From this priority on, an event passes an open circuit breaker. */
 export const CRITICAL_PRIORITY = 8;
