@@ -315,6 +315,30 @@ mod cache {
     }
 
     #[test]
+    fn types_of_every_length_are_told_apart() {
+        for capacity in [7, 100] {
+            let mut cache = cache(capacity);
+            let ty = |len: usize| EventType::new("a".repeat(len)).unwrap();
+            for len in (1..60).chain(1..60).chain((1..60).rev()) {
+                assert_eq!(cache.get_or_insert_with(1, &ty(len), || len), &len);
+                assert_eq!(cache.get_by_bytes(1, ty(len).as_str().as_bytes()), Some(&len));
+                assert!(cache.len() <= capacity);
+            }
+        }
+    }
+
+    #[test]
+    fn one_is_forgotten_even_if_all_are_in_use() {
+        let mut cache = cache(40);
+        for n in (0..40).chain(0..40) {
+            cache.get_or_insert_with(1, &ty(n), || n);
+        }
+        cache.get_or_insert_with(1, &ty(40), || 40);
+        let left = (0..=40).filter(|n| cache.get_by_bytes(1, ty(*n).as_str().as_bytes()).is_some());
+        assert_eq!((left.count(), cache.len()), (40, 40));
+    }
+
+    #[test]
     fn a_computation_that_panics_leaves_the_cache_usable() {
         let mut cache = cache(2);
         cache.get_or_insert_with(1, &ty(1), || 1);
