@@ -97,6 +97,9 @@ pub struct Breaker {
     machine: Mutex<Machine>,
 }
 
+/// What a permit is made of, with the change that granting it made.
+type Granted = (Ticket, Option<Transition>);
+
 struct Counters {
     rejected: AtomicU64,
     bypassed: AtomicU64,
@@ -114,14 +117,46 @@ impl Breaker {
     /// # Errors
     ///
     /// [`Rejected`] says why and when to ask again.
-    #[inline]
+    #[inline(always)]
     pub fn acquire(&self, now: impl Clock) -> Result<Permit<'_>, Rejected> {
         let word = self.gate.0.word();
-        if word.admits() {
-            let started = if word.is_timed() { Some(now.now()) } else { None };
-            return Ok(Permit::new(self, word, started));
+        if word.absorbs_success() {
+            // Nothing that measures time counts what comes of it.
+            return Ok(Permit::new(self, word, None));
         }
-        self.acquire_not_closed(word, now.now())
+        // Taken apart and put together, so that a permit lives in registers.
+        match self.acquire_not_quiet(word, now) {
+            Ok((ticket, transition)) => Ok(self.attach(ticket).with_transition(transition)),
+            Err(rejected) => Err(rejected),
+        }
+    }
+
+    /// A permit's ticket if the breaker [is quiet](Self::is_quiet), for a call that
+    /// cannot be cut off. If it succeeds and the breaker is quiet then, too, there
+    /// is nothing to tell; otherwise [attach](Self::attach) the ticket and resolve
+    /// the permit.
+    ///
+    /// ```
+    /// use swarmbus_core::{Moment, breaker::{Breaker, Config}};
+    ///
+    /// let breaker = Breaker::new(Config::default());
+    /// let guarded = |call: fn() -> bool| {
+    ///     if let Some(ticket) = breaker.acquire_if_quiet() {
+    ///         let success = call();
+    ///         if !(success && breaker.is_quiet()) {
+    ///             breaker.attach(ticket).resolve(success, Moment::ORIGIN);
+    ///         }
+    ///     }
+    /// };
+    /// guarded(|| true);
+    /// guarded(|| false);
+    /// assert_eq!(breaker.stats().failures, 1);
+    /// assert!(breaker.acquire_if_quiet().is_none());
+    /// ```
+    #[inline(always)]
+    pub fn acquire_if_quiet(&self) -> Option<Ticket> {
+        let word = self.gate.0.word();
+        word.absorbs_success().then(|| Ticket::new(word, None))
     }
 
     /// A permit whatever the state, for what must not wait (priorities 8 and
@@ -166,8 +201,7 @@ impl Breaker {
     /// ```
     #[inline]
     pub fn is_quiet(&self) -> bool {
-        let word = self.gate.0.word();
-        word.admits() && word.absorbs_success()
+        self.gate.0.word().absorbs_success()
     }
 
     /// Opens a closed or half-open breaker as its rules would, and lets it
@@ -263,9 +297,18 @@ impl Breaker {
         result
     }
 
+    #[inline(never)]
+    fn acquire_not_quiet(&self, word: Word, now: impl Clock) -> Result<Granted, Rejected> {
+        if word.admits() {
+            let started = if word.is_timed() { Some(now.now()) } else { None };
+            return Ok((Ticket::new(word, started), None));
+        }
+        self.acquire_not_closed(word, now.now())
+    }
+
     #[cold]
     #[inline(never)]
-    fn acquire_not_closed(&self, word: Word, now: Moment) -> Result<Permit<'_>, Rejected> {
+    fn acquire_not_closed(&self, word: Word, now: Moment) -> Result<Granted, Rejected> {
         let rejected = |state, retry_after, transition| {
             self.counters.0.rejected.fetch_add(1, Ordering::Relaxed);
             Err(Rejected { state, retry_after, transition })
@@ -277,7 +320,7 @@ impl Breaker {
         match verdict {
             Verdict::Granted(transition) => {
                 let started = if word.is_timed() { Some(now) } else { None };
-                Ok(Permit::new(self, word, started).with_transition(transition))
+                Ok((Ticket::new(word, started), transition))
             }
             Verdict::Rejected { retry_after, transition } => {
                 rejected(word.state(), retry_after, transition)

@@ -28,7 +28,7 @@ pub struct Ticket {
 impl<'a> Permit<'a> {
     #[inline]
     pub(super) fn new(breaker: &'a Breaker, word: Word, started: Option<Moment>) -> Self {
-        Self { breaker, ticket: Ticket { word, started }, transition: None }
+        Self { breaker, ticket: Ticket::new(word, started), transition: None }
     }
 
     #[inline]
@@ -44,7 +44,10 @@ impl<'a> Permit<'a> {
         let (breaker, ticket) = self.into_parts();
         let word = breaker.gate.0.word();
         // Inlined to here, as nearly all successes end here.
-        if word.absorbs_success() { None } else { breaker.succeeded(word, ticket, now) }
+        if word.absorbs_success() {
+            return None;
+        }
+        breaker.succeeded(word, ticket.word, ticket.started, now)
     }
 
     /// The call failed. Returns the change this made, if any.
@@ -57,6 +60,12 @@ impl<'a> Permit<'a> {
             return None;
         }
         breaker.resolve(ticket, true, now.now())
+    }
+
+    /// [`success`](Self::success) or [`failure`](Self::failure).
+    #[inline(always)]
+    pub fn resolve(self, success: bool, now: impl Clock) -> Option<Transition> {
+        if success { self.success(now) } else { self.failure(now) }
     }
 
     /// The change that granting this permit made: open to half-open.
@@ -101,6 +110,11 @@ impl<'a> Permit<'a> {
 }
 
 impl Ticket {
+    #[inline]
+    pub(super) const fn new(word: Word, started: Option<Moment>) -> Self {
+        Self { word, started }
+    }
+
     /// The state it was granted in, as a number to pass back to
     /// [`from_bits`](Self::from_bits). Below 2^53 as long as the breaker has
     /// changed its state less than 2^45 times, or `u64::MAX` when the result
@@ -150,9 +164,17 @@ impl Breaker {
 }
 
 impl Breaker {
-    /// A success that may have something to change.
+    /// A success that may have something to change. Takes the ticket in parts,
+    /// which fit into registers.
     #[inline(never)]
-    fn succeeded(&self, word: Word, ticket: Ticket, now: impl Clock) -> Option<Transition> {
+    fn succeeded(
+        &self,
+        word: Word,
+        granted: Word,
+        started: Option<Moment>,
+        now: impl Clock,
+    ) -> Option<Transition> {
+        let ticket = Ticket::new(granted, started);
         if word.generation() != ticket.word.generation() {
             return None;
         }

@@ -22,10 +22,12 @@ impl Word {
                 (false, false)
             }
         };
+        let settled = admits && (!records || machine.rules.streak() == 0);
+        let counted = records && machine.counts_successes();
         let flags = [
             (ADMITS, admits),
-            (SETTLED, admits && (!records || machine.rules.streak() == 0)),
-            (COUNTED, records && machine.counts_successes()),
+            (ABSORBS, settled && !counted),
+            (COUNTS, settled && counted),
             (TIMED, machine.config.slow_after().is_some()),
             (STEPPED, machine.config.step_shift().is_some()),
         ];
@@ -55,12 +57,12 @@ impl Word {
     /// A success under this word leaves no trace, whoever reports it: a late one
     /// is ignored, and one of this generation has nothing to change.
     pub(super) const fn absorbs_success(self) -> bool {
-        self.0 & (SETTLED | COUNTED) == SETTLED
+        self.0 & ABSORBS != 0
     }
 
     /// A success changes nothing but counts.
     pub(super) const fn counts_lock_free(self) -> bool {
-        self.0 & (SETTLED | COUNTED) == SETTLED | COUNTED
+        self.0 & COUNTS != 0
     }
 
     /// Calls are timed, so a permit notes when it was granted.
@@ -81,10 +83,11 @@ impl Word {
 const STATE: u64 = 0b111;
 /// Calls go ahead without asking further.
 const ADMITS: u64 = 1 << 3;
-/// There is no streak of failures that a success would end.
-const SETTLED: u64 = 1 << 4;
-/// Successes are counted.
-const COUNTED: u64 = 1 << 5;
+/// Calls go ahead, there is no streak of failures that a success would end, and
+/// none is counted: one bit, as nearly every call asks for it twice.
+const ABSORBS: u64 = 1 << 4;
+/// The same, but successes are counted.
+const COUNTS: u64 = 1 << 5;
 const TIMED: u64 = 1 << 6;
 const STEPPED: u64 = 1 << 7;
 const GENERATION: u32 = 8;
