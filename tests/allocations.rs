@@ -14,7 +14,10 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use swarmbus::{Bus, Event, EventType, Guard, Policy, core::timeout::Tier};
+use swarmbus::{
+    Bulkhead, Bus, Event, EventType, Guard, Policy,
+    core::{backoff::Backoff, timeout::Tier},
+};
 use swarmbus_tests::{Count, settle};
 
 struct Counting;
@@ -99,6 +102,25 @@ async fn an_event_costs_no_allocation() {
     // The lanes may still grow now and then, as the depth differs by run.
     assert!(queued <= fixed + 40, "{queued} for {EVENTS} queued events, {fixed} for a drain");
     assert_eq!(dispatched, 0);
+
+    // One in 64 is watched, and what is watched is boxed.
+    bus.subscribe("layered")
+        .timeout(Tier::Fast)
+        .bulkhead(Bulkhead::new())
+        .retry(Backoff::RETRY)
+        .fallback("nobody", |_: &Event| ())
+        .handle_async(|_: Event| async {})
+        .unwrap()
+        .detach();
+    let layered = Event::of("layered", "payload");
+    let calls = async |calls| {
+        for _ in 0..calls {
+            assert_eq!(bus.dispatch(&layered).await.unwrap().delivered, 1);
+        }
+    };
+    calls(EVENTS).await;
+    let layered = during(calls(EVENTS)).await;
+    assert!(layered <= EVENTS / 16, "{layered} for {EVENTS} calls through layers");
 
     let guard = Guard::builder("g").policy(Policy::standard()).deadline(Tier::Slow);
     let guard = guard.build().unwrap();

@@ -105,6 +105,9 @@ impl Bus {
         async move {
             // A publisher that never waits must leave the thread to others.
             tokio::task::coop::consume_budget().await;
+            if self.inner.publish_at_once(&mut slot) {
+                return Ok(());
+            }
             self.inner.publish(&mut slot).await
         }
     }

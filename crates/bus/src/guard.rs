@@ -206,7 +206,7 @@ impl<T, E> Guard<T, E> {
         let mut last = None;
         let mut tries = 1;
         loop {
-            let error = match self.layers().run(&mut operation).await {
+            let error = match self.layers().run(self.timeout, &mut operation).await {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
@@ -241,7 +241,6 @@ impl<T, E> Guard<T, E> {
         Try {
             breaker: self.breaker.as_ref(),
             bulkhead: self.bulkhead.as_ref(),
-            limit: self.timeout,
             priority: Priority::DEFAULT,
             clock: &self.clock,
         }

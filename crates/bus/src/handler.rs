@@ -77,10 +77,13 @@ impl<E: Into<BoxError>> IntoHandlerResult for Result<(), E> {
     }
 }
 
+/// A plain function.
+pub(crate) type SyncHandler = dyn Fn(&Event) -> HandlerResult + Send + Sync;
+
 /// A handler of either kind.
 pub(crate) enum Handler {
     /// Runs to its end in the thread that calls.
-    Sync(Box<dyn Fn(&Event) -> HandlerResult + Send + Sync>),
+    Sync(Box<SyncHandler>),
     /// Gives a future.
     Async(Box<dyn StartFuture>),
 }
@@ -161,20 +164,28 @@ impl FutureSlots {
         event: Event,
         bus: BusId,
     ) -> HandlerResult {
+        self.start(runner, handler, event, bus)?.await
+    }
+
+    /// Begins such a call.
+    #[inline]
+    pub(crate) fn start(
+        &self,
+        runner: usize,
+        handler: &dyn StartFuture,
+        event: Event,
+        bus: BusId,
+    ) -> Result<Started<'_>, Box<HandlerError>> {
+        let home = &self.0[runner];
         // Taken out, not locked: a nested call through the same runner finds
         // the slot empty and allocates.
         // Dropped with a future in it, the call was cut off.
-        let mut in_use = Careful(self.0[runner].lock().take());
+        let mut in_use = Careful(home.lock().take());
         in_handler(bus, || handler.start(event, &mut in_use.0))?;
-        let Some(future) = in_use.0.as_mut() else { return Ok(()) };
         // The last is nobody's in particular: whoever calls has set a frame.
         let own = runner + 1 < self.0.len();
         let frame = own.then_some(Frame::Runner(runner));
-        let result = Guarded { future, bus, frame }.await;
-        let earlier = mem::replace(&mut *self.0[runner].lock(), in_use.0.take());
-        // What a nested call left there is the program's to drop, unlocked.
-        drop(earlier);
-        result
+        Ok(Started { in_use, home, bus, frame })
     }
 }
 
@@ -212,30 +223,39 @@ where
     }
 }
 
-/// Polls a handler's future so that a panic is a failure and publishing from
-/// within is noticed.
-struct Guarded<'a> {
-    future: &'a mut ReusableBoxFuture<'static, HandlerResult>,
+/// A handler at work: a panic is a failure, and publishing from within is
+/// noticed.
+pub(crate) struct Started<'a> {
+    in_use: Careful<ReusableBoxFuture<'static, HandlerResult>>,
+    /// Where its memory goes back to.
+    home: &'a Mutex<FutureSlot>,
     bus: BusId,
     frame: Option<Frame>,
 }
 
-impl Future for Guarded<'_> {
+impl Future for Started<'_> {
     type Output = HandlerResult;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<HandlerResult> {
         let this = &mut *self;
+        let Some(future) = &mut this.in_use.0 else { return Poll::Ready(Ok(())) };
         let mut polled = Poll::Pending;
         let caught = within(this.frame.unwrap_or_else(current_frame), || {
             in_handler(this.bus, || {
-                polled = this.future.poll(cx);
+                polled = future.poll(cx);
                 Ok(())
             })
         });
-        match caught {
-            Ok(()) => polled,
-            Err(panicked) => Poll::Ready(Err(panicked)),
-        }
+        let result = match (caught, polled) {
+            (Ok(()), Poll::Pending) => return Poll::Pending,
+            (Ok(()), Poll::Ready(result)) => result,
+            (Err(panicked), _) => Err(panicked),
+        };
+        let earlier = mem::replace(&mut *this.home.lock(), this.in_use.0.take());
+        // What a nested call left there is the program's to drop, unlocked.
+        drop(earlier);
+        Poll::Ready(result)
     }
 }
 

@@ -154,10 +154,11 @@ impl Inner {
             }
             event = &stamped;
         }
-        self.books.dispatched(runner.cell);
+        self.books.of(runner.cell).dispatched(runner.cell);
         runner.refresh(self);
         let _called = self.books.called_by(runner.cell, current_frame());
-        Ok(runner.run(self, event).await)
+        // What `dispatch_now_on` can do it has done.
+        Ok(runner.run_all(self, None, event).await)
     }
 
     /// Books one outcome for all handlers of an event that no runner has.

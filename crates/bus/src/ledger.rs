@@ -306,6 +306,34 @@ pub(crate) struct RunnerCounts {
     caller: AtomicCell<Frame>,
 }
 
+impl RunnerCounts {
+    #[inline(always)]
+    pub(crate) fn dispatched(&self, at: CellIndex) {
+        at.add(&self.dispatched, 1);
+    }
+
+    /// The bus is done with an event.
+    #[inline(always)]
+    pub(crate) fn resolved(&self, at: CellIndex, unmatched: bool) {
+        if !at.shared {
+            self.at_work.store(0, Relaxed);
+        }
+        at.add(&self.resolved, 1);
+        if unmatched {
+            at.add(&self.unmatched, 1);
+        }
+    }
+
+    /// A runner is about to give an event to a handler.
+    #[inline(always)]
+    pub(crate) fn matched(&self, at: CellIndex, handler: u64) {
+        at.add(&self.matches, 1);
+        if !at.shared {
+            self.at_work.store(handler + 1, Relaxed);
+        }
+    }
+}
+
 /// A runner that works for somebody.
 pub(crate) struct Called<'a>(Option<&'a AtomicCell<Frame>>);
 
@@ -365,32 +393,10 @@ impl Books {
         }
     }
 
+    /// What a runner counts of its events.
     #[inline(always)]
-    pub(crate) fn dispatched(&self, at: CellIndex) {
-        at.add(&self.runners[at.index].dispatched, 1);
-    }
-
-    /// The bus is done with an event.
-    #[inline(always)]
-    pub(crate) fn resolved(&self, at: CellIndex, unmatched: bool) {
-        let counts = &self.runners[at.index];
-        if !at.shared {
-            counts.at_work.store(0, Relaxed);
-        }
-        at.add(&counts.resolved, 1);
-        if unmatched {
-            at.add(&counts.unmatched, 1);
-        }
-    }
-
-    /// A runner is about to give an event to a handler.
-    #[inline(always)]
-    pub(crate) fn matched(&self, at: CellIndex, handler: u64) {
-        let counts = &self.runners[at.index];
-        at.add(&counts.matches, 1);
-        if !at.shared {
-            counts.at_work.store(handler + 1, Relaxed);
-        }
+    pub(crate) fn of(&self, runner: CellIndex) -> &RunnerCounts {
+        &self.runners[runner.index]
     }
 
     /// The handler that a runner has, 0 for none, and which call it is.

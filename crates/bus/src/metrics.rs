@@ -178,7 +178,7 @@ impl Meter {
     }
 
     /// Counts down to the next event whose times are measured.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn due(&self, until: &mut u32) -> bool {
         match until.checked_sub(1) {
             Some(less) => {
@@ -190,12 +190,6 @@ impl Meter {
                 self.every > 0
             }
         }
-    }
-
-    /// Whether [`due`](Self::due) would say yes.
-    #[inline]
-    pub(crate) fn is_due(&self, until: u32) -> bool {
-        until == 0 && self.every > 0
     }
 
     pub(crate) fn handled(&self, took: Duration) {

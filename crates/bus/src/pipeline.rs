@@ -25,7 +25,8 @@
 //!
 //! A layer is a small file that knows nothing of the others. Those on the way
 //! in let the event pass or name the [`Outcome`]; `attempt.rs` puts those
-//! around one try together, `layered.rs` those around all of them. Results
+//! around one try together, `layered.rs` those around all of them, and
+//! `at_once.rs` does all of it for calls that do not wait. Results
 //! return as values; no layer calls another.
 //!
 //! A handler with a filter and a breaker only does not come near the rest. One
@@ -33,6 +34,7 @@
 //! [`detached`]. One that is a queue to somewhere else is asked for by that:
 //! [`outlet`]; so is one that gets events several at a time: [`batch`].
 
+mod at_once;
 pub(crate) mod attempt;
 pub(crate) mod batch;
 pub(crate) mod breaker;
@@ -63,7 +65,7 @@ use self::{
     layered::{Layers, Rest, Step},
 };
 use crate::{
-    handler::{Handler, HandlerError, HandlerResult, in_handler},
+    handler::{Handler, HandlerError, HandlerResult, SyncHandler, in_handler},
     inner::Inner,
     ledger::Outcome,
     subscriber::Match,
@@ -114,9 +116,28 @@ impl<'a> Call<'a> {
         let Handler::Sync(handler) = &self.matched.subscriber.handler else {
             return Outcome::Cancelled;
         };
+        let breaker = self.matched.breaker.as_deref();
+        let filtered = self.matched.subscriber.pipeline.filter.is_some();
+        let quiet = breaker::enter_if_quiet(breaker, self.event.priority());
+        let (Some(ticket), false, false) = (quiet, filtered, self.sampled) else {
+            return self.run_now_slowly(handler);
+        };
+        let result = in_handler(self.inner.id, || handler(self.event));
+        breaker::leave_if_quiet(ticket, breaker, result.is_ok(), &self.inner.clock);
+        self.outcome(result)
+    }
+
+    /// The same for a call that is watched, or has a filter, or no breaker, or
+    /// one that counts.
+    #[inline(never)]
+    fn run_now_slowly(self, handler: &SyncHandler) -> Outcome {
         match self.is_wanted().and_then(|()| self.ask_breaker()) {
             Ok(permit) => {
+                let started = self.sampled.then(|| self.inner.clock.cycles());
                 let result = in_handler(self.inner.id, || handler(self.event));
+                if let Some(started) = started {
+                    self.observed(started, result.as_ref().err().map(|error| &**error));
+                }
                 self.leave(permit, result)
             }
             Err(outcome) => outcome,
@@ -128,21 +149,21 @@ impl<'a> Call<'a> {
     /// Cancelled in the middle, the handler's future is dropped and the
     /// breaker's permit is released without counting.
     pub(crate) async fn run(self) -> Outcome {
-        match self.run_briefly().await {
+        match self.run_briefly(false).await {
             Step::Done(outcome) => outcome,
             Step::Left(rest) => self.go_on(rest).await,
         }
     }
 
-    /// Does the same, but leaves what would keep others waiting: a retry, or a
+    /// Does the same, but may leave what would keep others waiting: a retry, or a
     /// handler in a bulkhead.
-    pub(crate) async fn run_briefly(self) -> Step {
+    pub(crate) async fn run_briefly(self, may_leave: bool) -> Step {
         let wanted = self.is_wanted().and_then(|()| self.is_no_loop());
         if let Err(outcome) = wanted.and_then(|()| self.in_rate()) {
             return Step::Done(outcome);
         }
         if let Some(layers) = &self.matched.subscriber.pipeline.layers {
-            return self.run_layers_briefly(layers).await;
+            return self.through_layers(layers, may_leave).await;
         }
         Step::Done(match self.ask_breaker() {
             Ok(permit) => {
@@ -183,6 +204,11 @@ impl<'a> Call<'a> {
     fn leave(self, permit: Option<Permit<'a>>, result: HandlerResult) -> Outcome {
         let breaker = self.matched.breaker.as_deref();
         breaker::leave(permit, breaker, result.is_ok(), &self.inner.clock);
+        self.outcome(result)
+    }
+
+    #[inline(always)]
+    fn outcome(self, result: HandlerResult) -> Outcome {
         match result {
             Ok(()) => Outcome::Delivered,
             Err(error) => dead_letter::keep(self, error, 1),

@@ -152,6 +152,26 @@ impl Shard {
         }
     }
 
+    /// Stamps and queues the event in `slot` if there is room for it without
+    /// asking anybody. Says whether the depth rose to the high-water mark.
+    #[inline]
+    pub(crate) fn push_at_once(&self, slot: &mut Option<Event>, clock: &BusClock) -> Option<bool> {
+        let (priority, since) = (slot.as_ref()?.priority(), clock.cycles());
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        if self.room_without_asking(state) == 0 {
+            return None;
+        }
+        state.add(slot.take(), priority, since, clock);
+        let rose = self.rises(state);
+        let wake = mem::take(&mut state.asleep);
+        drop(guard);
+        if wake {
+            self.work.notify_one();
+        }
+        Some(rose)
+    }
+
     /// Stamps and queues the event in `slot`; refused, it stays there.
     ///
     /// A slot, because an event is large: it is copied once, into its lane.

@@ -19,7 +19,7 @@ use crate::{
     clock::BusClock,
     inner::Inner,
     journal::Receipt,
-    ledger::{Books, CellIndex, Outcome},
+    ledger::{CellIndex, Outcome, RunnerCounts},
     pipeline::{Call, dead_letter::Retried, detached::Detached, layered::Step},
     subscriber::{Match, Route},
 };
@@ -61,21 +61,8 @@ impl Runner {
         }
     }
 
-    /// Runs one event through every handler that it matches, in order: those
-    /// of its session, then those of the bus.
-    ///
-    /// Cancelled in the middle, the call that was cut off and those that did
-    /// not begin count as cancelled.
-    #[inline]
-    pub(crate) async fn run(&mut self, inner: &Inner, event: &Event) -> Delivery {
-        match self.run_now(inner, event, false) {
-            Some(delivery) => delivery,
-            None => self.run_all(inner, None, event).await,
-        }
-    }
-
-    /// Does so for a worker, which others wait for: what would keep it goes on
-    /// in tasks of its own.
+    /// Runs one event through its handlers for a worker, which others wait for:
+    /// what would keep it goes on in tasks of its own.
     #[inline]
     pub(crate) async fn run_for_worker(&mut self, host: &Arc<Inner>, event: &Event) {
         if self.run_now(host, event, false).is_none() {
@@ -83,8 +70,8 @@ impl Runner {
         }
     }
 
-    /// Does so at once, if all handlers are plain functions and nobody
-    /// watches. Nothing here can be cut off, and a panic ends in the handler's
+    /// Does so at once, if all handlers are plain functions and nobody watches
+    /// every call. Nothing here can be cut off, and a panic ends in the handler's
     /// result. `dispatched` events have not been counted yet.
     #[inline]
     pub(crate) fn run_now(
@@ -95,7 +82,7 @@ impl Runner {
     ) -> Option<Delivery> {
         let special =
             event.session().is_some() || event.deadline().is_some() || !event.hops().is_empty();
-        if special || !inner.plain || inner.meter.is_due(self.until_sample) || self.cell.shared {
+        if special || !inner.plain || self.cell.shared {
             return None;
         }
         // Known not to be shared, so that counting asks no more.
@@ -106,34 +93,34 @@ impl Runner {
         if !route.plain {
             return None;
         }
-        self.until_sample = self.until_sample.saturating_sub(1);
+        let sampled = inner.meter.due(&mut self.until_sample);
+        let counts = inner.books.of(cell);
         if dispatched {
-            inner.books.dispatched(cell);
+            counts.dispatched(cell);
         }
         let mut delivery = Delivery::default();
-        for matched in &route.matches {
+        for matched in route.matches() {
             if matched.subscriber.is_active() {
-                inner.books.matched(cell, matched.subscriber.serial);
+                counts.matched(cell, matched.subscriber.serial);
                 delivery.matched += 1;
-                let call = Call {
-                    inner,
-                    runner: cell.index,
-                    event,
-                    matched,
-                    sampled: false,
-                    retried: None,
-                };
+                let call =
+                    Call { inner, runner: cell.index, event, matched, sampled, retried: None };
                 let outcome = call.run_now();
                 matched.subscriber.counts.count(cell, outcome);
                 delivery.delivered += u32::from(outcome == Outcome::Delivered);
             }
         }
-        inner.books.resolved(cell, delivery.matched == 0);
+        counts.resolved(cell, delivery.matched == 0);
         Some(delivery)
     }
 
-    /// `host` is given if calls may be detached.
-    async fn run_all(
+    /// Runs one event through every handler that it matches, in order: those
+    /// of its session, then those of the bus. `host` is given if calls may be
+    /// detached.
+    ///
+    /// Cancelled in the middle, the call that was cut off and those that did
+    /// not begin count as cancelled.
+    pub(crate) async fn run_all(
         &mut self,
         inner: &Inner,
         host: Option<&Arc<Inner>>,
@@ -149,7 +136,7 @@ impl Runner {
             let step = if is_late(event) {
                 Step::Done(Outcome::Expired)
             } else {
-                call.run_briefly().await
+                call.run_briefly(host.is_some()).await
             };
             let outcome = match step {
                 Step::Done(outcome) => outcome,
@@ -178,9 +165,10 @@ impl Runner {
     ) -> Option<Outcome> {
         let (cell, runner) = (self.cell, self.cell.index);
         let sampled = inner.meter.due(&mut self.until_sample);
-        inner.books.dispatched(cell);
+        let counts = inner.books.of(cell);
+        counts.dispatched(cell);
         let mut flight = InFlight {
-            books: &inner.books,
+            counts,
             // The event was settled when its letter was written.
             receipt: None,
             closed: &inner.closed,
@@ -225,13 +213,13 @@ impl Runner {
             .get_or_insert_with(self.generation, event.ty(), || inner.routes.of_type(event.ty()));
         let journal = inner.journal_for(event);
         InFlight {
-            books: &inner.books,
+            counts: inner.books.of(self.cell),
             receipt: journal.map(|journal| Receipt::new(journal, event)),
             closed: &inner.closed,
             skipped: false,
             cell: self.cell,
             current: None,
-            rest: session.iter().chain(&route.matches),
+            rest: session.iter().chain(route.matches()),
             delivery: Delivery::default(),
         }
     }
@@ -244,7 +232,7 @@ fn is_late(event: &Event) -> bool {
 /// An event among its handlers. Dropping it settles the account, whether all
 /// handlers had their turn or not.
 struct InFlight<'a, I: Iterator<Item = &'a Match>> {
-    books: &'a Books,
+    counts: &'a RunnerCounts,
     cell: CellIndex,
     /// What the journal learns from, if there is one.
     receipt: Option<Arc<Receipt>>,
@@ -266,7 +254,7 @@ impl<'a, I: Iterator<Item = &'a Match>> InFlight<'a, I> {
             active
         });
         if let Some(matched) = self.current {
-            self.books.matched(self.cell, matched.subscriber.serial);
+            self.counts.matched(self.cell, matched.subscriber.serial);
             self.delivery.matched += 1;
         }
         self.current
@@ -303,7 +291,7 @@ impl<'a, I: Iterator<Item = &'a Match>> Drop for InFlight<'a, I> {
         if let Some(receipt) = self.receipt.as_ref().filter(|_| cut_off) {
             receipt.cut_off();
         }
-        self.books.resolved(self.cell, self.delivery.matched == 0);
+        self.counts.resolved(self.cell, self.delivery.matched == 0);
     }
 }
 
@@ -352,7 +340,10 @@ impl Pool {
     /// A runner nobody else has until it is dropped.
     #[inline]
     pub(crate) fn borrow<'a>(&'a self, inner: &'a Inner) -> Borrowed<'a> {
-        let slot = &*self.lent[thread_number() % self.lent.len()];
+        let number = thread_number();
+        // A division costs more than it looks.
+        let own = if number < self.lent.len() { number } else { number % self.lent.len() };
+        let slot = &*self.lent[own];
         match slot.take() {
             Some(runner) => Borrowed { home: Some(slot), runner: Some(runner), inner },
             None => self.borrow_elsewhere(inner),

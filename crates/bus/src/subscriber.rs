@@ -8,7 +8,6 @@ use std::{
     },
 };
 
-use smallvec::SmallVec;
 use swarmbus_core::{Event, EventType};
 
 use crate::{
@@ -90,20 +89,40 @@ pub(crate) struct Match {
 }
 
 /// The handlers of one event type, in the order they are called.
-#[derive(Default)]
+///
+/// Small, so that it shares one cache line with its type in a route cache.
 pub(crate) struct Route {
-    /// Inline for the usual single handler: one cache line less to wait for.
-    pub(crate) matches: SmallVec<[Match; 1]>,
+    matches: Matches,
     /// All of them are plain functions without layers that wait: none can make
     /// the event wait.
     pub(crate) plain: bool,
 }
 
+/// The usual single handler is in place: one cache line less to wait for.
+enum Matches {
+    One(Match),
+    Others(Box<[Match]>),
+}
+
 impl Route {
-    pub(crate) fn new(matches: impl IntoIterator<Item = Match>) -> Self {
-        let matches: SmallVec<[Match; 1]> = matches.into_iter().collect();
+    pub(crate) fn new(mut matches: Vec<Match>) -> Self {
         let plain = matches.iter().all(|matched| matched.subscriber.is_plain());
+        let matches = match (matches.pop(), matches.is_empty()) {
+            (Some(only), true) => Matches::One(only),
+            (last, _) => {
+                matches.extend(last);
+                Matches::Others(matches.into())
+            }
+        };
         Self { matches, plain }
+    }
+
+    #[inline]
+    pub(crate) fn matches(&self) -> &[Match] {
+        match &self.matches {
+            Matches::One(only) => std::slice::from_ref(only),
+            Matches::Others(matches) => matches,
+        }
     }
 }
 

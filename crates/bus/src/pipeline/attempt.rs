@@ -13,7 +13,7 @@ use swarmbus_core::{Priority, breaker::Permit};
 use super::{
     breaker::{self, NamedBreaker},
     bulkhead::{BulkheadLayer, Place, Refused},
-    timeout::{Timed, within},
+    timeout::{Frame, Timed, within_frame},
 };
 use crate::{
     clock::BusClock,
@@ -26,7 +26,6 @@ use crate::{
 pub(crate) struct Try<'a> {
     pub(crate) breaker: Option<&'a NamedBreaker>,
     pub(crate) bulkhead: Option<&'a BulkheadLayer>,
-    pub(crate) limit: Option<Duration>,
     pub(crate) priority: Priority,
     pub(crate) clock: &'a BusClock,
 }
@@ -42,26 +41,30 @@ impl<'a> Try<'a> {
     ///
     /// Cancelled in the middle, the operation is dropped, its place in the
     /// bulkhead is free, and the breaker's permit counts as nothing.
-    pub(crate) async fn run<T, E, F, Fut>(self, operation: F) -> Result<T, CallError<E>>
-    where
-        F: FnOnce() -> Fut,
-        Fut: Future<Output = Result<T, E>>,
-    {
-        let admitted = self.admit().await?;
-        self.perform(admitted, operation).await
-    }
-
-    /// The operation itself, for one that was admitted.
-    pub(crate) async fn perform<T, E, F, Fut>(
+    pub(crate) async fn run<T, E, F, Fut>(
         self,
-        admitted: Admitted<'a>,
+        limit: Option<Duration>,
         operation: F,
     ) -> Result<T, CallError<E>>
     where
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        let Admitted { permit, place: _place } = admitted;
+        let admitted = self.admit().await?;
+        self.perform(admitted, limit.map(Frame::new), operation).await
+    }
+
+    /// The operation itself, for one that was admitted, with its time limit.
+    pub(crate) async fn perform<T, E, F, Fut>(
+        self,
+        admitted: Admitted<'a>,
+        frame: Option<Frame>,
+        operation: F,
+    ) -> Result<T, CallError<E>>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
         let mut operation = pin!(Some(async { operation().await }));
         // A panic is a failure of the operation, not the end of its caller.
         let caught = pin!(poll_fn(|cx| {
@@ -71,9 +74,9 @@ impl<'a> Try<'a> {
                 Err(panic) => Poll::Ready(Err(CallError::Panicked(panic))),
             }
         }));
-        let result = match self.limit {
+        let result = match frame {
             None => caught.await,
-            Some(limit) => match within(limit, caught).await {
+            Some(frame) => match within_frame(frame, caught).await {
                 Timed::InTime(result) => result,
                 Timed::Late(Err(CallError::Failed(error))) => {
                     discard(error);
@@ -88,8 +91,26 @@ impl<'a> Try<'a> {
                 }
             },
         };
-        breaker::leave(permit, self.breaker, result.is_ok(), self.clock);
+        self.leave(admitted, result.is_ok());
         result
+    }
+
+    /// The operation has ended: tells the breaker, and frees the place.
+    #[inline(always)]
+    pub(crate) fn leave(self, Admitted { permit, place }: Admitted<'a>, success: bool) {
+        breaker::leave(permit, self.breaker, success, self.clock);
+        drop(place);
+    }
+
+    /// Breaker and bulkhead, if nobody has to wait: `None` for a full bulkhead.
+    #[inline]
+    pub(crate) fn admit_at_once<E>(self) -> Result<Option<Admitted<'a>>, CallError<E>> {
+        let permit = self.ask()?;
+        let Some(bulkhead) = self.bulkhead else {
+            return Ok(Some(Admitted { permit, place: None }));
+        };
+        let place = bulkhead.try_enter();
+        Ok(place.map(|place| Admitted { permit, place: Some(place) }))
     }
 
     /// Breaker and bulkhead.

@@ -15,7 +15,7 @@ use metrics::Gauge;
 use parking_lot::Mutex;
 use swarmbus_core::{
     EventType, Priority, Str,
-    breaker::{Breaker, Config, Permit, Rejected, StateKind, Stats, Transition},
+    breaker::{Breaker, Config, Permit, Rejected, StateKind, Stats, Ticket, Transition},
 };
 
 use super::living::Living;
@@ -93,6 +93,12 @@ impl NamedBreaker {
         }
     }
 
+    #[cold]
+    #[inline(never)]
+    fn resolve(&self, ticket: Ticket, success: bool, clock: &BusClock) {
+        leave(Some(self.breaker.attach(ticket)), Some(self), success, clock);
+    }
+
     fn changed(&self, transition: Transition) {
         let event_type = self.event_type.as_ref().map_or("*", EventType::as_str);
         tracing::info!(handler = &*self.name, event_type, "circuit breaker: {transition}");
@@ -112,6 +118,28 @@ impl Drop for NamedBreaker {
         if let Some(gauge) = self.gauge.get() {
             gauge.set(0.0);
         }
+    }
+}
+
+/// On the way in of a call that cannot be cut off: a ticket, if a quiet breaker
+/// is asked. Most are, and a permit is more to carry.
+#[inline(always)]
+pub(crate) fn enter_if_quiet(breaker: Option<&NamedBreaker>, priority: Priority) -> Option<Ticket> {
+    let named = breaker.filter(|_| !priority.bypasses_breaker())?;
+    named.breaker.acquire_if_quiet()
+}
+
+/// On the way out of such a call.
+#[inline(always)]
+pub(crate) fn leave_if_quiet(
+    ticket: Ticket,
+    breaker: Option<&NamedBreaker>,
+    success: bool,
+    clock: &BusClock,
+) {
+    let Some(named) = breaker else { return };
+    if !(success && named.breaker.is_quiet()) {
+        named.resolve(ticket, success, clock);
     }
 }
 
@@ -152,8 +180,7 @@ pub(crate) fn leave(
     clock: &BusClock,
 ) {
     let (Some(permit), Some(named)) = (permit, breaker) else { return };
-    let transition = if success { permit.success(clock) } else { permit.failure(clock) };
-    if let Some(transition) = transition {
+    if let Some(transition) = permit.resolve(success, clock) {
         named.changed(transition);
     }
 }

@@ -141,6 +141,11 @@ pub(crate) struct FilterLayer(pub(crate) Option<Box<Filter>>);
 
 impl FilterLayer {
     #[inline]
+    pub(crate) fn is_some(&self) -> bool {
+        self.0.is_some()
+    }
+
+    #[inline]
     pub(crate) fn wants(&self, event: &Event, bus: BusId) -> Result<bool, Box<HandlerError>> {
         match &self.0 {
             None => Ok(true),

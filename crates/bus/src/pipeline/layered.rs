@@ -4,9 +4,11 @@
 //! [`Rest`], that may be taken up here or in a task of its own.
 
 use std::{
-    future::{Future, ready},
+    future::{Future, poll_fn},
+    mem,
     pin::{Pin, pin},
     sync::{Arc, atomic::Ordering::Relaxed},
+    task::Poll,
     time::Duration,
 };
 
@@ -14,6 +16,7 @@ use swarmbus_core::{Event, Timestamp, timeout::Tier};
 
 use super::{
     Call,
+    at_once::{Begun, Layered},
     attempt::Try,
     bulkhead::BulkheadLayer,
     dead_letter,
@@ -21,7 +24,7 @@ use super::{
     fallback::{Fallback, FallbackLayer},
     rate_limit::{Limiter, Sampler},
     retry::RetryLayer,
-    timeout::{self, Timed, within},
+    timeout::{self, Frame, Timed, within},
 };
 use crate::{
     clock::BusClock,
@@ -106,27 +109,12 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// As much as is done without waiting for others, unless order matters: the
-    /// first try, if it needs no place in a bulkhead.
-    ///
-    /// Boxed, as is all that follows: handlers dispatch inside each other, and
-    /// those without layers should not carry the futures of these on the stack.
-    pub(super) fn run_layers_briefly(
-        self,
-        layers: &'a Layers,
-    ) -> Pin<Box<dyn Future<Output = Step> + Send + 'a>> {
-        if layers.in_order {
-            Box::pin(async move { Step::Done(self.run_layers(layers, Rest::Everything).await) })
-        } else if let Some(outlet) = &layers.outlet {
-            Box::pin(async move {
-                outlet.ready().await;
-                Step::Left(Rest::Everything)
-            })
-        } else if layers.bulkhead.is_some() {
-            Box::pin(ready(Step::Left(Rest::Everything)))
-        } else {
-            Box::pin(self.first_try(layers))
-        }
+    /// All of a call, or, if it may leave things and order does not matter, as
+    /// much as is done without waiting for others: the first try, if it needs no
+    /// place in a bulkhead.
+    #[inline]
+    pub(super) fn through_layers(self, layers: &'a Layers, may_leave: bool) -> Layered<'a> {
+        Layered::Fresh { call: self, layers, may_leave }
     }
 
     /// All that is left of a call, to its end.
@@ -153,7 +141,7 @@ impl<'a> Call<'a> {
         })
     }
 
-    async fn first_try(self, layers: &Layers) -> Step {
+    pub(super) async fn first_try(self, layers: &'a Layers) -> Step {
         if let Some(retry) = &layers.retry {
             retry.begin();
         }
@@ -161,15 +149,29 @@ impl<'a> Call<'a> {
     }
 
     /// One try, and what its end leads to.
-    async fn attempt(self, layers: &Layers, before: Option<Failure>) -> Step {
+    async fn attempt(self, layers: &'a Layers, before: Option<Failure>) -> Step {
+        let result = self.call_within(layers).await;
+        self.after_try(layers, before, result).await
+    }
+
+    #[inline]
+    pub(super) fn succeeded(self, layers: &Layers) -> Outcome {
+        if let Some(fallback) = &layers.fallback {
+            fallback.degradation.recovered();
+        }
+        Outcome::Delivered
+    }
+
+    /// What the end of a try leads to.
+    pub(super) async fn after_try(
+        self,
+        layers: &Layers,
+        before: Option<Failure>,
+        result: Result<(), Stopped>,
+    ) -> Step {
         let tries = before.as_ref().map_or(0, |failure| failure.tries) + 1;
-        let error = match self.call_within(layers).await {
-            Ok(()) => {
-                if let Some(fallback) = &layers.fallback {
-                    fallback.degradation.recovered();
-                }
-                return Step::Done(Outcome::Delivered);
-            }
+        let error = match result {
+            Ok(()) => return Step::Done(self.succeeded(layers)),
             Err(error) => error,
         };
         let failure = match error {
@@ -190,15 +192,8 @@ impl<'a> Call<'a> {
     }
 
     /// The handler, inside of breaker, bulkhead and time-out.
-    async fn call_within(self, layers: &Layers) -> Result<(), Stopped> {
-        let inner = self.inner;
-        let around = Try {
-            breaker: self.matched.breaker.as_deref(),
-            bulkhead: layers.bulkhead.as_deref(),
-            limit: layers.limit,
-            priority: self.event.priority(),
-            clock: &inner.clock,
-        };
+    async fn call_within(self, layers: &'a Layers) -> Result<(), Stopped> {
+        let around = self.around_try(layers);
         self.is_still_due()?;
         let admitted = match self.time_left() {
             None => around.admit().await?,
@@ -214,23 +209,54 @@ impl<'a> Call<'a> {
             limited = with_limit(self.event, limit).ok_or(Stopped::Over(Outcome::Expired))?;
             call.event = &limited;
         }
-        let started = inner.clock.cycles();
-        around.perform(admitted, || call.observe()).await.map_err(|error| {
-            if let CallError::TimedOut { aborted } = error {
-                inner.tally.timed_out.fetch_add(1, Relaxed);
-                inner.tally.aborted.fetch_add(u64::from(aborted), Relaxed);
-                if aborted {
-                    // Dropped, it could not say so itself.
-                    call.observed(started, Some(&HandlerError::TimedOut { aborted }));
-                }
+        let since = self.inner.clock.cycles();
+        let frame = layers.limit.map(Frame::new);
+        let performed = around.perform(admitted, frame, || call.observe()).await;
+        performed.map_err(|error| call.stopped(error, since))
+    }
+
+    /// The rest of a try whose handler waits.
+    pub(super) async fn go_on_with(self, begun: Begun<'a>) -> Result<(), Stopped> {
+        let Begun { around, admitted, frame, mut handler, since } = begun;
+        // It has just been polled, in this very poll of its task: a handler that
+        // yields is not asked again at once.
+        let mut fresh = true;
+        let later = poll_fn(|cx| {
+            if mem::take(&mut fresh) { Poll::Pending } else { Pin::new(&mut handler).poll(cx) }
+        });
+        let performed = around.perform(admitted, frame, || later).await;
+        performed.map_err(|error| self.stopped(error, since))
+    }
+
+    /// Counts what no ledger does of a try that began at `since`.
+    fn stopped(self, error: CallError<Box<HandlerError>>, since: u64) -> Stopped {
+        if let CallError::TimedOut { aborted } = error {
+            let tally = &self.inner.tally;
+            tally.timed_out.fetch_add(1, Relaxed);
+            tally.aborted.fetch_add(u64::from(aborted), Relaxed);
+            if aborted {
+                // Dropped, it could not say so itself.
+                self.observed(since, Some(&HandlerError::TimedOut { aborted }));
             }
-            Stopped::from(error)
-        })
+        }
+        Stopped::from(error)
+    }
+
+    /// The layers around one try.
+    #[inline]
+    pub(super) fn around_try(self, layers: &'a Layers) -> Try<'a> {
+        Try {
+            breaker: self.matched.breaker.as_deref(),
+            bulkhead: layers.bulkhead.as_deref(),
+            priority: self.event.priority(),
+            clock: &self.inner.clock,
+        }
     }
 
     /// However long a call has waited: none starts after the handler was
     /// unsubscribed, or after the event's deadline.
-    fn is_still_due(self) -> Result<(), Stopped> {
+    #[inline]
+    pub(super) fn is_still_due(self) -> Result<(), Stopped> {
         if !self.matched.subscriber.is_active() {
             return Err(Stopped::Over(Outcome::Cancelled));
         }
@@ -308,7 +334,7 @@ fn succeeded(result: HandlerResult) -> bool {
 }
 
 /// Why a try did not succeed.
-enum Stopped {
+pub(super) enum Stopped {
     Failed(Box<HandlerError>),
     Refused(Outcome),
     /// Nobody wants it any more, from a fallback neither.
@@ -334,7 +360,8 @@ impl From<CallError<Box<HandlerError>>> for Stopped {
 
 /// The event as a handler with a time-out gets it: what it causes is to be over
 /// before the handler is. `None` if there is no time left.
-fn with_limit(event: &Event, limit: Duration) -> Option<Event> {
+#[inline]
+pub(super) fn with_limit(event: &Event, limit: Duration) -> Option<Event> {
     let now = BusClock::wall();
     let own = event.deadline().map(|deadline| deadline.saturating_since(now));
     let left = own.into_iter().chain(timeout::left()).min();

@@ -43,11 +43,15 @@ pub(crate) enum Timed<T> {
 /// time that it waits.
 ///
 /// Cancel safe if the future is.
-pub(crate) async fn within<F: Future>(
-    limit: Duration,
+pub(crate) async fn within<F: Future>(limit: Duration, future: Pin<&mut F>) -> Timed<F::Output> {
+    within_frame(Frame::new(limit), future).await
+}
+
+/// Does so for a future that may have been polled before, in this frame.
+pub(crate) async fn within_frame<F: Future>(
+    mut frame: Frame,
     mut future: Pin<&mut F>,
 ) -> Timed<F::Output> {
-    let mut frame = Frame { limit, until: None, token: None };
     let mut timer = pin!(None::<Unconstrained<Sleep>>);
     let mut dropped_at = None;
     let in_time = poll_fn(|cx| {
@@ -160,7 +164,7 @@ thread_local! {
 
 /// One call with a limit.
 #[derive(Default)]
-struct Frame {
+pub(crate) struct Frame {
     limit: Duration,
     /// Set when the call, or one inside it, first waits.
     until: Option<Instant>,
@@ -169,9 +173,13 @@ struct Frame {
 }
 
 impl Frame {
+    pub(crate) fn new(limit: Duration) -> Self {
+        Self { limit, until: None, token: None }
+    }
+
     /// Lets what runs in `poll` find this call.
     #[inline]
-    fn during<R>(&mut self, poll: impl FnOnce() -> R) -> R {
+    pub(crate) fn during<R>(&mut self, poll: impl FnOnce() -> R) -> R {
         struct Back<'a>(&'a mut Frame);
         impl Drop for Back<'_> {
             fn drop(&mut self) {

@@ -238,7 +238,8 @@ mod tests {
         let inner = bus.inner();
         let command = EventType::new("charge").unwrap();
         let _command = inner.stalls.command(&command, &inner.books);
-        inner.books.matched(CellIndex { index: 0, shared: false }, 7);
+        let cell = CellIndex { index: 0, shared: false };
+        inner.books.of(cell).matched(cell, 7);
         let mut sight = Sight::new(&inner.books);
         let mut now = Instant::now();
         let mut look = |after: Duration| {

@@ -275,9 +275,10 @@ impl<'a> DeadLetters<'a> {
         same.or_else(|| {
             let (routes, event) = (&self.inner.routes, &letter.event);
             let session = routes.of_session(event);
-            let bus = routes.of_type(event.ty()).matches;
-            let named = |matched: &Match| *matched.subscriber.name == *letter.handler;
-            session.into_iter().chain(bus).find(named).map(|matched| matched.subscriber)
+            let bus = routes.of_type(event.ty());
+            let named = |matched: &&Match| *matched.subscriber.name == *letter.handler;
+            let found = session.iter().chain(bus.matches()).find(named);
+            found.map(|matched| Arc::clone(&matched.subscriber))
         })
     }
 }
