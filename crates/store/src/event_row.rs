@@ -1,8 +1,10 @@
 //! An event as a row of the table `events`, and back.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use rusqlite::{
-    CachedStatement, Connection, Row, ToSql, params,
+    CachedStatement, Connection, Row, ToSql,
     types::{ToSqlOutput, ValueRef},
 };
 use swarmbus_core::{
@@ -42,37 +44,118 @@ impl EventRow {
         Ok(Self { id, timestamp: micros(event), event: event.clone(), header })
     }
 
-    pub(crate) fn insert(
-        &self,
-        insert: &mut CachedStatement<'_>,
-        seq: i64,
-    ) -> rusqlite::Result<()> {
+    /// Binds the columns that every event has, from this parameter on.
+    fn bind(&self, insert: &mut CachedStatement<'_>, first: usize) -> rusqlite::Result<()> {
         let event = &self.event;
-        insert
-            .execute(params![
-                seq,
-                IdColumn(&self.id),
-                self.timestamp,
-                event.ty().as_str(),
-                event.source(),
-                event.priority().get(),
-                event.session(),
-                event.correlation_id().map(IdColumn),
-                event.content() as u8,
-                self.header.as_deref(),
-                &event.payload()[..],
-            ])
-            .map(drop)
+        insert.raw_bind_parameter(first, IdColumn(&self.id))?;
+        insert.raw_bind_parameter(first + 1, self.timestamp)?;
+        insert.raw_bind_parameter(first + 2, event.ty().as_str())?;
+        insert.raw_bind_parameter(first + 3, event.source())?;
+        insert.raw_bind_parameter(first + 4, event.priority().get())?;
+        insert.raw_bind_parameter(first + 5, event.content() as u8)?;
+        insert.raw_bind_parameter(first + 6, &event.payload()[..])
     }
 }
 
-/// Pending, and never offered again so far.
-pub(crate) fn insert(conn: &Connection) -> rusqlite::Result<CachedStatement<'_>> {
-    conn.prepare_cached(
-        "INSERT INTO events (seq, id, timestamp, event_type, source, priority, status, retry_count,
-             session, correlation_id, content, header, payload)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, 0, ?7, ?8, ?9, ?10, ?11)",
-    )
+/// Columns that [`EventRow::bind`] binds.
+const COMMON: usize = 7;
+
+/// Any row.
+const INSERT: &str =
+    "INSERT INTO events (id, timestamp, event_type, source, priority, content, payload,
+         seq, session, correlation_id, header, status, retry_count)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0)";
+
+/// Rows that one statement inserts, if they follow the last row and have no header: as many of
+/// the first as there are, then of the next. Each statement looks anew for the places in table
+/// and indexes; together a row takes a fifth less time.
+const TOGETHER: [usize; 2] = [16, 4];
+
+/// SQLite numbers these rows itself, and a statement that fails ends the transaction. Otherwise
+/// it would keep a copy of each page, to undo such a statement alone.
+static INSERT_TOGETHER: LazyLock<[String; TOGETHER.len()]> = LazyLock::new(|| {
+    TOGETHER.map(|rows| {
+        let values = ["(?, ?, ?, ?, ?, ?, ?, 0, 0)"].repeat(rows).join(", ");
+        format!(
+            "INSERT OR ROLLBACK INTO events (id, timestamp, event_type, source, priority,
+                 content, payload, status, retry_count)
+             VALUES {values}"
+        )
+    })
+});
+
+/// Inserts events as pending, and never offered again so far.
+pub(crate) struct Inserts<'a> {
+    conn: &'a Connection,
+    single: CachedStatement<'a>,
+    together: [CachedStatement<'a>; TOGETHER.len()],
+    /// Events without a header, whose rows follow each other.
+    waiting: Vec<&'a EventRow>,
+    /// Behind the last row so far.
+    next: i64,
+}
+
+impl<'a> Inserts<'a> {
+    pub(crate) fn new(conn: &'a Connection) -> rusqlite::Result<Self> {
+        let [many, few] = &*INSERT_TOGETHER;
+        Ok(Self {
+            conn,
+            single: conn.prepare_cached(INSERT)?,
+            together: [conn.prepare_cached(many)?, conn.prepare_cached(few)?],
+            waiting: Vec::with_capacity(TOGETHER[0]),
+            next: i64::MIN,
+        })
+    }
+
+    /// One of the rows that are added has to come behind all that are in the table, and be the
+    /// first; or each is inserted by itself.
+    pub(crate) fn add(&mut self, seq: i64, row: &'a EventRow) -> rusqlite::Result<()> {
+        if row.header.is_some() || seq != self.next {
+            self.finish()?;
+            self.next = self.next.max(seq + 1);
+            return self.insert(seq, row);
+        }
+        self.next = seq + 1;
+        self.waiting.push(row);
+        if self.waiting.len() == TOGETHER[0] { self.finish() } else { Ok(()) }
+    }
+
+    /// Inserts what was added and is not there yet.
+    pub(crate) fn finish(&mut self) -> rusqlite::Result<()> {
+        let waiting = std::mem::take(&mut self.waiting);
+        let mut seq = self.next.saturating_sub_unsigned(waiting.len() as u64);
+        let mut rest = &waiting[..];
+        for (insert, rows) in self.together.iter_mut().zip(TOGETHER) {
+            while let Some((together, behind)) = rest.split_at_checked(rows) {
+                for (i, row) in together.iter().enumerate() {
+                    row.bind(insert, i * COMMON + 1)?;
+                }
+                insert.raw_execute()?;
+                rest = behind;
+                seq += rows as i64;
+                if self.conn.last_insert_rowid() != seq - 1 {
+                    // Somebody else has written into the table, past all locks.
+                    return Err(rusqlite::Error::StatementChangedRows(rows));
+                }
+            }
+        }
+        for (row, seq) in rest.iter().zip(seq..) {
+            self.insert(seq, row)?;
+        }
+        self.waiting = waiting;
+        self.waiting.clear();
+        Ok(())
+    }
+
+    fn insert(&mut self, seq: i64, row: &EventRow) -> rusqlite::Result<()> {
+        row.bind(&mut self.single, 1)?;
+        self.single.raw_bind_parameter(COMMON + 1, seq)?;
+        self.single.raw_bind_parameter(COMMON + 2, row.event.session())?;
+        let correlation_id = row.event.correlation_id().map(IdColumn);
+        self.single.raw_bind_parameter(COMMON + 3, correlation_id)?;
+        self.single.raw_bind_parameter(COMMON + 4, row.header.as_deref())?;
+        self.single.raw_execute().map(drop)
+    }
 }
 
 /// The columns that [`read`] wants, in its order.
@@ -197,5 +280,44 @@ impl ToSql for IdColumn<'_> {
             Some(bytes) => ValueRef::Blob(bytes),
             None => ValueRef::Text(self.0.as_text().unwrap_or_default().as_bytes()),
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::params;
+
+    use super::*;
+
+    /// Whatever can be inserted together is, and whatever cannot is not.
+    #[test]
+    fn rows_get_the_numbers_they_are_given() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events.db");
+        let conn = crate::schema::open_writer(&path, std::time::Duration::ZERO).unwrap();
+        // One that goes on, gaps, one that comes late, and so many that all statements are used.
+        let seqs = [&[3, 4, 5, 9, 10][..], &[8, 11, 12], &Vec::from_iter(20..60), &[15]].concat();
+        let row = |seq: &i64| {
+            let mut event = Event::of("task", seq.to_string());
+            event.stamp(Timestamp::from_micros(1_000).unwrap(), u64::try_from(*seq).unwrap());
+            if seq % 10 == 2 {
+                event = event.with_session("s");
+            }
+            (*seq, EventRow::new(&event).unwrap())
+        };
+        let rows: Vec<_> = seqs.iter().map(row).collect();
+        let mut inserts = Inserts::new(&conn).unwrap();
+        for (seq, row) in &rows {
+            inserts.add(*seq, row).unwrap();
+        }
+        inserts.finish().unwrap();
+        assert_eq!(conn.last_insert_rowid(), 15);
+        let sql = "SELECT count(*) FROM events WHERE payload = CAST(seq AS BLOB) AND status = 0
+             AND (session IS 's') = (seq % 10 = 2) AND id = ?2 OR seq <> ?1";
+        for (seq, row) in &rows {
+            let params = params![seq, IdColumn(&row.id)];
+            let right: i64 = conn.query_row(sql, params, |row| row.get(0)).unwrap();
+            assert_eq!(right, rows.len() as i64, "{seq}");
+        }
     }
 }

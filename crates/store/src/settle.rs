@@ -53,7 +53,7 @@ pub(crate) fn write(conn: &Connection, settled: &[Settled]) -> rusqlite::Result<
         return Ok(());
     }
     let mut update = conn.prepare_cached(
-        "UPDATE events SET status = ?3 WHERE seq BETWEEN ?1 AND ?2 AND status = 0",
+        "UPDATE OR ROLLBACK events SET status = ?3 WHERE seq BETWEEN ?1 AND ?2 AND status = 0",
     )?;
     let mut withdraw =
         conn.prepare_cached("DELETE FROM events WHERE seq BETWEEN ?1 AND ?2 AND status = 0")?;

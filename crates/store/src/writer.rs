@@ -13,7 +13,7 @@ use swarmbus_core::EventId;
 
 use crate::{
     error::{Fault, WriteError},
-    event_row::{self, EventRow, IdColumn},
+    event_row::{EventRow, IdColumn, Inserts},
     intake::{End, Intake, Job, Work},
     letters,
     options::{Durability, Options},
@@ -192,7 +192,7 @@ fn append(
     rows: &[(Place, EventRow)],
     written: &mut Written,
 ) -> rusqlite::Result<()> {
-    let mut insert = event_row::insert(tx)?;
+    let mut inserts = Inserts::new(tx)?;
     let mut again =
         tx.prepare_cached("UPDATE events SET retry_count = retry_count + 1 WHERE seq = ?1")?;
     let mut find = tx.prepare_cached(
@@ -200,6 +200,10 @@ fn append(
          WHERE timestamp = ?1 AND id = ?2 AND status = 0 RETURNING seq",
     )?;
     for (place, row) in rows {
+        if !matches!(place, Place::New(_)) {
+            // What is looked for may be among the last.
+            inserts.finish()?;
+        }
         let seq = match *place {
             Place::New(seq) => seq,
             Place::Again(seq) if again.execute([seq])? > 0 => {
@@ -222,10 +226,10 @@ fn append(
                 seq
             }
         };
-        row.insert(&mut insert, seq)?;
+        inserts.add(seq, row)?;
         written.events += 1;
     }
-    Ok(())
+    inserts.finish()
 }
 
 /// Runs one job. The outer error is one that ends the transaction.
