@@ -32,11 +32,7 @@ const SETTLE_WITHIN: Duration = Duration::from_millis(50);
 /// So many settlements are worth a transaction of their own.
 const SETTLE_BATCH: usize = 1_024;
 
-/// While a commit is being synced, so many events are worth waking the writer:
-/// what it writes cannot be committed before.
-const WORTH: usize = 32;
-
-/// So many events may join a transaction while the one before is being synced.
+/// So many events may be in a transaction that others join.
 const MOST_JOIN: usize = 1_024;
 
 /// The most dead letters that wait for the disk; they hold their events.
@@ -64,8 +60,6 @@ struct State {
     retry_at: Option<Instant>,
     /// The writer sleeps.
     asleep: bool,
-    /// A commit is being synced by another thread.
-    syncing: bool,
     end: Option<End>,
 }
 
@@ -111,7 +105,6 @@ impl Intake {
                 waiting_since: None,
                 retry_at: None,
                 asleep: false,
-                syncing: false,
                 end: None,
             }),
             bell: Condvar::new(),
@@ -188,7 +181,7 @@ impl Intake {
     fn ring(&self, state: &mut State, room: Room<'_>) {
         state.work.permits = state.work.permits.saturating_add(room.num_permits() as u32);
         room.forget();
-        if state.asleep && state.is_urgent() {
+        if state.asleep {
             self.bell.notify_one();
         }
     }
@@ -245,7 +238,7 @@ impl Intake {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),
             };
-            let now = state.is_urgent() || state.end.is_some();
+            let now = state.work.is_urgent() || state.end.is_some();
             if now || until.is_some_and(|until| until <= Instant::now()) {
                 break;
             }
@@ -269,36 +262,12 @@ impl Intake {
         work
     }
 
-    /// Waits until no commit is being synced, or until there is more to write
-    /// that may join a transaction of so many events.
+    /// What came while a transaction of so many events was written, and may
+    /// be written with it.
     pub(crate) fn take_more(&self, events: usize) -> Option<Work> {
         let mut state = self.state.lock();
-        while state.syncing {
-            if state.is_urgent() && events < MOST_JOIN {
-                return Some(self.take_all(&mut state));
-            }
-            state.asleep = true;
-            self.bell.wait(&mut state);
-            state.asleep = false;
-        }
-        None
-    }
-
-    /// Whether somebody waits for the next transaction already. If so, another
-    /// thread is to sync the last one, and [`synced`](Self::synced) must follow.
-    pub(crate) fn sync_elsewhere(&self) -> bool {
-        let mut state = self.state.lock();
-        state.syncing = state.work.is_urgent() && state.end.is_none();
-        state.syncing
-    }
-
-    /// The other thread is done.
-    pub(crate) fn synced(&self) {
-        let mut state = self.state.lock();
-        state.syncing = false;
-        if state.asleep {
-            self.bell.notify_one();
-        }
+        let more = events < MOST_JOIN && state.work.is_urgent() && state.end.is_none();
+        more.then(|| self.take_all(&mut state))
     }
 
     /// The transaction is committed. `found` are events that turned out to be
@@ -410,12 +379,6 @@ impl From<End> for WriteError {
 }
 
 impl State {
-    /// Whether there is something to write at once.
-    fn is_urgent(&self) -> bool {
-        let waits = self.work.is_urgent();
-        waits && (!self.syncing || self.work.rows.len() >= WORTH)
-    }
-
     /// When settlements and letters are to be written at the latest.
     fn due(&self) -> Option<Instant> {
         let since = self.waiting_since?;

@@ -1,8 +1,7 @@
-//! The thread that syncs what commits have written, while the writer goes on.
+//! Syncing what commits have written.
 //!
-//! With group commit it does so now and then. Else each commit is synced before
-//! anybody is told of it: by this thread if there is more to write meanwhile,
-//! and by the writer itself if there is not.
+//! With group commit a thread does so now and then, while the writer goes on.
+//! Else the writer itself syncs each commit before anybody is told of it.
 //!
 //! SQLite syncs the write-ahead log itself only before a checkpoint when
 //! `synchronous` is NORMAL. A sync is for the file and not for who opened it,
@@ -19,11 +18,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex};
 
 use crate::{
     error::{Fault, OpenError, WriteError},
-    intake::{End, Intake, Job, Work},
+    intake::{Intake, Job, Work},
     options::OnFailure,
     stats::Counters,
     waiters::{Told, Waiters},
@@ -47,8 +46,6 @@ struct Shared {
 struct State {
     /// When the first commit was made that no sync has begun for.
     since: Option<Instant>,
-    /// Who is to be told after a sync.
-    after: Option<After>,
     /// A sync failed. The system may have dropped what it could not write, so
     /// a later sync that succeeds proves nothing.
     broken: Option<Fault>,
@@ -79,12 +76,6 @@ impl Syncer {
         Ok(Self { shared, thread: Some(thread.map_err(OpenError::Thread)?) })
     }
 
-    /// A commit was made that these wait for: it is synced now.
-    pub(crate) fn sync_before(&self, after: After) {
-        self.shared.state.lock().after = Some(after);
-        self.shared.bell.notify_one();
-    }
-
     /// A commit was made.
     pub(crate) fn committed(&self) {
         let mut state = self.shared.state.lock();
@@ -109,23 +100,8 @@ impl Syncer {
 
 impl Shared {
     fn run(&self) {
-        let _end = EndOnPanic(self);
-        let mut told = Told::default();
         let mut state = self.state.lock();
         loop {
-            if let Some(after) = state.after.take() {
-                drop(state);
-                self.sync();
-                let broken = self.state.lock().broken.clone();
-                self.intake.synced();
-                after.tell(&self.path, &self.intake, broken, &mut told);
-                state = self.state.lock();
-                continue;
-            }
-            MutexGuard::unlocked(&mut state, || told.wake_late());
-            if state.after.is_some() {
-                continue;
-            }
             match state.since.map(|since| since + self.at_most) {
                 // The writer has synced, unless it panicked or could not write.
                 due if state.closing => {
@@ -135,12 +111,7 @@ impl Shared {
                     }
                     return;
                 }
-                None => match told.due() {
-                    None => self.bell.wait(&mut state),
-                    Some(due) => {
-                        self.bell.wait_until(&mut state, due);
-                    }
-                },
+                None => self.bell.wait(&mut state),
                 Some(due) if due > Instant::now() => {
                     self.bell.wait_until(&mut state, due);
                 }
@@ -165,19 +136,6 @@ impl Shared {
         let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         counters.longest_sync_micros.fetch_max(micros, Relaxed);
         Counters::add(&counters.syncs, 1);
-    }
-}
-
-/// If this thread panics nobody may wait for it.
-struct EndOnPanic<'a>(&'a Shared);
-
-impl Drop for EndOnPanic<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.intake.finish(End::Panicked);
-            drop(self.0.state.lock().after.take());
-            self.0.intake.synced();
-        }
     }
 }
 

@@ -101,22 +101,15 @@ impl Writer {
         }
         self.intake.committed(written.found);
         let after = After::new(work, written.jobs, self.options.on_failure);
-        match self.options.durability {
+        let broken = match self.options.durability {
             Durability::GroupCommit { .. } => {
                 self.syncer.committed();
-                after.tell(&self.path, &self.intake, None, &mut self.told);
+                None
             }
-            // The next transaction need not wait for the sync, only its commit.
-            Durability::CommitBeforeAccept if self.intake.sync_elsewhere() => {
-                self.syncer.sync_before(after);
-            }
-            Durability::CommitBeforeAccept => {
-                let broken = self.syncer.sync().err();
-                after.tell(&self.path, &self.intake, broken.clone(), &mut self.told);
-                return broken.map_or(Ok(()), |fault| Err(fault.into()));
-            }
-        }
-        Ok(())
+            Durability::CommitBeforeAccept => self.syncer.sync().err(),
+        };
+        after.tell(&self.path, &self.intake, broken.clone(), &mut self.told);
+        broken.map_or(Ok(()), |fault| Err(fault.into()))
     }
 
     /// Writes all, or nothing.
@@ -128,7 +121,10 @@ impl Writer {
             self.conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fault)?;
         let most_letters = self.options.max_letters;
         write(&tx, work, most_letters, &mut written).map_err(fault)?;
-        while let Some(mut more) = self.intake.take_more(work.rows.len()) {
+        // With group commit others write while this commits; a sync is worth sharing.
+        while self.options.durability == Durability::CommitBeforeAccept
+            && let Some(mut more) = self.intake.take_more(work.rows.len() + work.jobs.len())
+        {
             let result = write(&tx, &mut more, most_letters, &mut written);
             work.add(more);
             result.map_err(fault)?;
