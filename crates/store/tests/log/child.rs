@@ -36,6 +36,8 @@ fn play() {
             let group = swarmbus_store::Durability::GROUP;
             crate::crash::publish_for_ever(&dir, swarmbus_store::Options::new().durability(group));
         }
+        "failing-commit" => crate::disk::with_a_failing_commit(&dir),
+        "failing-sync" => crate::disk::with_a_failing_sync(&dir),
         "small-disk" => crate::space::on_a_small_disk(&dir),
         "small-files" => crate::space::with_small_files(&dir),
         "read-only" => crate::faults::in_a_read_only_file(&dir),

@@ -4,6 +4,7 @@
 mod child;
 mod crash;
 mod dead_letters;
+mod disk;
 mod faults;
 mod files;
 mod journal;
