@@ -58,6 +58,7 @@ mod config;
 mod consecutive;
 pub mod evidence;
 mod gate;
+mod learned;
 mod machine;
 mod permit;
 mod rules;

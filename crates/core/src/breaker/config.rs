@@ -104,6 +104,9 @@ pub enum ConfigError {
         /// What was given.
         value: f64,
     },
+    /// Unusual is more than what is usual, and less than all there could be.
+    #[error("unusual is a finite factor of more than 1, not {0}")]
+    Unusual(f64),
     /// A window by count holds 1 to 65,536 calls.
     #[error("a window holds 1 to {MAX_CALLS} calls, not {0}")]
     WindowCalls(u32),

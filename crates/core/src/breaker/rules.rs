@@ -7,6 +7,7 @@ use super::{
     call_window::CallWindow,
     config::Config,
     consecutive::Consecutive,
+    learned::Learned,
     state::Cause,
     time_window::TimeWindow,
     window::{Slow, Span, Window},
@@ -38,6 +39,7 @@ pub(super) struct Rules {
 struct Windowed {
     calls: Calls,
     failure_rate: f64,
+    learned: Option<Learned>,
     slow: Option<Slow>,
     minimum_calls: u64,
 }
@@ -67,21 +69,28 @@ impl Rules {
     /// Takes in fast successes that happened in the window's latest moment,
     /// while no failure was pending. They never open anything.
     pub(super) fn add_successes(&mut self, count: u64) {
-        match self.window.as_mut().map(|window| &mut window.calls) {
-            Some(Calls::ByCount(window)) => window.add_successes(count),
-            Some(Calls::ByTime(window)) => window.add_successes(count),
-            None => {}
+        let Some(window) = &mut self.window else { return };
+        match &mut window.calls {
+            Calls::ByCount(calls) => calls.add_successes(count),
+            Calls::ByTime(calls) => calls.add_successes(count),
+        }
+        if let Some(learned) = &mut window.learned {
+            learned.add_successes(count);
         }
     }
 
+    /// Forgets the calls. What is usual stays known.
     pub(super) fn reset(&mut self) {
         if let Some(rule) = &mut self.consecutive {
             rule.reset();
         }
-        match self.window.as_mut().map(|window| &mut window.calls) {
-            Some(Calls::ByCount(window)) => window.reset(),
-            Some(Calls::ByTime(window)) => window.reset(),
-            None => {}
+        let Some(window) = &mut self.window else { return };
+        if let Some(learned) = &mut window.learned {
+            learned.unlearn(window.calls.tally());
+        }
+        match &mut window.calls {
+            Calls::ByCount(calls) => calls.reset(),
+            Calls::ByTime(calls) => calls.reset(),
         }
     }
 
@@ -118,6 +127,7 @@ impl Windowed {
                 Span::Time(time) => Calls::ByTime(TimeWindow::new(time)),
             },
             failure_rate: window.failure_rate,
+            learned: window.learned.map(Learned::new),
             slow: window.slow,
             minimum_calls: window.minimum_calls.into(),
         }
@@ -129,10 +139,17 @@ impl Windowed {
             Calls::ByTime(window) => window.record(outcome, now),
         }
         let tally = self.calls.tally();
+        let failure_rate = match &mut self.learned {
+            None => self.failure_rate,
+            Some(learned) => {
+                learned.record(outcome);
+                learned.threshold(tally, self.failure_rate)
+            }
+        };
         if tally.calls < self.minimum_calls {
             return None;
         }
-        if outcome.failed && share(tally.failures, tally.calls) >= self.failure_rate {
+        if outcome.failed && share(tally.failures, tally.calls) >= failure_rate {
             return Some(Cause::FailureRate);
         }
         let slow_rate = self.slow?.rate;
@@ -166,6 +183,6 @@ impl Tally {
 
 /// A division, because it rounds as the literal in a configuration does: 55 of
 /// 100 is 0.55, while 0.55 × 100 is a little more than 55.
-fn share(part: u64, whole: u64) -> f64 {
+pub(super) fn share(part: u64, whole: u64) -> f64 {
     part as f64 / whole as f64
 }

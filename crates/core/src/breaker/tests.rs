@@ -401,6 +401,65 @@ mod windows {
         assert_eq!(breaker.stats().opens, 2);
     }
 
+    /// When a window opens that learns, by a list of all calls.
+    fn opens_at(calls: &[bool], size: usize, factor: f64, most: f64) -> Option<usize> {
+        let share = |calls: &[bool]| {
+            calls.iter().filter(|failed| **failed).count() as f64 / calls.len() as f64
+        };
+        (9..calls.len()).find(|last| {
+            let (older, window) = calls[..=*last].split_at((last + 1).saturating_sub(size));
+            let known = older.len() >= 1_000;
+            let threshold = if known { (share(older) * factor).max(0.05).min(most) } else { most };
+            calls[*last] && share(window) >= threshold
+        })
+    }
+
+    #[test]
+    fn more_failures_than_usual_open_it() {
+        for (every, factor, worse) in
+            [(50, 4.0, 3), (50, 10.0, 2), (10, 2.0, 3), (10, 3.0, 1), (500, 3.0, 7), (3, 2.0, 2)]
+        {
+            let bad = |call: usize| call.is_multiple_of(if call < 3_000 { every } else { worse });
+            let calls: Vec<_> = (0..3_300).map(bad).collect();
+            let breaker = windowed(Window::calls(100).failure_rate(0.9).unusual(factor));
+            let opened = calls.iter().position(|failed| {
+                if *failed {
+                    fail(&breaker, at(0)).is_some()
+                } else {
+                    succeed(&breaker, at(0));
+                    false
+                }
+            });
+            let expected = opens_at(&calls, 100, factor, 0.9);
+            assert_eq!(opened, expected, "{every} {factor} {worse}");
+            assert!(expected.is_none_or(|call| call > 3_000), "{every} {factor} {worse}");
+        }
+    }
+
+    #[test]
+    fn what_is_usual_outlives_an_outage_and_is_not_learned_from_it() {
+        let window = Window::calls(100).failure_rate(0.9).unusual(4.0);
+        let breaker = windowed(window);
+        let calm = |seconds| {
+            for call in 0..100_000 {
+                if call % 50 == 0 {
+                    fail(&breaker, at(seconds))
+                } else {
+                    succeed(&breaker, at(seconds))
+                };
+            }
+        };
+        let until_open = |seconds| (1..).find(|_| fail(&breaker, at(seconds)).is_some()).unwrap();
+        calm(0);
+        let first = until_open(0);
+        assert!((5..9).contains(&first), "{first}");
+        succeeds(3, &breaker, at(30));
+        // A window of its own: ten calls at least, and far less than 90 % of them.
+        succeeds(90, &breaker, at(30));
+        let again = until_open(30);
+        assert!((7..10).contains(&again), "{again}");
+    }
+
     #[test]
     fn more_successes_than_a_cell_holds_are_all_counted() {
         let breaker = windowed(Window::calls(100));
@@ -620,6 +679,10 @@ mod config {
             assert!(matches!(failure, ConfigError::Rate { setting: "failure_rate", .. }));
             let slow = window(Window::calls(5).slow_calls(SECOND, rate));
             assert!(matches!(slow, ConfigError::Rate { setting: "slow_calls", .. }));
+        }
+        for factor in [1.0, -2.0, f64::NAN, f64::INFINITY] {
+            let unusual = window(Window::calls(5).unusual(factor));
+            assert!(matches!(unusual, ConfigError::Unusual(_)));
         }
     }
 

@@ -13,6 +13,7 @@ use super::config::{ConfigError, at_least_one};
 pub struct Window {
     pub(super) span: Span,
     pub(super) failure_rate: f64,
+    pub(super) learned: Option<f64>,
     pub(super) slow: Option<Slow>,
     pub(super) minimum_calls: u32,
 }
@@ -39,6 +40,40 @@ impl Window {
         self
     }
 
+    /// Open earlier where failures are rare: when so many times as many calls
+    /// fail as do as a rule, `factor` more than 1. No more than
+    /// [`failure_rate`](Self::failure_rate) is ever needed, and fewer than 5 %
+    /// never open it.
+    ///
+    /// The rule is learned from the calls before those in the window, while the
+    /// breaker is closed; the older ones count less. Before there were a thousand,
+    /// after a restart too, only the failure rate counts.
+    ///
+    /// ```
+    /// use swarmbus_core::{Moment, breaker::{Breaker, Config, Window}};
+    ///
+    /// let window = Window::calls(100).failure_rate(0.5).unusual(4.0);
+    /// let config = Config::builder().consecutive_failures(None).window(window).build()?;
+    /// let (breaker, now) = (Breaker::new(config), Moment::ORIGIN);
+    /// // As a rule, one call in 50 fails.
+    /// for call in 0..2_000 {
+    ///     let permit = breaker.acquire(now).unwrap();
+    ///     if call % 50 == 0 { permit.failure(now) } else { permit.success(now) };
+    /// }
+    /// // Half of those that come now fail: that is enough long before half of all do.
+    /// for call in 0.. {
+    ///     let Ok(permit) = breaker.acquire(now) else { break };
+    ///     if call % 2 == 0 { permit.failure(now) } else { permit.success(now) };
+    /// }
+    /// let failures = breaker.stats().failures - 40;
+    /// assert!((6..10).contains(&failures), "{failures}");
+    /// # Ok::<(), swarmbus_core::breaker::ConfigError>(())
+    /// ```
+    pub const fn unusual(mut self, factor: f64) -> Self {
+        self.learned = Some(factor);
+        self
+    }
+
     /// Open when the share `rate` of calls took `after` or longer, failed or
     /// not. A probe as slow as that fails to close the breaker.
     ///
@@ -55,12 +90,15 @@ impl Window {
     }
 
     const fn new(span: Span) -> Self {
-        Self { span, failure_rate: 0.5, slow: None, minimum_calls: 10 }
+        Self { span, failure_rate: 0.5, learned: None, slow: None, minimum_calls: 10 }
     }
 
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         at_least_one("minimum_calls", self.minimum_calls)?;
         rate("failure_rate", self.failure_rate)?;
+        if let Some(factor) = self.learned.filter(|factor| !(*factor > 1.0 && factor.is_finite())) {
+            return Err(ConfigError::Unusual(factor));
+        }
         if let Some(slow) = &self.slow {
             rate("slow_calls", slow.rate)?;
         }
