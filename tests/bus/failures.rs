@@ -9,7 +9,7 @@ use std::{
 };
 
 use swarmbus::{
-    Bus, Event, Priority, PublishCause,
+    BreakerOrder, Bus, CommandError, Event, Priority, PublishCause,
     breaker::{Config, StateKind},
 };
 use swarmbus_tests::{Count, LONG, settle, within};
@@ -106,6 +106,38 @@ async fn a_breaker_opens_lets_urgent_events_pass_and_recovers() {
     let outcomes = publish(10, Priority::DEFAULT).await;
     assert_eq!(outcomes.delivered, 10);
     assert_eq!(state(), StateKind::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn breakers_are_set_by_hand() {
+    let bus = Bus::builder().build().unwrap();
+    let _handler = bus.subscribe("a").name("mailer").handle(|_: &Event| ()).unwrap();
+    let _other = bus.subscribe("a").name("log").handle(|_: &Event| ()).unwrap();
+    let _command = bus.on_command("sum", |_| async { Ok::<_, String>("3") }).unwrap();
+    let delivered = async || bus.dispatch(&Event::of("a", ())).await.unwrap().delivered;
+    let state = || {
+        let mut breakers = bus.breakers().into_iter();
+        breakers.find(|breaker| &*breaker.name == "mailer").unwrap().stats.state
+    };
+    assert_eq!(bus.set_breakers("mailer", BreakerOrder::Trip), 0, "no event has come yet");
+    assert_eq!(delivered().await, 2);
+    for (order, then, passes) in [
+        (BreakerOrder::Trip, StateKind::Open, 1),
+        (BreakerOrder::ForceOpen, StateKind::ForcedOpen, 1),
+        (BreakerOrder::MetricsOnly, StateKind::MetricsOnly, 2),
+        (BreakerOrder::Disable, StateKind::Disabled, 2),
+        (BreakerOrder::Isolate, StateKind::Isolated, 1),
+        (BreakerOrder::Disable, StateKind::Isolated, 1),
+        (BreakerOrder::Reset, StateKind::Closed, 2),
+    ] {
+        assert_eq!(bus.set_breakers("mailer", order), 1);
+        assert_eq!((state(), delivered().await), (then, passes), "{order:?}");
+    }
+    assert_eq!(bus.set_breakers("command sum", BreakerOrder::ForceOpen), 1);
+    let rejected = bus.execute(Event::of("sum", ())).await.unwrap_err();
+    assert!(matches!(rejected, CommandError::Rejected { .. }), "{rejected}");
+    assert_eq!(bus.set_breakers("nobody", BreakerOrder::Reset), 0);
+    settle(&bus).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

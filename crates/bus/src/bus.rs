@@ -22,7 +22,9 @@ use crate::{
     inner::Inner,
     ledger::Ledger,
     pipeline::{
-        breaker::BreakerReport, bulkhead::BulkheadReport, dead_letter::retry::DeadLetters,
+        breaker::{BreakerOrder, BreakerReport},
+        bulkhead::BulkheadReport,
+        dead_letter::retry::DeadLetters,
         fallback::Degraded,
     },
     queue::Shard,
@@ -377,6 +379,15 @@ impl Bus {
     /// statistics. None are left after a [`shutdown`](Self::shutdown).
     pub fn breakers(&self) -> Vec<BreakerReport> {
         self.inner.breakers.report()
+    }
+
+    /// Sets the breakers of this name, of a handler, a service or `command TYPE`,
+    /// by hand. Returns how many there are: a handler has one for each type that
+    /// came, and those of types that come later obey nobody.
+    ///
+    /// Priorities 8 and 9 pass breakers in every state.
+    pub fn set_breakers(&self, name: &str, order: BreakerOrder) -> usize {
+        self.inner.breakers.set(name, order, &self.inner.clock)
     }
 
     /// Every bulkhead of a handler or of a service, with what it counted.

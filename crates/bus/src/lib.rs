@@ -109,7 +109,7 @@ pub use metrics::{MAX_BREAKER_GAUGES, METRICS, Metric, MetricKind, SAMPLE_EVERY}
 pub use middleware::{CommandMiddleware, EventMiddleware, Next};
 pub use pipeline::{
     batch::Batching,
-    breaker::{BreakerReport, BreakerScope, MAX_TYPES},
+    breaker::{BreakerOrder, BreakerReport, BreakerScope, MAX_TYPES},
     bulkhead::{Bulkhead, BulkheadReport},
     dead_letter::{
         DeadLetter, DeadReason,

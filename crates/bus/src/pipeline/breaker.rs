@@ -52,6 +52,43 @@ pub struct BreakerReport {
     pub stats: Stats,
 }
 
+/// What somebody decides about breakers by hand: see
+/// [`Bus::set_breakers`](crate::Bus::set_breakers).
+///
+/// ```
+/// use swarmbus::{BreakerOrder, Bus, BreakerScope, Event};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let bus = Bus::builder().build()?;
+/// let mailer = BreakerScope::Service("mailer".into());
+/// let _mail = bus.subscribe("mail.due").breaker(mailer).handle(|_: &Event| ())?;
+/// // The mailer is being moved: nobody is to call it.
+/// assert_eq!(bus.set_breakers("mailer", BreakerOrder::ForceOpen), 1);
+/// assert_eq!(bus.dispatch(&Event::of("mail.due", ())).await?.delivered, 0);
+/// bus.set_breakers("mailer", BreakerOrder::Reset);
+/// assert_eq!(bus.dispatch(&Event::of("mail.due", ())).await?.delivered, 1);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BreakerOrder {
+    /// Close, whatever the state, and forget what was seen.
+    Reset,
+    /// Open as if by the rules, and recover as usual.
+    Trip,
+    /// Reject every call until another order.
+    ForceOpen,
+    /// Let every call through and record nothing, until another order.
+    Disable,
+    /// Let every call through, and only count when it would have opened, until
+    /// another order.
+    MetricsOnly,
+    /// Reject every call until [`Reset`](Self::Reset), and obey nothing else.
+    Isolate,
+}
+
 /// A breaker with what its changes are reported under.
 pub(crate) struct NamedBreaker {
     name: Arc<str>,
@@ -81,7 +118,20 @@ impl NamedBreaker {
 
     /// Closes it, whatever its state, and forgets what it has seen.
     pub(crate) fn reset(&self, clock: &BusClock) {
-        if let Some(transition) = self.breaker.reset(clock) {
+        self.obey(BreakerOrder::Reset, clock);
+    }
+
+    fn obey(&self, order: BreakerOrder, clock: &BusClock) {
+        let breaker = &self.breaker;
+        let transition = match order {
+            BreakerOrder::Reset => breaker.reset(clock),
+            BreakerOrder::Trip => breaker.trip(clock),
+            BreakerOrder::ForceOpen => breaker.force_open(clock),
+            BreakerOrder::Disable => breaker.disable(clock),
+            BreakerOrder::MetricsOnly => breaker.metrics_only(clock),
+            BreakerOrder::Isolate => breaker.isolate(clock),
+        };
+        if let Some(transition) = transition {
             self.changed(transition);
         }
     }
@@ -319,11 +369,16 @@ impl Breakers {
     /// open.
     pub(crate) fn trip_service(&self, service: &Str, clock: &BusClock) {
         let named = self.services.lock().get(service).and_then(Weak::upgrade);
-        if let Some(named) = named
-            && let Some(transition) = named.breaker.trip(clock)
-        {
-            named.changed(transition);
+        if let Some(named) = named {
+            named.obey(BreakerOrder::Trip, clock);
         }
+    }
+
+    /// Has all breakers of this name obey an order; returns how many there are.
+    pub(crate) fn set(&self, name: &str, order: BreakerOrder, clock: &BusClock) -> usize {
+        let made = self.registry.made.all();
+        let named = made.iter().filter(|named| &*named.name == name);
+        named.map(|named| named.obey(order, clock)).count()
     }
 
     /// The first breaker that rejects calls and the first that is probing, in the
