@@ -69,7 +69,15 @@ impl Row {
                 check(lost == reported, format!("{lost} are lost, {reported} reported"));
                 check(unknown == 0, format!("{unknown} gaps have no size"));
             }
-            Promise::Told => {}
+            Promise::Told if self.mode == Mode::Group => {
+                // What is lost may have been done.
+                check(lost <= reported, format!("{lost} are lost, {reported} reported"));
+                check(unknown == 0, format!("{unknown} gaps have no size"));
+            }
+            Promise::Told => {
+                check(lost == reported, format!("{lost} are lost, {reported} reported"));
+                check(unknown == 0, format!("{unknown} gaps have no size"));
+            }
             Promise::NewEpoch => {
                 check(gaps >= self.repeat as u64, format!("only {gaps} gaps"));
             }
@@ -237,7 +245,8 @@ mod tests {
         assert!(!holds(Promise::Exact, lost) && !holds(Promise::Exact, told));
         assert!(holds(Promise::Counted, all) && holds(Promise::Counted, told));
         assert!(!holds(Promise::Counted, lost) && !holds(Promise::Counted, vague));
-        assert!(holds(Promise::Told, vague) && holds(Promise::NewEpoch, vague));
+        assert!(holds(Promise::Told, told) && !holds(Promise::Told, vague));
+        assert!(holds(Promise::NewEpoch, vague));
         assert!(!holds(Promise::NewEpoch, told), "twice, so two gaps");
         for promise in [Promise::Exact, Promise::Counted, Promise::Told, Promise::Buried] {
             for bad in [

@@ -98,15 +98,15 @@ impl RedisBuilder {
     }
 
     /// The most events that wait to be sent in each mode, while Redis is slow
-    /// or away.
+    /// or away; in a cluster, for each of its 64 partitions that is used.
     #[must_use]
     pub fn buffer_events(mut self, events: NonZeroUsize) -> Self {
         self.batching.buffer_events = events;
         self
     }
 
-    /// The most bytes that wait to be sent in each mode. An event that is
-    /// larger waits alone.
+    /// The most bytes that wait to be sent in each mode; in a cluster, for each of
+    /// its 64 partitions that is used. An event that is larger waits alone.
     #[must_use]
     pub fn buffer_bytes(mut self, bytes: NonZeroUsize) -> Self {
         self.batching.buffer_bytes = bytes;

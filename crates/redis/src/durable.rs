@@ -90,7 +90,7 @@ impl Durable {
         let begin = async {
             let tapped = self.fans.join(&log.keys.log, &tap, patience).await?;
             tap.clear();
-            Ok((tapped, log.try_read(Part::Newest, 1).await?))
+            Ok((tapped, log.try_read(Part::Newest, 1, None).await?))
         };
         let begun = tokio::select! {
             biased;
@@ -101,7 +101,7 @@ impl Durable {
         let reader = match options.get_start().unwrap_or(Start::New) {
             Start::New => match newest.entries.first().map(|(_, entry)| Header::parse(entry)) {
                 Some(Ok(header)) if header.stamp.last() == newest.end.offset => {
-                    Reader::behind(header.stamp)
+                    Reader::behind(header.stamp, newest.end)
                 }
                 _ => Reader::after(newest.end),
             },
@@ -129,7 +129,7 @@ impl Durable {
         let log = self.log(channel);
         let mut frames = count.clamp(1, 16);
         loop {
-            let page = log.try_read(Part::Newest, frames).await.map_err(failed)?;
+            let page = log.try_read(Part::Newest, frames, None).await.map_err(failed)?;
             let headers = page.entries.iter().filter_map(|(_, entry)| Header::parse(entry).ok());
             let headers: Vec<_> = headers.collect();
             let events: u64 = headers.iter().map(|header| header.stamp.count).sum();
@@ -174,11 +174,13 @@ impl Durable {
             number: 0,
             reached: None,
             publish: self.server.link.dialer().publish(),
+            server: 0,
         };
-        let call = append.call(&Keys::new(&settings.prefix, channel), &self.retention);
+        let keys = Keys::new(&settings.prefix, channel);
+        let call = |server| Append { server, ..append }.call(&keys, &self.retention);
         // The same call again does nothing, so a broken connection is no reason
         // to give up.
-        let answer = self.server.insist(Call::Script(&APPEND, &call)).await.map_err(failed)?;
+        let answer = self.server.insist(Call::Signed(&APPEND, &call)).await.map_err(failed)?;
         match Appended::read(answer).map_err(failed)? {
             (_, Appended::Done(_) | Appended::Known(_)) => Ok(true),
             (_, Appended::KeyUsed) => Ok(false),

@@ -31,7 +31,7 @@ use self::{
     carrier::GroupCarrier,
     desk::Desk,
     member::Member,
-    scripts::{APPEND, Append, Appended, Place},
+    scripts::{APPEND, Append, Appended, Keys, Seat},
 };
 use crate::{
     carrier::Carrier,
@@ -80,19 +80,19 @@ impl Groups {
     ) -> Result<Inbox, TransportError> {
         options.check(Mode::Group)?;
         let dialer = self.server.link.dialer();
-        let mut place =
-            Place::new(&dialer.settings.prefix, channel, options.get_group(), &self.limits);
+        let mut seat =
+            Seat::new(&dialer.settings.prefix, channel, options.get_group(), &self.limits);
         let random = || format!("{}:{:016x}", dialer.instance, fastrand::u64(..));
-        place.consumer = options.get_consumer().map_or_else(random, str::to_owned);
-        place.tries = options.get_max_deliveries();
-        place.idle = options.get_redeliver_after();
+        seat.consumer = options.get_consumer().map_or_else(random, str::to_owned);
+        seat.tries = options.get_max_deliveries();
+        seat.idle = options.get_redeliver_after();
         let capacity = options.get_capacity(Mode::Group);
         let desk = self.desk(capacity.get())?;
         let waiting = Link::start(Arc::clone(dialer), Arc::new(Blocking("worker")));
         let member = Member {
             server: self.server.clone(),
             waiting,
-            place,
+            seat,
             desk,
             meter: self.meter.clone(),
             giving: tokio::sync::Mutex::default(),
@@ -172,9 +172,11 @@ impl Groups {
             number: 0,
             reached: None,
             again: false,
+            server: 0,
         };
-        let call = append.call(&key(prefix, channel, "tasks"), &self.limits);
-        let answer = self.server.insist(Call::Script(&APPEND, &call)).await.map_err(failed)?;
+        let keys = Keys::new(prefix, channel);
+        let call = |server| Append { server, ..append }.call(&keys, &self.limits);
+        let answer = self.server.insist(Call::Signed(&APPEND, &call)).await.map_err(failed)?;
         match Appended::read(answer).map_err(failed)?.1 {
             Appended::Done(_) | Appended::Known => Ok(true),
             Appended::KeyUsed => Ok(false),

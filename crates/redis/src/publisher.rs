@@ -78,6 +78,8 @@ struct Shared {
     meter: PublishMeter,
     born: Instant,
     end: CancellationToken,
+    /// The task has ended, and what it had is in the state.
+    gone: CancellationToken,
 }
 
 /// How long publishers wait for a server that takes what it is sent. What takes
@@ -103,6 +105,7 @@ impl Publisher {
             meter: PublishMeter::new(carrier.name()),
             born: Instant::now(),
             end: end.clone(),
+            gone: CancellationToken::new(),
         });
         tokio::spawn(Sender::new(Arc::clone(&shared), link.clone(), carrier).run());
         Self { shared, link, _alive: end.drop_guard() }
@@ -220,7 +223,7 @@ impl Publisher {
     }
 
     /// What keeps events from being sent, as far as is known.
-    fn why_not(&self) -> Option<TransportError> {
+    pub(crate) fn why_not(&self) -> Option<TransportError> {
         let trouble = self.shared.state.lock().trouble.clone();
         trouble.map(refused).or_else(|| self.link.error().map(disconnected))
     }
@@ -268,7 +271,8 @@ impl Publisher {
     }
 
     /// Takes nothing more, sends what waits as far as that is possible within
-    /// `patience`, and returns what is left.
+    /// `patience`, and returns what is left. What is on its way then is counted
+    /// (`reason="unknown"`) and not returned: it may have arrived.
     pub(crate) async fn close(&self, patience: Duration) -> Vec<(Channel, Event)> {
         let target = {
             let mut state = self.shared.state.lock();
@@ -279,6 +283,7 @@ impl Publisher {
         let mut settled = self.shared.settled.subscribe();
         let _ = timeout(patience, settled.wait_for(|settled| *settled >= target)).await;
         self.shared.end.cancel();
+        self.shared.gone.cancelled().await;
         let (packed, mut waiting) = {
             let mut state = self.shared.state.lock();
             let mut waiting = Vec::new();

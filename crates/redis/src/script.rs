@@ -52,7 +52,12 @@ impl Script {
         connection: &mut MultiplexedConnection,
     ) -> Result<(), ConnectionError> {
         let load = redis::cmd("SCRIPT").arg("LOAD").arg(self.source).to_owned();
-        dialer.ask(connection, &load).await.map(drop)
+        match dialer.ask(connection, &load).await {
+            Err(ConnectionError::NoPermission { detail, .. }) => {
+                Err(ConnectionError::NoPermission { command: "SCRIPT LOAD".to_owned(), detail })
+            }
+            answer => answer.map(drop),
+        }
     }
 }
 

@@ -79,7 +79,11 @@ impl Streams {
             names.arg(key("groups"));
             let groups = server.insist(Call::Command(&names)).await.map_err(failed)?;
             keys = vec![key("tasks"), key("dead"), key("groups")];
-            keys.extend(names_in(&groups).map(|group| key(&format!("delayed:{group}"))));
+            keys.extend(
+                names_in(&groups)
+                    .filter(|name| !name.starts_with(' '))
+                    .map(|group| key(&format!("delayed:{group}"))),
+            );
         }
         let mut unlink = redis::cmd("UNLINK");
         unlink.arg(keys);

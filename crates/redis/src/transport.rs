@@ -135,7 +135,9 @@ impl RedisTransport {
     }
 
     /// Closes the transport, sends what waits for as long as `patience`, and
-    /// returns what is left: events that the server does not have.
+    /// returns what is left: events that the server does not have. Of those that
+    /// are on their way at that moment nobody knows: they are counted as lost
+    /// (`reason="unknown"`) and not returned.
     ///
     /// Dropped in the middle, the transport takes nothing more, and may be
     /// closed again.

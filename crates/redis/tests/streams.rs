@@ -276,6 +276,33 @@ async fn the_state_is_that_of_connections_for_streams_too() {
 }
 
 #[tokio::test]
+async fn who_may_not_load_scripts_is_told_so_and_goes_on_when_he_may() {
+    let server = Server::builder().user("u", "on >pw ~* &* +@all -script").start().unwrap();
+    let settings = Settings::new(&format!("redis://u:pw@{}", server.address())).unwrap();
+    let builder = RedisTransport::builder(settings).patience(Duration::from_millis(300));
+    let transport = builder.connect().await.unwrap();
+    let mut state = transport.state();
+    for channel in [Channel::durable("c").unwrap(), Channel::group("c").unwrap()] {
+        transport.publish(&channel, Event::of("n", "0")).await.unwrap();
+        let refused = transport.flush().await.unwrap_err();
+        let TransportError::Refused(cause) = &refused else { panic!("{refused}") };
+        let Some(ConnectionError::NoPermission { command, .. }) = cause.downcast_ref() else {
+            panic!("{cause}")
+        };
+        assert_eq!(command, "SCRIPT LOAD");
+    }
+    // It was not connected again and again for that.
+    state.mark_unchanged();
+    assert!(transport.flush().await.is_err() && !state.has_changed().unwrap());
+    server.run(["ACL", "SETUSER", "u", "+script"]).unwrap();
+    timeout(LONG, async { while transport.flush().await.is_err() {} }).await.unwrap();
+    let all = SubscribeOptions::new().from_beginning();
+    let mut inbox = transport.subscribe(&Channel::durable("c").unwrap(), all).await.unwrap();
+    let first = timeout(LONG, inbox.next()).await.unwrap().unwrap();
+    assert!(matches!(first, Incoming::Event(_)), "{first:?}");
+}
+
+#[tokio::test]
 async fn what_a_user_may_not_do_with_streams_is_told_by_name() {
     let server = Server::builder()
         .user("simple", "on >pw ~* &* +@all -evalsha")

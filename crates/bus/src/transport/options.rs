@@ -31,7 +31,7 @@ pub enum Start {
 /// ```
 /// use swarmbus::transport::{Position, SubscribeOptions};
 ///
-/// # let saved = Position { epoch: 1, offset: 2 };
+/// # let saved = Position { epoch: 1, term: 0, offset: 2 };
 /// let resumed = SubscribeOptions::new().after(saved);
 /// let worker = SubscribeOptions::new().group("resizers").consumer("host-1").max_deliveries(3);
 /// ```

@@ -14,10 +14,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 /// ```
 /// use swarmbus::transport::Position;
 ///
-/// let position = Position { epoch: 0x5eed, offset: 1_042 };
+/// let position = Position { epoch: 0x5eed, term: 0, offset: 1_042 };
 /// assert_eq!(position.to_string(), "0000000000005eed-1042");
 /// assert_eq!(position.to_string().parse(), Ok(position));
 /// assert_eq!(serde_json::to_string(&position)?, r#""0000000000005eed-1042""#);
+/// let after_a_failover = Position { term: 3, ..position };
+/// assert_eq!(after_a_failover.to_string(), "0000000000005eed-1042-3");
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,18 +27,28 @@ pub struct Position {
     /// Which life of the channel: a new random number when it begins anew,
     /// because its server lost it.
     pub epoch: u64,
+    /// How often the server was replaced or started again in this life, as far
+    /// as is known: one that lacks the last events gives their offsets anew.
+    pub term: u32,
     /// How many events the channel has had in this life, this one included.
     pub offset: u64,
 }
 
 /// Why a text is no [`Position`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a position is 16 hexadecimal digits, a hyphen and a decimal number")]
+#[error(
+    "a position is 16 hexadecimal digits, a hyphen and a decimal number, and perhaps another \
+     hyphen and number"
+)]
 pub struct ParsePositionError;
 
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}-{}", self.epoch, self.offset)
+        write!(f, "{:016x}-{}", self.epoch, self.offset)?;
+        match self.term {
+            0 => Ok(()),
+            term => write!(f, "-{term}"),
+        }
     }
 }
 
@@ -44,17 +56,19 @@ impl FromStr for Position {
     type Err = ParsePositionError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (epoch, offset) = text.split_once('-').ok_or(ParsePositionError)?;
+        let (epoch, rest) = text.split_once('-').ok_or(ParsePositionError)?;
+        let (offset, term) = rest.split_once('-').unwrap_or((rest, "0"));
         // `parse` and `from_str_radix` alone would take a sign.
         let digits = epoch.len() == 16
             && epoch.bytes().all(|byte| byte.is_ascii_hexdigit())
-            && offset.bytes().all(|byte| byte.is_ascii_digit());
+            && offset.bytes().chain(term.bytes()).all(|byte| byte.is_ascii_digit());
         if !digits {
             return Err(ParsePositionError);
         }
         let epoch = u64::from_str_radix(epoch, 16).map_err(|_| ParsePositionError)?;
         let offset = offset.parse().map_err(|_| ParsePositionError)?;
-        Ok(Self { epoch, offset })
+        let term = term.parse().map_err(|_| ParsePositionError)?;
+        Ok(Self { epoch, term, offset })
     }
 }
 
@@ -78,10 +92,20 @@ mod tests {
     #[test]
     fn what_is_no_position_is_refused() {
         let long = "0000000000000001-18446744073709551616";
-        for text in ["", "-", "1-1", "000000000000000g-1", "0000000000000001-+1", long] {
+        for text in [
+            "",
+            "-",
+            "1-1",
+            "000000000000000g-1",
+            "0000000000000001-+1",
+            "0000000000000001-1-",
+            "0000000000000001-1-2-3",
+            "0000000000000001-1-4294967296",
+            long,
+        ] {
             assert_eq!(text.parse::<Position>(), Err(ParsePositionError), "{text}");
         }
-        let last = Position { epoch: u64::MAX, offset: u64::MAX };
+        let last = Position { epoch: u64::MAX, term: u32::MAX, offset: u64::MAX };
         assert_eq!(last.to_string().parse(), Ok(last));
     }
 }

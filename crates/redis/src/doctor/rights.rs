@@ -7,7 +7,7 @@ use crate::{dialer::Dialer, error::ConnectionError};
 
 /// Commands on keys of a channel, by themselves or in scripts. They are queued
 /// and never run, so that the arguments need only be as many as there must be.
-const COMMANDS: [&[&str]; 35] = [
+const COMMANDS: [&[&str]; 36] = [
     &["DEL", KEY],
     &["EXISTS", KEY],
     &["GET", KEY],
@@ -42,6 +42,8 @@ const COMMANDS: [&[&str]; 35] = [
     &["EVALSHA", "0000000000000000000000000000000000000000", "1", KEY],
     &["SCRIPT", "LOAD", "return 0"],
     &["SCAN", "0"],
+    // Without it, what a failover forgot is not always told.
+    &["INFO", "server"],
     &["TIME"],
 ];
 

@@ -1,6 +1,9 @@
 //! [`DurableCarrier`]: appends parcels to logs.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use async_trait::async_trait;
 use redis::{Cmd, Value, aio::MultiplexedConnection};
@@ -13,6 +16,7 @@ use crate::{
     dialer::Dialer,
     error::ConnectionError,
     reached::Reached,
+    server::run_of,
 };
 
 /// Sends parcels by `lua/log_append.lua`, again and again until there is an
@@ -22,11 +26,14 @@ pub(crate) struct DurableCarrier {
     retention: Retention,
     /// Up to where each publisher's events were confirmed.
     reached: Reached<Position>,
+    /// Who answers on the connection now.
+    server: AtomicU64,
 }
 
 impl DurableCarrier {
     pub(super) fn new(dialer: Arc<Dialer>, retention: Retention) -> Self {
-        Self { dialer, retention, reached: Reached::new(retention.known) }
+        let (reached, server) = (Reached::new(retention.known), AtomicU64::new(0));
+        Self { dialer, retention, reached, server }
     }
 }
 
@@ -46,6 +53,7 @@ impl Carrier for DurableCarrier {
     }
 
     async fn prepare(&self, connection: &mut MultiplexedConnection) -> Result<(), ConnectionError> {
+        self.server.store(run_of(&self.dialer, connection).await?, Relaxed);
         APPEND.load(&self.dialer, connection).await
     }
 
@@ -59,6 +67,7 @@ impl Carrier for DurableCarrier {
             number: parcel.first,
             reached: self.reached.get(lane.publisher),
             publish: self.dialer.publish(),
+            server: self.server.load(Relaxed),
         };
         append.call(&Keys::new(prefix, &lane.channel), &self.retention)
     }
@@ -71,7 +80,7 @@ impl Carrier for DurableCarrier {
             Ok((who, Appended::Done(position) | Appended::Known(position))) => {
                 // The position of a frame that was there already is the log's.
                 self.reached.note(who.publisher, position, who.number, |new, known| {
-                    new.epoch == known.epoch && new.offset < known.offset
+                    (new.epoch, new.term) == (known.epoch, known.term) && new.offset < known.offset
                 });
                 Answer::Taken
             }

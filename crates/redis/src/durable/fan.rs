@@ -100,7 +100,7 @@ impl Listener for Fan {
         }
         // What comes without a header is a stranger's.
         let Some(header) = before else { return };
-        let entry = Entry { header, frame: message };
+        let entry = Entry { header, frame: message, lost: None };
         for tap in &*self.taps.lock() {
             tap.push(entry.clone());
         }

@@ -9,15 +9,20 @@
 //! | 48 | `u64` | number: of the frame, counted by its publisher; 0 if it was published with a key |
 //!
 //! An entry has the header in its field `h` and the frame in its field `f`.
+//! The age of the envelope is the term: how often the server changed.
+//!
+//! An entry in front of which events are lost says in its field `l` which: the
+//! term, and after and up to which of its offsets, as `u64`.
+//!
 //! All but the first eight bytes are put together on the server, by
 //! `lua/log_append.lua`.
 
 use bytes::Bytes;
-use swarmbus::transport::{Gap, GapReason, Incoming, Position, Received};
+use swarmbus::transport::{Gap, GapReason, Incoming, Received};
 use swarmbus_core::codec::Frame;
 use xxhash_rust::xxh64::xxh64;
 
-use super::reader::Stamp;
+use super::reader::{Lost, Stamp};
 use crate::envelope::{self, Envelope, EnvelopeError, Kind};
 
 /// Bytes of a header.
@@ -28,6 +33,7 @@ const LEN: usize = envelope::LEN + 24;
 pub(super) struct Entry {
     pub(super) header: Bytes,
     pub(super) frame: Bytes,
+    pub(super) lost: Option<Lost>,
 }
 
 impl Entry {
@@ -63,6 +69,8 @@ impl Header {
             append: <[u8; 8]>::try_from(append).map_or(0, u64::from_le_bytes),
             // Publisher and number, as one number.
             mark: xxh64(publication, 0),
+            term: envelope.age,
+            lost: entry.lost,
         };
         Ok(Self { stamp, frame: entry.frame.clone() })
     }
@@ -76,7 +84,7 @@ impl Header {
         };
         let mut done = skip;
         for view in frame.iter().take(stamp.count as usize).skip(skip as usize) {
-            let position = Position { epoch: stamp.epoch, offset: stamp.first + done };
+            let position = stamp.position(stamp.first + done);
             each(match view.and_then(|view| view.to_event()) {
                 Ok(event) => Incoming::Event(Received::durable(event, position)),
                 Err(_) => Incoming::Gap(Gap::new(1, GapReason::Unreadable).up_to(position)),
@@ -92,7 +100,7 @@ impl Header {
 /// What stands for events that cannot be read: all of a frame but the first
 /// `skip`.
 pub(super) fn unreadable(stamp: &Stamp, skip: u64) -> Incoming {
-    let position = Position { epoch: stamp.epoch, offset: stamp.last() };
+    let position = stamp.position(stamp.last());
     Incoming::Gap(Gap::new(stamp.count - skip, GapReason::Unreadable).up_to(position))
 }
 

@@ -9,10 +9,17 @@
 //! is reached; what the log no longer has becomes a [`Gap`] in its place.
 //!
 //! A log can also change behind the position: a replica that became master
-//! does not have the last writes, and gives their offsets to other frames. So
-//! each reading of the log begins with the last frame that was delivered. If
-//! another one is found there, the log is read again from the first frame that
-//! is remembered, and what was delivered is known by its mark and left out.
+//! does not have the last writes, and gives their offsets to other frames. Then
+//! a new term begins, and the log says up to which offset it has what the old
+//! term had. From there on it is read again; what was delivered is known by its
+//! mark and left out. What the old term had beyond is lost; by its offsets the
+//! reader knows what of that it had.
+//!
+//! Nobody may have noticed. So each reading of the log begins with the last frame
+//! that was delivered. If another one is found there, the log is read again from
+//! the first frame that is remembered.
+
+use std::collections::VecDeque;
 
 use swarmbus::transport::{Gap, GapReason, Position};
 
@@ -31,19 +38,55 @@ pub(super) struct Stamp {
     pub(super) append: u64,
     /// Tells what is in the frame, even when it was appended twice.
     pub(super) mark: u64,
+    /// In which term it was appended.
+    pub(super) term: u32,
+    /// What the offsets before it stand for, if those are lost events.
+    pub(super) lost: Option<Lost>,
+}
+
+/// Events that were confirmed and that a server lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lost {
+    /// The term in which they were appended.
+    pub(super) term: u32,
+    /// They had the offsets after this one,
+    pub(super) from: u64,
+    /// up to this one.
+    pub(super) to: u64,
+}
+
+impl Lost {
+    /// As `log_append.lua` writes it; `None` if that makes no sense.
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+        let number = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+        let lost = Self { term: number(0)?.try_into().ok()?, from: number(8)?, to: number(16)? };
+        Some(lost).filter(|lost| lost.from < lost.to)
+    }
 }
 
 impl Stamp {
     /// Of an entry that cannot be read, which begins after one offset and ends
     /// at another.
-    pub(super) fn unreadable(epoch: u64, after: u64, last: u64) -> Self {
+    pub(super) fn unreadable(end: Position, after: u64, last: u64) -> Self {
         Self {
-            epoch,
+            epoch: end.epoch,
             first: after + 1,
             count: last.saturating_sub(after).max(1),
             append: last,
             mark: last,
+            term: end.term,
+            lost: None,
         }
+    }
+
+    /// Of one of its events.
+    pub(super) fn position(&self, offset: u64) -> Position {
+        Position { epoch: self.epoch, term: self.term, offset }
+    }
+
+    /// Whether it was the same appending. What is lost before it only the log says.
+    fn is_the_same(&self, other: &Self) -> bool {
+        (self.append, self.first, self.mark) == (other.append, other.first, other.mark)
     }
 
     /// Offset of its last event.
@@ -85,6 +128,9 @@ pub(super) enum Next {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Page<'a> {
     pub(super) end: Position,
+    /// Up to here it is what the reader's term had; `None` if that is the same
+    /// term, or it is not known.
+    pub(super) common: Option<u64>,
     pub(super) frames: &'a [Stamp],
     /// There may be more after these.
     pub(super) full: bool,
@@ -94,11 +140,20 @@ pub(super) struct Page<'a> {
 pub(super) struct Reader {
     /// All up to here was delivered or reported missing.
     position: Position,
+    /// Beyond the position if that had to go back: so far the reader was in its
+    /// term.
+    furthest: u64,
+    /// How far it was in terms before this one.
+    past: VecDeque<(u32, u64)>,
+    /// The term in which it began.
+    began: u32,
+    /// The term that the log was in when it was looked at last.
+    seen: u32,
     recent: Recent,
     phase: Phase,
-    /// Until the log's end is reached, frames may come that were delivered with
-    /// other offsets.
-    wary: bool,
+    /// So many frames from here on may have been delivered with other offsets: as
+    /// long as some from before are remembered.
+    wary: usize,
     /// The epoch before this one. What is left of it in the live feed comes too
     /// late.
     stale: Option<u64>,
@@ -121,20 +176,32 @@ enum Phase {
 }
 
 impl Reader {
+    /// Terms that are remembered: as many as the server knows of.
+    const TERMS: usize = 16;
+
     /// Goes on after a position; begin with [`recover`](Self::recover).
     pub(super) fn after(position: Position) -> Self {
-        let phase = Phase::Live { moved: false };
-        Self { position, recent: Recent::default(), phase, wary: false, stale: None }
+        Self {
+            position,
+            furthest: position.offset,
+            past: VecDeque::new(),
+            began: position.term,
+            seen: position.term,
+            recent: Recent::default(),
+            phase: Phase::Live { moved: false },
+            wary: 0,
+            stale: None,
+        }
     }
 
     /// Begins with the oldest frame of this epoch that there is.
     pub(super) fn oldest(epoch: u64) -> Self {
-        Self { phase: Phase::Oldest, ..Self::after(Position { epoch, offset: 0 }) }
+        Self { phase: Phase::Oldest, ..Self::after(Position { epoch, term: 0, offset: 0 }) }
     }
 
-    /// Goes on after a frame that need not be delivered.
-    pub(super) fn behind(frame: Stamp) -> Self {
-        let mut reader = Self::after(Position { epoch: frame.epoch, offset: frame.last() });
+    /// Goes on after the last frame of a log, which need not be delivered.
+    pub(super) fn behind(frame: Stamp, end: Position) -> Self {
+        let mut reader = Self::after(end);
         reader.recent.push(frame);
         reader
     }
@@ -143,11 +210,18 @@ impl Reader {
         self.position
     }
 
+    pub(super) fn term(&self) -> u32 {
+        self.position.term
+    }
+
     /// A frame of the live feed. Only while the log is not being read.
     pub(super) fn live(&mut self, frame: Stamp) -> Step {
         let Phase::Live { moved } = self.phase else { return Step::Recover };
         if frame.epoch != self.position.epoch {
             return if self.stale == Some(frame.epoch) { Step::Skip } else { Step::Recover };
+        }
+        if frame.term != self.position.term {
+            return Step::Recover;
         }
         let next = self.next();
         if frame.last() < next {
@@ -159,8 +233,10 @@ impl Reader {
             return Step::Recover;
         }
         self.phase = Phase::Live { moved: true };
+        // A publisher sends again what was not confirmed when the server changed.
+        let known = self.is_known(&frame);
         self.passed(&frame);
-        Step::Deliver { skip: next - frame.first }
+        if known { Step::Skip } else { Step::Deliver { skip: next - frame.first } }
     }
 
     /// Whether the log ends where this reader is; if not, and the live feed has
@@ -182,8 +258,14 @@ impl Reader {
     /// A page came. `acts` is emptied and filled.
     pub(super) fn page(&mut self, page: Page<'_>, acts: &mut Vec<Act>) -> Next {
         acts.clear();
+        let changed = std::mem::replace(&mut self.seen, page.end.term) != page.end.term;
         if page.end.epoch != self.position.epoch {
             return self.new_epoch(page.end.epoch, acts);
+        }
+        if changed && matches!(self.phase, Phase::Follow | Phase::Reread { .. }) {
+            // In the middle of it.
+            self.phase = Phase::Verify;
+            return Next::Read { from: self.position.offset };
         }
         if self.phase == Phase::Verify {
             match self.verify(page) {
@@ -197,15 +279,17 @@ impl Reader {
         if page.full {
             return Next::Read { from: self.reached().saturating_add(1) };
         }
-        self.finish(page.end.offset, acts);
+        self.finish(page.end, acts);
         Next::Live
     }
 
     fn new_epoch(&mut self, epoch: u64, acts: &mut Vec<Act>) -> Next {
         self.stale = Some(self.position.epoch);
-        self.position = Position { epoch, offset: 0 };
+        self.position = Position { epoch, term: 0, offset: 0 };
+        (self.furthest, self.began) = (0, 0);
+        self.past.clear();
         // A publisher may send again what it had sent in the old epoch.
-        (self.phase, self.wary) = (Phase::Follow, true);
+        (self.phase, self.wary) = (Phase::Follow, Recent::FRAMES);
         acts.push(Act::Gap(Gap::new(None, GapReason::NewEpoch).up_to(self.position)));
         Next::Read { from: 0 }
     }
@@ -213,24 +297,36 @@ impl Reader {
     /// Whether the log still has at the position what was delivered there.
     fn verify(&mut self, page: Page<'_>) -> Result<(), Next> {
         let at = self.position.offset;
+        if let Some(common) = page.common {
+            // Frames may be here again that were delivered.
+            self.wary = Recent::FRAMES;
+            if at <= common {
+                return Ok(());
+            }
+            (self.position.offset, self.phase) = (common, Phase::Follow);
+            return Err(Next::Read { from: common.saturating_add(1) });
+        }
         let in_order = page.end.offset >= at;
         let known = match self.recent.newest() {
             // Nothing was delivered yet that could be compared.
             None => in_order,
-            Some(newest) => in_order && page.frames.first() == Some(newest),
+            Some(newest) => in_order && page.frames.first().is_some_and(|f| f.is_the_same(newest)),
         };
         if known || at == 0 {
             return Ok(());
         }
-        (self.phase, self.wary) = (Phase::Reread { at: None }, true);
+        (self.phase, self.wary) = (Phase::Reread { at: None }, Recent::FRAMES);
         Err(Next::Read { from: self.recent.lowest(self.position.epoch).unwrap_or(at) })
     }
 
     /// A frame of the log.
     fn logged(&mut self, index: usize, frame: &Stamp, acts: &mut Vec<Act>) {
-        let known = self.wary && self.recent.has(frame.mark);
+        let known = self.is_known(frame);
         match self.phase {
-            Phase::Oldest => self.position.offset = frame.first - 1,
+            Phase::Oldest => {
+                (self.position, self.began) = (frame.position(frame.first - 1), frame.term);
+                self.furthest = self.position.offset;
+            }
             Phase::Reread { .. } if known && frame.last() <= self.position.offset => {
                 self.phase = Phase::Reread { at: Some(frame.last()) };
                 return;
@@ -247,7 +343,8 @@ impl Reader {
         if frame.last() < next {
             return;
         }
-        self.hole(frame.first, acts);
+        self.enter(frame.term);
+        self.hole(frame.first, frame.lost, acts);
         if !known {
             acts.push(Act::Deliver { frame: index, skip: next.saturating_sub(frame.first) });
         }
@@ -255,26 +352,68 @@ impl Reader {
     }
 
     /// The end of the log was reached.
-    fn finish(&mut self, end: u64, acts: &mut Vec<Act>) {
-        if end < self.position.offset {
+    fn finish(&mut self, end: Position, acts: &mut Vec<Act>) {
+        if end.offset < self.position.offset {
             // It was cut off behind what we had.
-            self.position.offset = end;
+            self.position.offset = end.offset;
             acts.push(self.gap(None, GapReason::Lost));
         }
         if self.phase == Phase::Oldest {
-            self.position.offset = end;
+            (self.position, self.began, self.furthest) = (end, end.term, end.offset);
         }
-        self.hole(end.saturating_add(1), acts);
-        (self.phase, self.wary) = (Phase::Live { moved: false }, false);
+        self.hole(end.offset.saturating_add(1), None, acts);
+        self.enter(end.term);
+        self.phase = Phase::Live { moved: false };
+    }
+
+    /// What follows is of this term, or of one after it.
+    fn enter(&mut self, term: u32) {
+        if term > self.position.term {
+            if self.past.len() == Self::TERMS {
+                self.past.pop_front();
+            }
+            self.past.push_back((self.position.term, self.furthest));
+            (self.position.term, self.furthest) = (term, self.position.offset);
+        }
     }
 
     /// Reports what is missing between the position and an offset.
-    fn hole(&mut self, until: u64, acts: &mut Vec<Act>) {
+    fn hole(&mut self, until: u64, lost: Option<Lost>, acts: &mut Vec<Act>) {
         let next = self.next();
-        if until > next {
-            self.position.offset = until - 1;
-            acts.push(self.gap(Some(until - next), GapReason::Trimmed));
+        if until <= next {
+            return;
         }
+        let size = until - next;
+        self.position.offset = until - 1;
+        let furthest = self.furthest;
+        self.furthest = furthest.max(until - 1);
+        // Of a hole in which the position already was, the end is left.
+        let told = lost.map_or(0, |lost| (lost.to - lost.from).min(size));
+        if size > told {
+            // What was there before the position had to go back, it had.
+            let had = furthest.saturating_sub(next - 1).min(size - told);
+            self.missed(size - told - had, GapReason::Trimmed, acts);
+        }
+        if let Some(lost) = lost {
+            let had = self.had(lost.term).max(lost.to - told);
+            self.missed(lost.to.saturating_sub(had), GapReason::Lost, acts);
+        }
+    }
+
+    fn missed(&mut self, count: u64, reason: GapReason, acts: &mut Vec<Act>) {
+        if count > 0 {
+            acts.push(self.gap(Some(count), reason));
+        }
+    }
+
+    /// Up to which offset of a term before this one nothing is missing.
+    fn had(&self, term: u32) -> u64 {
+        if term < self.began {
+            // It was over before.
+            return u64::MAX;
+        }
+        let past = self.past.iter().find(|(past, _)| *past == term);
+        past.map_or(0, |(_, furthest)| *furthest)
     }
 
     /// The offset of the next event. What strangers write must not overflow.
@@ -286,8 +425,15 @@ impl Reader {
         Act::Gap(Gap::new(missed, reason).up_to(self.position))
     }
 
+    /// Whether it was delivered before, perhaps with other offsets.
+    fn is_known(&self, frame: &Stamp) -> bool {
+        self.wary > 0 && self.recent.has(frame.mark)
+    }
+
     fn passed(&mut self, frame: &Stamp) {
+        self.wary = self.wary.saturating_sub(1);
         self.position.offset = frame.last();
+        self.furthest = self.furthest.max(frame.last());
         self.recent.push(*frame);
     }
 

@@ -15,7 +15,7 @@ pub(super) struct Recent {
 
 impl Recent {
     /// A failover loses what was on its way to the replica: seconds at most.
-    const FRAMES: usize = 1_024;
+    pub(super) const FRAMES: usize = 1_024;
 
     pub(super) fn push(&mut self, frame: Stamp) {
         if self.frames.len() == Self::FRAMES {

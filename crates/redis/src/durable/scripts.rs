@@ -6,12 +6,16 @@ use bytes::Bytes;
 use redis::{Cmd, Value};
 use swarmbus::transport::{Channel, EntryId, Position};
 
-use super::header::{self, Entry};
+use super::{
+    header::{self, Entry},
+    reader::Lost,
+};
 use crate::{
     channel::key,
     error::ConnectionError,
     reached::{Confirmed, Who},
     script::{Answer, Script, millis},
+    server::{Run, run_bytes},
 };
 
 pub(super) static APPEND: Script = Script::new(include_str!("../lua/log_append.lua"));
@@ -67,6 +71,8 @@ pub(super) struct Append<'a> {
     pub(super) reached: Option<Confirmed<Position>>,
     /// PUBLISH or SPUBLISH.
     pub(super) publish: &'static str,
+    /// The server that gets it.
+    pub(super) server: Run,
 }
 
 impl Append<'_> {
@@ -86,7 +92,9 @@ impl Append<'_> {
             .arg(millis(retention.known))
             .arg(&header::prefix())
             .arg(self.publish)
-            .arg(self.reached.map_or(0, |reached| reached.number));
+            .arg(self.reached.map_or(0, |reached| reached.number))
+            .arg(&run_bytes(self.server))
+            .arg(self.reached.map_or(0, |reached| reached.place.term));
         call
     }
 }
@@ -108,8 +116,8 @@ impl Appended {
         let mut answer = Answer::new(value)?;
         let (status, publisher) = (answer.int()?, answer.word()?.unwrap_or_default());
         let (epoch, offset) = (answer.word()?.unwrap_or_default(), answer.count()?);
-        let position = Position { epoch, offset };
         let who = Who { publisher, number: answer.count()? };
+        let position = Position { epoch, term: term(&mut answer)?, offset };
         match status {
             1 => Ok((who, Self::Done(position))),
             0 => Ok((who, Self::Known(position))),
@@ -128,14 +136,22 @@ pub(super) enum Part {
     Newest,
 }
 
-/// Reads so many frames at most.
-pub(super) fn read(keys: &Keys, part: Part, frames: usize, retention: &Retention) -> Cmd {
+/// Reads so many frames at most, for a reader that is in this term.
+pub(super) fn read(
+    keys: &Keys,
+    part: Part,
+    frames: usize,
+    its: Option<u32>,
+    retention: &Retention,
+    server: Run,
+) -> Cmd {
     let mut call = READ.call(&[&keys.log, &keys.meta]);
     match part {
         Part::From(offset) => call.arg(offset),
         Part::Newest => call.arg("+"),
     };
     call.arg(frames).arg(&fastrand::u64(..).to_le_bytes()).arg(millis(retention.meta));
+    call.arg(&run_bytes(server)).arg(its.map_or(String::new(), |its| its.to_string()));
     call
 }
 
@@ -145,31 +161,41 @@ pub(super) struct LogPage {
     pub(super) end: Position,
     /// Each with the offset of its last event, which is its id.
     pub(super) entries: Vec<(u64, Entry)>,
+    /// Up to here the log is what the reader's term had, if that is another one.
+    pub(super) common: Option<u64>,
 }
 
 impl LogPage {
     pub(super) fn read(value: Value) -> Result<Self, ConnectionError> {
         let mut answer = Answer::new(value)?;
         let epoch = answer.word()?.unwrap_or_default();
-        let end = Position { epoch, offset: answer.count()? };
+        let mut end = Position { epoch, term: 0, offset: answer.count()? };
         let mut list = answer.array()?;
         let mut entries = Vec::new();
         while !list.is_empty() {
             let mut entry = list.array()?;
             let EntryId(id, _) = entry.id()?;
             let mut fields = entry.array()?;
-            let (mut header, mut frame) = (Bytes::new(), Bytes::new());
+            let (mut header, mut frame, mut lost) = (Bytes::new(), Bytes::new(), None);
             while !fields.is_empty() {
                 match &*fields.bytes()? {
                     b"h" => header = fields.bytes()?.into(),
                     b"f" => frame = fields.bytes()?.into(),
+                    b"l" => lost = Lost::read(&fields.bytes()?),
                     _ => drop(fields.value()?),
                 }
             }
-            entries.push((id, Entry { header, frame }));
+            entries.push((id, Entry { header, frame, lost }));
         }
-        Ok(Self { end, entries })
+        end.term = term(&mut answer)?;
+        let common = u64::try_from(answer.int()?).ok();
+        Ok(Self { end, entries, common })
     }
+}
+
+/// It has 32 bits in headers.
+fn term(answer: &mut Answer) -> Result<u32, ConnectionError> {
+    Ok(u32::try_from(answer.count()?).unwrap_or(u32::MAX))
 }
 
 #[cfg(test)]

@@ -55,16 +55,22 @@ impl LogReader {
         &self,
         part: Part,
         frames: usize,
+        term: Option<u32>,
     ) -> Result<LogPage, ConnectionError> {
-        let call = scripts::read(&self.keys, part, frames, &self.retention);
-        LogPage::read(self.server.insist(Call::Script(&READ, &call)).await?)
+        let call = |server| scripts::read(&self.keys, part, frames, term, &self.retention, server);
+        LogPage::read(self.server.insist(Call::Signed(&READ, &call)).await?)
     }
 
     /// Tries until there is an answer, or there will never be one.
-    async fn read(&self, part: Part, frames: usize) -> Result<LogPage, TransportError> {
+    async fn read(
+        &self,
+        part: Part,
+        frames: usize,
+        term: Option<u32>,
+    ) -> Result<LogPage, TransportError> {
         let mut failures = 0;
         loop {
-            match self.try_read(part, frames).await {
+            match self.try_read(part, frames, term).await {
                 Ok(page) => return Ok(page),
                 Err(ConnectionError::Closed) => return Err(TransportError::Closed),
                 Err(error) if error.is_final() => return Err(refused(error)),
@@ -113,7 +119,7 @@ impl Subscription {
                 biased;
                 taken = self.tap.next() => taken,
                 () = sleep_until(check) => {
-                    let end = self.log.read(Part::From(0), 0).await?.end;
+                    let end = self.log.read(Part::From(0), 0, None).await?.end;
                     if self.reader.is_at(end) { continue } else { Taken::Missed }
                 }
             };
@@ -150,12 +156,14 @@ impl Subscription {
             // What came before this page was read is on it, or follows.
             self.tap.clear();
             let limit = self.frames;
-            let LogPage { end, entries } = self.log.read(Part::From(from), limit).await?;
+            let term = Some(self.reader.term());
+            let page = self.log.read(Part::From(from), limit, term).await?;
+            let LogPage { end, entries, common } = page;
             let bytes: usize = entries.iter().map(|(_, entry)| entry.len()).sum();
             let headers = self.headers(end, &entries);
             let stamps: Vec<_> = headers.iter().map(|(stamp, _)| *stamp).collect();
             let full = stamps.len() == limit;
-            let next = self.reader.page(Page { end, frames: &stamps, full }, &mut acts);
+            let next = self.reader.page(Page { end, common, frames: &stamps, full }, &mut acts);
             for act in acts.drain(..) {
                 match act {
                     Act::Gap(gap) => self.batch.push(Incoming::Gap(gap)),
@@ -183,7 +191,7 @@ impl Subscription {
         for (id, entry) in entries {
             let readable = Header::parse(entry).ok().filter(|header| header.stamp.last() == *id);
             let stamp = readable.as_ref().map_or_else(
-                || Stamp::unreadable(end.epoch, before.min(id.saturating_sub(1)), *id),
+                || Stamp::unreadable(end, before.min(id.saturating_sub(1)), *id),
                 |header| header.stamp,
             );
             headers.push((stamp, readable));

@@ -307,3 +307,21 @@ async fn frames_that_were_packed_ahead_and_not_sent_are_handed_back() {
     assert_eq!(texts, expected);
     world.server.thaw();
 }
+
+#[tokio::test]
+async fn what_the_server_did_not_take_is_handed_back() {
+    let world = World::new(Server::start().unwrap()).await;
+    world.flushed(0..1).await;
+    world.server.run(["CONFIG", "SET", "maxmemory", "1"]).unwrap();
+    world.publish(1..300).await;
+    let refused = async {
+        while !matches!(world.publisher.why_not(), Some(TransportError::Refused(_))) {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LONG, refused).await.expect("it says why");
+    let left = world.publisher.close(Duration::ZERO).await;
+    let texts: Vec<_> = left.iter().map(|(_, event)| event.text().unwrap()).collect();
+    let expected: Vec<_> = (1..300).map(|n| n.to_string()).collect();
+    assert_eq!(texts, expected);
+}

@@ -1,18 +1,21 @@
 //! [`GroupCarrier`]: appends parcels to tasks.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use async_trait::async_trait;
 use redis::{Cmd, Value, aio::MultiplexedConnection};
-use swarmbus::transport::EntryId;
 
-use super::scripts::{APPEND, Append, Appended, Limits};
+use super::scripts::{APPEND, Append, Appended, Keys, Limits, Place};
 use crate::{
     carrier::{Answer, Carrier, Parcel},
     channel::key,
     dialer::Dialer,
     error::ConnectionError,
     reached::Reached,
+    server::run_of,
 };
 
 /// Sends parcels by `lua/task_append.lua`, again and again until there is an
@@ -21,12 +24,15 @@ pub(super) struct GroupCarrier {
     dialer: Arc<Dialer>,
     limits: Limits,
     /// The last task of each publisher that was confirmed.
-    reached: Reached<EntryId>,
+    reached: Reached<Place>,
+    /// Who answers on the connection now.
+    server: AtomicU64,
 }
 
 impl GroupCarrier {
     pub(super) fn new(dialer: Arc<Dialer>, limits: Limits) -> Self {
-        Self { dialer, limits, reached: Reached::new(limits.known) }
+        let (reached, server) = (Reached::new(limits.known), AtomicU64::new(0));
+        Self { dialer, limits, reached, server }
     }
 }
 
@@ -45,6 +51,7 @@ impl Carrier for GroupCarrier {
     }
 
     async fn prepare(&self, connection: &mut MultiplexedConnection) -> Result<(), ConnectionError> {
+        self.server.store(run_of(&self.dialer, connection).await?, Relaxed);
         APPEND.load(&self.dialer, connection).await
     }
 
@@ -58,8 +65,9 @@ impl Carrier for GroupCarrier {
             number: parcel.first,
             reached: self.reached.get(lane.publisher),
             again: parcel.again,
+            server: self.server.load(Relaxed),
         };
-        append.call(&lane.key, &self.limits)
+        append.call(&Keys::new(prefix, &lane.channel), &self.limits)
     }
 
     fn judge(&self, answer: Value) -> Answer {
@@ -67,8 +75,8 @@ impl Carrier for GroupCarrier {
             return Answer::of_script(error);
         }
         match Appended::read(answer) {
-            Ok((who, Appended::Done(id))) => {
-                self.reached.note(who.publisher, id, who.number, |_, _| false);
+            Ok((who, Appended::Done(place))) => {
+                self.reached.note(who.publisher, place, who.number, |_, _| false);
                 Answer::Taken
             }
             Ok((_, Appended::Known | Appended::KeyUsed)) => Answer::Taken,

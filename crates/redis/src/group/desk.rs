@@ -41,6 +41,8 @@ struct State {
     life: Option<u64>,
     /// The newest task that came as a new one.
     newest: Option<EntryId>,
+    /// Up to this one, a server before this may have given tasks to anybody.
+    doubtful: Option<EntryId>,
     /// What there was no room for.
     backlog: VecDeque<Task>,
     answers: Vec<Answer>,
@@ -104,19 +106,35 @@ impl Desk {
         is_new
     }
 
+    /// Another server answers, or the same on another connection: tasks up to this one
+    /// may have been given out without its knowledge.
+    pub(super) fn doubt(&self, doubtful: Option<EntryId>) {
+        let mut state = self.state.lock();
+        if doubtful.is_some() && doubtful != state.doubtful {
+            // Numbers after it are given anew.
+            state.newest = None;
+        }
+        state.doubtful = doubtful;
+    }
+
     /// New tasks came, which a server gives in their order. Those that are not newer
     /// than one before were given out already, and a failover to a replica that was
-    /// behind has forgotten it: they are marked. Returns how many.
+    /// behind has forgotten it: they are marked, as are those that another server may
+    /// have given to others. Returns how many.
     pub(super) fn recognise(&self, tasks: &mut [Given]) -> usize {
         let mut state = self.state.lock();
         let mut marked = 0;
+        let within = |task: EntryId, last: Option<EntryId>| {
+            last.is_some_and(|last| life(last) == life(task) && task.0 <= last.0)
+        };
         for task in tasks {
-            match state.newest {
-                Some(newest) if life(newest) == life(task.id) && task.id.0 <= newest.0 => {
-                    task.deliveries = task.deliveries.max(2);
-                    marked += 1;
-                }
-                _ => state.newest = Some(task.id),
+            let seen = within(task.id, state.newest);
+            if seen || within(task.id, state.doubtful) {
+                task.deliveries = task.deliveries.max(2);
+                marked += 1;
+            }
+            if !seen {
+                state.newest = Some(task.id);
             }
         }
         marked

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use redis::{Cmd, Value};
+use redis::{Cmd, Value, aio::MultiplexedConnection};
 use swarmbus::transport::{EntryId, Feed, Gap, GapReason};
 use swarmbus_core::{Event, backoff::Backoff, codec};
 use tokio::{
@@ -24,13 +24,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     desk::{Answer, Desk, Task},
-    scripts::{self, ACK, CLAIM, Claimed, Given, JOIN, Place, RETURN, TIDY, life},
+    scripts::{self, ACK, CLAIM, Claimed, Given, JOIN, MEET, RETURN, Seat, TIDY, life},
 };
 use crate::{
     connection::Link,
     error::{ConnectionError, refused},
     meter::TaskMeter,
-    server::{Call, Server},
+    server::{Call, Server, run_of},
 };
 
 /// Tasks that are fetched at a time.
@@ -51,7 +51,7 @@ pub(super) struct Member {
     pub(super) server: Server,
     /// For waiting.
     pub(super) waiting: Link,
-    pub(super) place: Place,
+    pub(super) seat: Seat,
     pub(super) desk: Arc<Desk>,
     pub(super) meter: TaskMeter,
     /// Held while tasks that were delivered before are being given to us, so
@@ -78,7 +78,7 @@ impl Member {
             () = feed.gone() => {
                 self.waiting.close();
                 tokio::select! {
-                    _ = timeout(self.place.idle, self.last_answers()) => {}
+                    _ = timeout(self.seat.idle, self.last_answers()) => {}
                     () = end.cancelled() => {}
                 }
             }
@@ -104,12 +104,12 @@ impl Member {
     /// Makes the group if it is gone.
     pub(super) async fn join(&self, from_beginning: bool) -> Result<(bool, u64), ConnectionError> {
         scripts::joined(
-            self.server.insist(Call::Script(&JOIN, &self.place.join(from_beginning))).await?,
+            self.server.insist(Call::Script(&JOIN, &self.seat.join(from_beginning))).await?,
         )
     }
 
     async fn fetch(&self, feed: &Feed) -> Result<Infallible, ConnectionError> {
-        let (mut last, mut failures) = (0, 0);
+        let (mut last, mut met, mut failures) = (0, 0, 0);
         loop {
             let (number, mut connection) = self.waiting.next(0).await?;
             if number != last || self.doubt.swap(false, Relaxed) {
@@ -123,12 +123,14 @@ impl Member {
                 self.desk.room.notified().await;
                 continue;
             }
-            let call = self.place.read(most, WAIT);
-            let dialer = self.waiting.dialer();
-            let patience = WAIT + dialer.settings.response_timeout;
-            let answer = timeout(patience, dialer.ask(&mut connection, &call)).await;
-            let answer = answer.unwrap_or(Err(ConnectionError::TimedOut(patience)));
-            match answer.and_then(scripts::new_tasks) {
+            let fetched = async {
+                if number != met {
+                    self.meet(&mut connection).await?;
+                    met = number;
+                }
+                self.fetch_some(&mut connection, most).await
+            };
+            match fetched.await {
                 Ok(mut tasks) => {
                     failures = 0;
                     self.meter.redelivered(self.desk.recognise(&mut tasks));
@@ -151,6 +153,34 @@ impl Member {
         }
     }
 
+    /// A new connection: who is there, and what may it not know?
+    async fn meet(&self, connection: &mut MultiplexedConnection) -> Result<(), ConnectionError> {
+        let dialer = self.waiting.dialer();
+        let patience = dialer.settings.response_timeout;
+        let met = async {
+            let server = run_of(dialer, connection).await?;
+            if server == 0 {
+                return Ok(None);
+            }
+            scripts::met(MEET.run(dialer, connection, &self.seat.meet(server)).await?)
+        };
+        let met = timeout(patience, met).await;
+        self.desk.doubt(met.unwrap_or(Err(ConnectionError::TimedOut(patience)))?);
+        Ok(())
+    }
+
+    /// Waits for new tasks.
+    async fn fetch_some(
+        &self,
+        connection: &mut MultiplexedConnection,
+        most: usize,
+    ) -> Result<Vec<Given>, ConnectionError> {
+        let (dialer, call) = (self.waiting.dialer(), self.seat.read(most, WAIT));
+        let patience = WAIT + dialer.settings.response_timeout;
+        let answer = timeout(patience, dialer.ask(connection, &call)).await;
+        scripts::new_tasks(answer.unwrap_or(Err(ConnectionError::TimedOut(patience)))?)
+    }
+
     /// The server lost the group, and with it the channel.
     async fn group_is_gone(&self, feed: &Feed) -> Result<(), ConnectionError> {
         match self.join(true).await {
@@ -171,7 +201,7 @@ impl Member {
     /// Looks for tasks that were delivered before.
     async fn claim(&self, feed: &Feed) -> Result<Infallible, ConnectionError> {
         const LEAST: Duration = Duration::from_millis(20);
-        let every = (self.place.idle / 4).clamp(LEAST, Duration::from_secs(5));
+        let every = (self.seat.idle / 4).clamp(LEAST, Duration::from_secs(5));
         let mut wait = every;
         loop {
             tokio::select! {
@@ -199,7 +229,7 @@ impl Member {
                 self.starved.store(true, Relaxed);
                 return Ok(None);
             }
-            let call = self.place.claim(most, cursor.as_deref());
+            let call = self.seat.claim(most, cursor.as_deref());
             let claimed = self.claim_some(&call).await?;
             let (wait, next) = (claimed.wait, claimed.cursor.clone());
             self.take_claimed(feed, claimed);
@@ -239,12 +269,12 @@ impl Member {
         feed: &Feed,
         after: Option<EntryId>,
     ) -> Result<Option<EntryId>, ConnectionError> {
-        let call = self.place.pending(after, FETCH);
+        let call = self.seat.pending(after, FETCH);
         let ids = scripts::pending_ids(self.server.once(Call::Command(&call)).await?)?;
         let next = ids.last().copied().filter(|_| ids.len() == FETCH);
         let unknown = self.desk.unknown(ids);
         if !unknown.is_empty() {
-            let call = self.place.claim_own(&unknown);
+            let call = self.seat.claim_own(&unknown);
             let claimed = self.claim_some(&call).await?;
             self.take_claimed(feed, claimed);
         }
@@ -343,17 +373,17 @@ impl Member {
                         Answer::Again(..) | Answer::Dead(_) => None,
                     });
                     let ids: Vec<_> = ids.take(ANSWERS).collect();
-                    self.server.insist(Call::Script(&ACK, &self.place.ack(&ids))).await?;
+                    self.server.insist(Call::Script(&ACK, &self.seat.ack(&ids))).await?;
                     ids.len()
                 }
                 Answer::Again(id, delay) => {
-                    let call = self.place.give_back(*id, Some(*delay));
+                    let call = self.seat.give_back(*id, Some(*delay));
                     self.returned(self.server.insist(Call::Script(&RETURN, &call)).await?);
                     self.due.notify_one();
                     1
                 }
                 Answer::Dead(id) => {
-                    let call = self.place.give_back(*id, None);
+                    let call = self.seat.give_back(*id, None);
                     self.returned(self.server.insist(Call::Script(&RETURN, &call)).await?);
                     1
                 }
@@ -372,9 +402,9 @@ impl Member {
 
     async fn tidy(&self) -> Result<Infallible, ConnectionError> {
         loop {
-            sleep(self.place.limits.tidy_every).await;
+            sleep(self.seat.limits.tidy_every).await;
             // If it fails, next time, perhaps; nothing depends on it now.
-            let tidied = self.server.insist(Call::Script(&TIDY, &self.place.tidy())).await;
+            let tidied = self.server.insist(Call::Script(&TIDY, &self.seat.tidy())).await;
             if tidied == Err(ConnectionError::Closed) {
                 return Err(ConnectionError::Closed);
             }

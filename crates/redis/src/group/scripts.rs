@@ -11,9 +11,11 @@ use crate::{
     error::ConnectionError,
     reached::{Confirmed, Who},
     script::{Answer, Script, millis},
+    server::{Run, run_bytes},
 };
 
 pub(super) static APPEND: Script = Script::new(include_str!("../lua/task_append.lua"));
+pub(super) static MEET: Script = Script::new(include_str!("../lua/task_meet.lua"));
 pub(super) static JOIN: Script = Script::new(include_str!("../lua/task_join.lua"));
 pub(super) static CLAIM: Script = Script::new(include_str!("../lua/task_claim.lua"));
 pub(super) static ACK: Script = Script::new(include_str!("../lua/task_ack.lua"));
@@ -64,14 +66,23 @@ pub(super) struct Append<'a> {
     /// Of the frame, counted by its publisher; 0 with a key.
     pub(super) number: u64,
     /// What was confirmed to the publisher last.
-    pub(super) reached: Option<Confirmed<EntryId>>,
+    pub(super) reached: Option<Confirmed<Place>>,
     /// They were sent before, and nobody knows what became of that.
     pub(super) again: bool,
+    /// The server that gets them.
+    pub(super) server: Run,
+}
+
+/// Where a task is: its id, and in which term of the channel it was appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) id: EntryId,
+    pub(super) term: u64,
 }
 
 impl Append<'_> {
-    pub(super) fn call(&self, tasks: &str, limits: &Limits) -> Cmd {
-        let mut call = APPEND.call(&[tasks, self.record]);
+    pub(super) fn call(&self, keys: &Keys, limits: &Limits) -> Cmd {
+        let mut call = APPEND.call(&[&keys.tasks, self.record, &keys.groups]);
         call.arg(self.frame)
             .arg(self.count)
             .arg(&self.publisher.to_le_bytes())
@@ -79,10 +90,12 @@ impl Append<'_> {
             .arg(limits.tasks)
             .arg(millis(limits.known))
             .arg(fastrand::u64(1 << 32..1 << 53))
-            .arg(self.reached.map_or(String::new(), |reached| life(reached.place).to_string()))
-            .arg(self.reached.map_or(0, |reached| reached.place.0))
+            .arg(self.reached.map_or(String::new(), |reached| life(reached.place.id).to_string()))
+            .arg(self.reached.map_or(0, |reached| reached.place.id.0))
             .arg(u8::from(self.again))
-            .arg(self.reached.map_or(0, |reached| reached.number));
+            .arg(self.reached.map_or(0, |reached| reached.number))
+            .arg(&run_bytes(self.server))
+            .arg(self.reached.map_or(0, |reached| reached.place.term));
         call
     }
 }
@@ -90,8 +103,8 @@ impl Append<'_> {
 /// What became of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Appended {
-    /// They are there; the id of the last.
-    Done(EntryId),
+    /// They are there; where the last is.
+    Done(Place),
     /// They were there before this call.
     Known,
     /// Somebody else published with their key.
@@ -110,7 +123,7 @@ impl Appended {
             1 => {
                 let id = answer.id()?;
                 who.number = answer.count()?;
-                Self::Done(id)
+                Self::Done(Place { id, term: answer.count()? })
             }
             0 => Self::Known,
             2 => Self::KeyUsed,
@@ -124,9 +137,22 @@ impl Appended {
     }
 }
 
+/// What a channel is called on the server, as far as publishers need it.
+#[derive(Clone, Debug)]
+pub(super) struct Keys {
+    pub(super) tasks: String,
+    pub(super) groups: String,
+}
+
+impl Keys {
+    pub(super) fn new(prefix: &str, channel: &Channel) -> Self {
+        Self { tasks: key(prefix, channel, "tasks"), groups: key(prefix, channel, "groups") }
+    }
+}
+
 /// One consumer of one group of one channel.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct Seat {
     pub(super) tasks: String,
     pub(super) dead: String,
     pub(super) groups: String,
@@ -168,7 +194,7 @@ pub(super) struct Claimed {
     pub(super) tasks: Vec<Given>,
 }
 
-impl Place {
+impl Seat {
     pub(super) fn new(prefix: &str, channel: &Channel, group: &str, limits: &Limits) -> Self {
         let key = |purpose: &str| key(prefix, channel, purpose);
         Self {
@@ -188,6 +214,13 @@ impl Place {
     pub(super) fn join(&self, from_beginning: bool) -> Cmd {
         let mut call = JOIN.call(&[&self.tasks, &self.groups]);
         call.arg(&self.group).arg(if from_beginning { "0" } else { "$" });
+        call
+    }
+
+    /// Says which server this is.
+    pub(super) fn meet(&self, server: Run) -> Cmd {
+        let mut call = MEET.call(&[&self.tasks, &self.groups]);
+        call.arg(&run_bytes(server));
         call
     }
 
@@ -256,10 +289,19 @@ impl Place {
     }
 }
 
-/// What [`Place::join`] found: whether the group is new, and what it missed.
+/// What [`Seat::join`] found: whether the group is new, and what it missed.
 pub(super) fn joined(value: Value) -> Result<(bool, u64), ConnectionError> {
     let mut answer = Answer::new(value)?;
     Ok((answer.int()? == 1, answer.count()?))
+}
+
+/// What [`Seat::meet`] found: the last task that another server may have given to
+/// somebody.
+pub(super) fn met(value: Value) -> Result<Option<EntryId>, ConnectionError> {
+    match value {
+        Value::BulkString(text) if text.is_empty() => Ok(None),
+        id => Answer::new(Value::Array(vec![id]))?.id().map(Some),
+    }
 }
 
 impl Claimed {

@@ -323,6 +323,38 @@ async fn what_may_have_been_done_says_so() {
 }
 
 #[tokio::test]
+async fn what_another_server_may_have_given_to_somebody_says_so() {
+    let world = World::new(Server::start().unwrap()).await;
+    let mut worker = world.worker(group("g").consumer("first")).await;
+    world.publish(0..10).await;
+    world.publisher.flush().await.unwrap();
+    // From here on the server will forget, as a replica does that was behind.
+    let first = task(&mut worker).await;
+    assert!(!first.redelivered());
+    first.ack();
+    world.groups.flush().await.unwrap();
+    drop(worker);
+    let group_at = |id: &str| {
+        let server = &world.server;
+        server.run(["XGROUP", "SETID", "swarmbus:{c}:tasks", "g", id]).unwrap();
+    };
+    group_at("0");
+    world.server.run(["SAVE"]).unwrap();
+    world.server.kill9();
+    world.server.restart().unwrap();
+    for n in 10..12 {
+        let (key, event) = (n.to_string(), Event::of("n", n.to_string()));
+        assert!(world.groups.publish_once(&world.channel, &key, event).await.unwrap());
+    }
+    let mut worker = world.worker(group("g").consumer("second")).await;
+    for n in 0..12 {
+        let again = task(&mut worker).await;
+        assert_eq!((number(&again), again.redelivered()), (n, n < 10));
+        again.ack();
+    }
+}
+
+#[tokio::test]
 async fn losing_everything_is_a_gap() {
     let world = World::new(Server::start().unwrap()).await;
     let mut worker = world.worker(group("g")).await;

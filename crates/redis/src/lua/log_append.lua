@@ -7,7 +7,10 @@
 --
 -- KEYS[1] log       stream; an entry is a header and a frame, its id the offset of the
 --                   last event
--- KEYS[2] meta      hash: epoch, offset
+-- KEYS[2] meta      hash: epoch, offset; server and term: which server appended last, and
+--                   how often that changed; from:T and counted:T: where the log ended
+--                   when term T began, and up to which offset of the term before it is
+--                   counted what was lost then
 -- KEYS[3] record    string: the number of this publisher's last event; of a key, who
 --                   published with it
 -- KEYS[4] live      pub/sub channel: the header is published, and then the frame. To
@@ -25,12 +28,15 @@
 -- ARGV[13] command  PUBLISH or SPUBLISH
 -- ARGV[14] before   the number of the last event that was confirmed to the publisher in
 --                   that epoch, or 0
+-- ARGV[15] server   names this run of the server; '' or none if that is not known
+-- ARGV[16] term     in which something was confirmed to the publisher last
 --
--- Returns {status, publisher, epoch, offset, number of the last event}: 1 appended, offset of its last event;
--- 0 it was there already; 2 somebody else published with this key.
+-- Returns {status, publisher, epoch, offset, number of the last event, term}: 1 appended,
+-- offset of its last event; 0 it was there already; 2 somebody else published with this
+-- key.
 local count, number = tonumber(ARGV[2]), tonumber(ARGV[4])
-local meta = redis.call('HMGET', KEYS[2], 'epoch', 'offset')
-local epoch, offset = meta[1], tonumber(meta[2] or 0)
+local meta = redis.call('HMGET', KEYS[2], 'epoch', 'offset', 'server', 'term')
+local epoch, offset, term = meta[1], tonumber(meta[2] or 0), tonumber(meta[4] or 0)
 
 local record = redis.call('GET', KEYS[3])
 if record and (number == 0 or number <= tonumber(record)) then
@@ -38,23 +44,54 @@ if record and (number == 0 or number <= tonumber(record)) then
   if number == 0 and record ~= ARGV[3] then
     status = 2
   end
-  return {status, ARGV[3], epoch or '', offset, tonumber(number == 0 and 0 or record)}
+  return {status, ARGV[3], epoch or '', offset, tonumber(number == 0 and 0 or record), term}
 end
 
+local server, lost = ARGV[15] or '', nil
 if not epoch then
   -- Meta was lost, by FLUSHALL or eviction. Offsets begin again, so that what an
   -- old log holds could not be told from what comes now.
-  epoch, offset = ARGV[7], 0
-  redis.call('DEL', KEYS[1])
-elseif ARGV[5] == epoch then
-  -- Less than what was confirmed: writes are lost, by failover for example. Their
-  -- offsets stay empty, and readers see the hole. If others have taken these offsets
-  -- since, as many stay empty behind those.
-  local missing = tonumber(ARGV[14] or 0) - tonumber(record or 0)
-  if tonumber(ARGV[6]) > offset then
-    offset = tonumber(ARGV[6])
-  elseif number > 0 and missing > 0 then
-    offset = offset + missing
+  epoch, offset, term, meta = ARGV[7], 0, 0, {}
+  redis.call('DEL', KEYS[1], KEYS[2])
+else
+  local ours = ARGV[5] == epoch
+  local reached = ours and tonumber(ARGV[6]) or 0
+  local its = ours and tonumber(ARGV[16] or '')
+  local missing = 0
+  if ours and number > 0 then
+    missing = math.max(tonumber(ARGV[14] or 0) - tonumber(record or 0), 0)
+  end
+  if server ~= '' and (meta[3] or '') ~= '' and meta[3] ~= server then
+    -- A replica that took over, or a server that was started again: it may lack the
+    -- last writes of the one before, from here on.
+    term = math.max(term, its or 0) + 1
+    local from = offset
+    if missing > 0 then
+      -- Somebody who does not say where may have appended since.
+      from = math.min(from, math.max(reached - missing, 0))
+    end
+    from = string.format('%.0f', from)
+    redis.call('HSET', KEYS[2], 'term', term, 'from:' .. term, from, 'counted:' .. term, from)
+    redis.call('HDEL', KEYS[2], 'from:' .. (term - 16), 'counted:' .. (term - 16))
+  end
+  -- Less than what was confirmed: writes are lost. As many offsets stay empty, and
+  -- readers see the hole. All publishers' events of a term have offsets of one row,
+  -- so what one has counted the next does not count again.
+  local past = {}
+  if its and its < term then
+    past = redis.call('HMGET', KEYS[2], 'from:' .. (its + 1), 'counted:' .. (its + 1))
+  end
+  if past[1] then
+    local counted = tonumber(past[2])
+    local more = math.max(reached - counted, missing - (counted - tonumber(past[1])))
+    if more > 0 then
+      lost = {its, counted, counted + more}
+      offset = offset + more
+      redis.call('HSET', KEYS[2], 'counted:' .. (its + 1), string.format('%.0f', counted + more))
+    end
+  else
+    -- It is not known which server it was.
+    offset = math.max(offset + (reached > offset and 0 or missing), reached)
   end
 end
 
@@ -64,16 +101,20 @@ local function append()
   offset = offset + count
   local id = string.format('%.0f-0', offset)
   local oldest = string.format('%.0f', math.max(offset - tonumber(ARGV[8]), 0) + 1)
-  header = ARGV[12] .. epoch .. struct.pack('<I8I4I4', first, count, 0)
+  header = ARGV[12] .. epoch .. struct.pack('<I8I4I4', first, count, term)
     .. ARGV[7] .. ARGV[3] .. struct.pack('<I8', number)
+  if lost then
+    -- Of which term, and which of its offsets, the hole before this frame is.
+    return redis.pcall('XADD', KEYS[1], 'MINID', '~', oldest, id, 'h', header, 'f', ARGV[1],
+      'l', struct.pack('<I8I8I8', lost[1], lost[2], lost[3]))
+  end
   return redis.pcall('XADD', KEYS[1], 'MINID', '~', oldest, id, 'h', header, 'f', ARGV[1])
 end
--- The first write: refused when memory is short, and then nothing has changed.
 local added = append()
 if type(added) == 'table' and string.find(added.err, 'equal or smaller') then
   -- Somebody put back an older meta: as bad as none.
-  epoch, offset = ARGV[7], 0
-  redis.call('DEL', KEYS[1])
+  epoch, offset, term, lost, meta = ARGV[7], 0, 0, nil, {}
+  redis.call('DEL', KEYS[1], KEYS[2])
   added = append()
 end
 if type(added) == 'table' then
@@ -81,6 +122,9 @@ if type(added) == 'table' then
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[9])
 redis.call('HSET', KEYS[2], 'epoch', epoch, 'offset', string.format('%.0f', offset))
+if server ~= '' and meta[3] ~= server then
+  redis.call('HSET', KEYS[2], 'server', server)
+end
 redis.call('PEXPIRE', KEYS[2], ARGV[10])
 if number == 0 then
   redis.call('SET', KEYS[3], ARGV[3], 'PX', ARGV[11])
@@ -89,4 +133,4 @@ else
 end
 redis.call(ARGV[13], KEYS[4], header)
 redis.call(ARGV[13], KEYS[4], ARGV[1])
-return {1, ARGV[3], epoch, offset, number + count - 1}
+return {1, ARGV[3], epoch, offset, number + count - 1, term}

@@ -85,20 +85,62 @@ impl Sender {
 
     pub(super) async fn run(mut self) {
         let end = self.shared.end.clone();
+        let _gone = self.shared.gone.clone().drop_guard();
         end.run_until_cancelled(async {
             let mut number = 0;
-            while let Ok((next, mut connection)) = self.link.next(number).await {
+            while let Ok((next, connection)) = self.link.next(number).await {
                 number = next;
-                let prepared = self.carrier.prepare(&mut connection).await;
-                let served = match prepared {
+                let Err(Broken) = match self.prepare(number, &connection).await {
                     Ok(()) => self.serve(number, &connection).await,
-                    Err(error) => self.broken(number, error),
+                    Err(broken) => Err(broken),
                 };
-                let Err(Broken) = served;
                 self.forget_rounds();
             }
         })
         .await;
+        self.hand_back();
+    }
+
+    /// Returns when the carrier can use the connection. What the server refuses to this
+    /// user it would refuse over every connection: then somebody has to allow it.
+    async fn prepare(
+        &mut self,
+        number: u64,
+        connection: &MultiplexedConnection,
+    ) -> Result<(), Broken> {
+        loop {
+            match self.carrier.prepare(&mut connection.clone()).await {
+                Ok(()) => return Ok(()),
+                Err(error) if error.is_final() => self.hold(number, error).await?,
+                Err(error) => {
+                    let Err(broken) = self.broken(number, error);
+                    return Err(broken);
+                }
+            }
+        }
+    }
+
+    /// The publisher is closed. What the server did not take goes back to it; of what
+    /// is on its way nobody will know whether it arrived.
+    fn hand_back(&mut self) {
+        let (mut unknown, mut left) = (0, Vec::new());
+        let rounds = std::mem::take(&mut self.rounds);
+        unknown += rounds.iter().flat_map(|round| &round.parcels).map(|p| p.1.count).sum::<u32>();
+        for Ticketed(ticket, parcel) in std::mem::take(&mut self.again) {
+            if parcel.again {
+                unknown += parcel.count;
+            } else {
+                left.push(Ticketed(ticket, parcel));
+            }
+        }
+        if unknown > 0 {
+            let mode = self.carrier.name();
+            warn!(mode, events = unknown, "closed while events were on their way to Redis");
+            self.shared.meter.lost("unknown", unknown as usize);
+        }
+        let mut state = self.shared.state.lock();
+        left.append(&mut state.packed);
+        state.packed = left;
     }
 
     /// Sends over one connection, until that breaks.
@@ -302,13 +344,19 @@ impl Sender {
         }
     }
 
-    /// The server does not take it for now: waits, and lets publishers know.
+    /// The server does not take it for now: waits, and prepares the next try.
     async fn pause(
         &mut self,
         number: u64,
         connection: &MultiplexedConnection,
         error: ConnectionError,
     ) -> Result<(), Broken> {
+        self.hold(number, error).await?;
+        self.prepare(number, connection).await
+    }
+
+    /// Waits, and lets publishers know why.
+    async fn hold(&mut self, number: u64, error: ConnectionError) -> Result<(), Broken> {
         if self.refusals == 0 {
             warn!(mode = self.carrier.name(), %error, "Redis does not take events; trying again");
         }
@@ -323,13 +371,7 @@ impl Sender {
             () = self.link.lost(number) => return Err(Broken),
         }
         self.refusals = self.refusals.saturating_add(1);
-        match self.carrier.prepare(&mut connection.clone()).await {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                let Err(broken) = self.broken(number, error);
-                Err(broken)
-            }
-        }
+        Ok(())
     }
 
     fn broken(

@@ -98,7 +98,7 @@ async fn a_position_of_another_life_is_a_gap(transport: &impl Transport) {
     let channel = fresh(Mode::Durable);
     publish(transport, &channel, 1).await;
     transport.flush().await.expect("flush works");
-    let elsewhere = Start::After(Position { epoch: 0x0bad, offset: 7 });
+    let elsewhere = Start::After(Position { epoch: 0x0bad, term: 0, offset: 7 });
     let mut inbox = inbox_with(transport, &channel, SubscribeOptions::new().start(elsewhere)).await;
     let gap = gap(&mut inbox).await;
     assert_eq!((gap.missed, gap.reason), (None, GapReason::NewEpoch));

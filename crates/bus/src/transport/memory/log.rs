@@ -98,7 +98,7 @@ impl Log {
     }
 
     fn position(&self, offset: u64) -> Position {
-        Position { epoch: self.epoch, offset }
+        Position { epoch: self.epoch, term: 0, offset }
     }
 }
 

@@ -10,7 +10,7 @@ use super::*;
 #[derive(Clone, Debug)]
 enum Op {
     /// A frame of so many events; `seen`: the live feed gets it.
-    Publish { count: u64, seen: bool },
+    Publish { by: usize, count: u64, seen: bool },
     /// The live feed gives its newest frame again.
     Repeat,
     /// The live feed loses what waits in it, and the reader is told.
@@ -21,8 +21,9 @@ enum Op {
     Forget,
     /// A replica without the newest frames becomes master. Their publishers
     /// send them again, backwards, so that they get other offsets; or do not,
-    /// because they had been confirmed, and go on behind them.
-    FailOver { lost: usize, sent_again: bool },
+    /// because they had been confirmed, and go on behind them. `noticed`: a new
+    /// term begins.
+    FailOver { lost: usize, sent_again: bool, noticed: bool },
     /// The reader does one thing.
     Work,
     /// The reader compares its position with the log's end.
@@ -33,29 +34,38 @@ enum Op {
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        6 => (1_u64..5, prop::bool::weighted(0.8))
-            .prop_map(|(count, seen)| Op::Publish { count, seen }),
+        6 => (0..PUBLISHERS, 1_u64..5, prop::bool::weighted(0.8))
+            .prop_map(|(by, count, seen)| Op::Publish { by, count, seen }),
         1 => Just(Op::Repeat),
         1 => Just(Op::Overrun),
         1 => (1_usize..4).prop_map(Op::Trim),
         1 => Just(Op::Forget),
-        1 => (0_usize..4, any::<bool>())
-            .prop_map(|(lost, sent_again)| Op::FailOver { lost, sent_again }),
+        1 => (0_usize..4, any::<bool>(), prop::bool::weighted(0.8)).prop_map(
+            |(lost, sent_again, noticed)| Op::FailOver { lost, sent_again, noticed }
+        ),
         10 => Just(Op::Work),
         2 => Just(Op::Check),
         1 => Just(Op::Restart),
     ]
 }
 
+const PUBLISHERS: usize = 2;
+
 /// A server and one subscription.
 struct World {
     epoch: u64,
     offset: u64,
-    /// The highest offset that was confirmed to a publisher.
-    reached: u64,
+    term: u32,
+    /// Where each term began, and what is counted as lost of the one before it.
+    terms: Vec<(u64, u64)>,
+    /// The highest offset that was confirmed to each publisher, with its term, and the
+    /// number of its events that were confirmed and lost since.
+    reached: [(u32, u64, u64); PUBLISHERS],
     log: VecDeque<Stamp>,
     live: VecDeque<Stamp>,
     frames: u64,
+    /// Frames that are to be sent again: events and mark.
+    pending: Vec<(u64, u64)>,
     appends: u64,
     page: usize,
     reader: Reader,
@@ -64,49 +74,84 @@ struct World {
     /// Mark of the frame and number within it.
     delivered: Vec<(u64, u64)>,
     gaps: Vec<Gap>,
+    /// Events that were published.
+    published: u64,
+    /// Nothing has happened after which gaps may be too large.
+    exact: bool,
     /// Delivered or known to be missing in this epoch.
     accounted: u64,
 }
 
 impl World {
     fn new(page: usize) -> Self {
-        let reader = Reader::after(Position { epoch: 1, offset: 0 });
+        let reader = Reader::after(at(0));
         Self {
             epoch: 1,
             offset: 0,
-            reached: 0,
+            term: 0,
+            terms: vec![(0, 0)],
+            reached: [(0, 0, 0); PUBLISHERS],
             log: VecDeque::new(),
             live: VecDeque::new(),
             frames: 0,
+            pending: Vec::new(),
             appends: 0,
             page,
             reader,
             reading: None,
             delivered: Vec::new(),
             gaps: Vec::new(),
+            published: 0,
+            exact: true,
             accounted: 0,
         }
     }
 
-    fn append(&mut self, count: u64, mark: u64) -> Stamp {
-        self.offset = self.offset.max(self.reached);
+    /// What `log_append.lua` does.
+    fn append(&mut self, by: usize, count: u64, mark: u64) -> Stamp {
+        let (its, reached, missing) = self.reached[by];
+        let mut lost = None;
+        if its < self.term {
+            let (from, counted) = &mut self.terms[its as usize + 1];
+            let more =
+                (reached.saturating_sub(*counted)).max(missing.saturating_sub(*counted - *from));
+            if more > 0 {
+                lost = Some(Lost { term: its, from: *counted, to: *counted + more });
+                *counted += more;
+                self.offset += more;
+            }
+        } else if reached > self.offset {
+            self.offset = reached;
+        } else {
+            self.offset += missing;
+        }
         self.appends += 1;
-        let (epoch, first, append) = (self.epoch, self.offset + 1, self.appends);
-        let frame = Stamp { epoch, first, count, append, mark };
+        let (epoch, term, first, append) = (self.epoch, self.term, self.offset + 1, self.appends);
+        let frame = Stamp { epoch, first, count, append, mark, term, lost };
         self.offset += count;
+        self.reached[by] = (term, self.offset, 0);
         self.log.push_back(frame);
         frame
     }
 
     fn end(&self) -> Position {
-        Position { epoch: self.epoch, offset: self.offset }
+        Position { epoch: self.epoch, term: self.term, offset: self.offset }
+    }
+
+    /// What `log_read.lua` says.
+    fn common(&self) -> Option<u64> {
+        let since = self.terms.iter().skip(self.reader.term() as usize + 1);
+        since.map(|(from, _)| *from).min()
     }
 
     fn apply(&mut self, op: &Op) {
         match *op {
-            Op::Publish { count, seen } => {
+            Op::Publish { by, count, seen } => {
+                self.send_again(by);
                 self.frames += 1;
-                let frame = self.append(count, self.frames);
+                let mark = self.frames * PUBLISHERS as u64 + by as u64;
+                self.published += count;
+                let frame = self.append(by, count, mark);
                 if seen {
                     self.live.push_back(frame);
                 }
@@ -117,15 +162,31 @@ impl World {
             Op::Forget => {
                 self.log.clear();
                 self.epoch += 1;
-                (self.offset, self.reached) = (0, 0);
+                (self.offset, self.term) = (0, 0);
+                self.terms = vec![(0, 0)];
+                self.reached = [(0, 0, 0); PUBLISHERS];
             }
-            Op::FailOver { lost, sent_again } => self.fail_over(lost, sent_again),
+            Op::FailOver { lost, sent_again, noticed } => {
+                self.fail_over(lost, sent_again, noticed);
+            }
             Op::Work => self.work(),
             Op::Check if self.reading.is_none() && self.live.is_empty() => self.check(),
             Op::Check => {}
             Op::Restart => {
                 self.reader = Reader::after(self.reader.position());
                 self.reconnect();
+            }
+        }
+    }
+
+    /// What a publisher had not had confirmed comes before anything newer of it.
+    fn send_again(&mut self, by: usize) {
+        for (count, mark) in std::mem::take(&mut self.pending) {
+            if mark as usize % PUBLISHERS == by {
+                let frame = self.append(by, count, mark);
+                self.live.push_back(frame);
+            } else {
+                self.pending.push((count, mark));
             }
         }
     }
@@ -141,18 +202,37 @@ impl World {
         }
     }
 
-    fn fail_over(&mut self, lost: usize, sent_again: bool) {
+    fn fail_over(&mut self, lost: usize, sent_again: bool, noticed: bool) {
         let lost = self.log.split_off(self.log.len().saturating_sub(lost));
-        if let Some(first) = lost.front() {
+        let before = self.offset;
+        for frame in &lost {
+            let by = frame.mark as usize % PUBLISHERS;
             if !sent_again {
-                self.reached = self.reached.max(self.offset);
+                self.reached[by].2 += frame.count;
             }
+        }
+        if let Some(first) = lost.front() {
+            // A hole before it is lost as well, and what it stood for is told again.
             self.offset = first.first - 1;
         }
         if sent_again {
-            for frame in lost.iter().rev() {
-                self.append(frame.count, frame.mark);
+            // They were not confirmed.
+            for (term, reached, _) in &mut self.reached {
+                if *term == self.term {
+                    *reached = (*reached).min(self.offset);
+                }
             }
+        }
+        if noticed {
+            self.term += 1;
+            self.terms.push((self.offset, self.offset));
+        }
+        self.exact &= noticed && lost.iter().all(|frame| frame.lost.is_none());
+        self.exact &= before >= self.offset;
+        if sent_again {
+            // When their publishers have connected again.
+            let again = lost.iter().rev().map(|frame| (frame.count, frame.mark));
+            self.pending.extend(again);
         }
         self.reconnect();
     }
@@ -163,7 +243,7 @@ impl World {
                 self.log.iter().filter(|f| f.last() >= from).take(self.page).copied().collect();
             let full = frames.len() == self.page;
             let mut acts = Vec::new();
-            let page = Page { end: self.end(), frames: &frames, full };
+            let page = Page { end: self.end(), common: self.common(), frames: &frames, full };
             let next = self.reader.page(page, &mut acts);
             for act in acts {
                 match act {
@@ -200,7 +280,9 @@ impl World {
 
     /// No more trouble: everything that can come, comes, and one frame more.
     fn settle(&mut self) {
-        self.apply(&Op::Publish { count: 1, seen: true });
+        for by in 0..PUBLISHERS {
+            self.apply(&Op::Publish { by, count: 1, seen: true });
+        }
         for _ in 0..100_000 {
             if self.reading.is_none() && self.live.is_empty() {
                 self.check();
@@ -225,6 +307,7 @@ proptest! {
         for op in &ops {
             failed_over |= matches!(op, Op::FailOver { .. });
             restarted |= matches!(op, Op::Restart);
+            world.exact &= !matches!(op, Op::Restart | Op::Trim(_) | Op::Forget);
             world.apply(op);
         }
         world.settle();
@@ -245,18 +328,22 @@ proptest! {
             prop_assert!(world.delivered.is_sorted(), "out of order");
         }
         if world.gaps.is_empty() && !(failed_over && restarted) {
-            let all = (1..=world.frames).all(|mark| delivered.contains(&(mark, 0)));
-            prop_assert!(all, "lost without a gap");
+            prop_assert_eq!(delivered.len() as u64, world.published, "lost without a gap");
+        }
+        if world.exact {
+            let missed: u64 = world.gaps.iter().map(|gap| gap.missed.unwrap()).sum();
+            prop_assert_eq!(delivered.len() as u64 + missed, world.published, "{:?}", world.gaps);
         }
     }
 }
 
 fn frame(epoch: u64, first: u64, count: u64) -> Stamp {
-    Stamp { epoch, first, count, append: first, mark: epoch * 1_000 + first }
+    let mark = epoch * 1_000 + first;
+    Stamp { epoch, first, count, append: first, mark, term: 0, lost: None }
 }
 
 fn at(offset: u64) -> Position {
-    Position { epoch: 1, offset }
+    Position { epoch: 1, term: 0, offset }
 }
 
 #[test]
@@ -265,7 +352,7 @@ fn a_position_inside_a_frame_skips_what_was_delivered() {
     assert_eq!(reader.recover(), 7);
     let mut acts = Vec::new();
     let frames = [frame(1, 5, 6), frame(1, 11, 1)];
-    let page = Page { end: at(11), frames: &frames, full: false };
+    let page = Page { common: None, end: at(11), frames: &frames, full: false };
     assert_eq!(reader.page(page, &mut acts), Next::Live);
     let rest = [Act::Deliver { frame: 0, skip: 3 }, Act::Deliver { frame: 1, skip: 0 }];
     assert_eq!(acts, rest);
@@ -277,7 +364,7 @@ fn the_oldest_frame_is_a_beginning_and_no_gap() {
     let mut reader = Reader::oldest(1);
     assert_eq!(reader.recover(), 0);
     let mut acts = Vec::new();
-    let page = Page { end: at(12), frames: &[frame(1, 11, 2)], full: false };
+    let page = Page { common: None, end: at(12), frames: &[frame(1, 11, 2)], full: false };
     assert_eq!(reader.page(page, &mut acts), Next::Live);
     assert_eq!(acts, [Act::Deliver { frame: 0, skip: 0 }]);
 }
@@ -287,7 +374,7 @@ fn an_empty_log_that_is_read_from_its_oldest_frame_has_no_gap() {
     let mut reader = Reader::oldest(1);
     reader.recover();
     let mut acts = Vec::new();
-    let page = Page { end: at(12), frames: &[], full: false };
+    let page = Page { common: None, end: at(12), frames: &[], full: false };
     assert_eq!(reader.page(page, &mut acts), Next::Live);
     assert_eq!((acts, reader.position()), (vec![], at(12)));
 }
@@ -297,7 +384,7 @@ fn what_was_trimmed_is_a_gap_of_its_size() {
     let mut reader = Reader::after(at(3));
     reader.recover();
     let mut acts = Vec::new();
-    let page = Page { end: at(12), frames: &[frame(1, 11, 2)], full: false };
+    let page = Page { common: None, end: at(12), frames: &[frame(1, 11, 2)], full: false };
     reader.page(page, &mut acts);
     let gap = Gap::new(7, GapReason::Trimmed).up_to(at(10));
     assert_eq!(acts, [Act::Gap(gap), Act::Deliver { frame: 0, skip: 0 }]);
@@ -309,13 +396,13 @@ fn a_new_epoch_is_a_gap_and_begins_at_its_first_event() {
     assert_eq!(reader.live(frame(2, 1, 1)), Step::Recover);
     reader.recover();
     let mut acts = Vec::new();
-    let end = Position { epoch: 2, offset: 1 };
+    let end = Position { epoch: 2, term: 0, offset: 1 };
     let frames = [frame(2, 1, 1)];
-    let again = reader.page(Page { end, frames: &[], full: false }, &mut acts);
+    let again = reader.page(Page { common: None, end, frames: &[], full: false }, &mut acts);
     assert_eq!(again, Next::Read { from: 0 });
-    let gap = Gap::new(None, GapReason::NewEpoch).up_to(Position { epoch: 2, offset: 0 });
+    let gap = Gap::new(None, GapReason::NewEpoch).up_to(Position { epoch: 2, term: 0, offset: 0 });
     assert_eq!(acts, [Act::Gap(gap)]);
-    reader.page(Page { end, frames: &frames, full: false }, &mut acts);
+    reader.page(Page { common: None, end, frames: &frames, full: false }, &mut acts);
     assert_eq!(acts, [Act::Deliver { frame: 0, skip: 0 }]);
     assert_eq!(reader.live(frame(1, 4, 1)), Step::Skip, "too late");
 }

@@ -39,6 +39,7 @@ impl Log {
             number: 1,
             reached: None,
             publish: "PUBLISH",
+            server: 1,
         };
         change(&mut append);
         let call = append.call(&self.keys, &self.retention);
@@ -48,7 +49,7 @@ impl Log {
     }
 
     async fn page(&mut self, part: Part, frames: usize) -> LogPage {
-        let call = read(&self.keys, part, frames, &self.retention);
+        let call = read(&self.keys, part, frames, None, &self.retention, 1);
         LogPage::read(self.desk.run(&READ, &call).await.unwrap()).unwrap()
     }
 
@@ -161,6 +162,38 @@ async fn confirmed_writes_that_are_lost_leave_a_hole() {
     let reached = confirmed(Position { offset: 9, ..end }, 3);
     assert_eq!(offset(log.append(|a| (a.number, a.reached) = (4, reached)).await), 12);
     assert_eq!(log.entries(Part::From(0)).await, [(1, 3), (10, 12)]);
+}
+
+#[tokio::test]
+async fn what_a_server_lost_is_counted_once_whoever_tells() {
+    let mut log = Log::new().await;
+    log.append(|_| ()).await;
+    let other = |a: &mut Append<'_>| {
+        (a.publisher, a.record, a.server) = (8, "test:{c}:publisher:8", 2);
+    };
+    let old = Position { offset: 3, ..log.page(Part::Newest, 1).await.end };
+    // A replica that has no more takes over from a server that had confirmed 9 and 15.
+    let reached = |offset| confirmed(Position { offset, ..old }, 6);
+    let Appended::Done(first) =
+        log.append(|a| (a.number, a.reached, a.server) = (7, reached(9), 2)).await
+    else {
+        panic!("appended")
+    };
+    assert_eq!((first.term, first.offset), (1, 12));
+    let end = offset(log.append(|a| (other(a), a.number = 7, a.reached = reached(15)).0).await);
+    assert_eq!(end, 12 + 6 + 3, "9 are counted");
+    let call = read(&log.keys, Part::From(0), 10, None, &log.retention, 2);
+    let page = LogPage::read(log.desk.run(&READ, &call).await.unwrap()).unwrap();
+    let lost: Vec<_> = page.entries.iter().filter_map(|(_, entry)| entry.lost).collect();
+    let of = |from, to| Lost { term: 0, from, to };
+    assert_eq!(lost, [of(3, 9), of(9, 15)]);
+    // Who read up to there in the term before has to go back to 3.
+    let call = read(&log.keys, Part::From(9), 10, Some(0), &log.retention, 2);
+    let page = LogPage::read(log.desk.run(&READ, &call).await.unwrap()).unwrap();
+    assert_eq!((page.common, page.end.term), (Some(3), 1));
+    let call = read(&log.keys, Part::From(9), 0, Some(1), &log.retention, 3);
+    let page = LogPage::read(log.desk.run(&READ, &call).await.unwrap()).unwrap();
+    assert_eq!((page.common, page.end.term), (Some(21), 2), "a reader notices, too");
 }
 
 #[tokio::test]
