@@ -232,7 +232,7 @@ async fn whoever_is_cut_off_as_too_slow_reads_on_from_the_log() {
     let channel = Channel::durable("c").unwrap();
     let mut inbox = there.subscribe(&channel, SubscribeOptions::new()).await.unwrap();
     proxy.set(Way::Held);
-    let text = " ".repeat(2_000);
+    let text = " ".repeat(4_000);
     for n in 0..EVENTS {
         let large = Event::of("n", n.to_string()).with_attribute("padding", &*text).unwrap();
         here.publish(&channel, large).await.unwrap();

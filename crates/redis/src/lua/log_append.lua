@@ -78,8 +78,13 @@ else
   -- readers see the hole. All publishers' events of a term have offsets of one row,
   -- so what one has counted the next does not count again.
   local past = {}
-  if its and its < term then
+  while its and its < term do
     past = redis.call('HMGET', KEYS[2], 'from:' .. (its + 1), 'counted:' .. (its + 1))
+    if not past[1] or reached > tonumber(past[1]) then
+      break
+    end
+    -- The next term had it, too.
+    its, past = its + 1, {}
   end
   if past[1] then
     local counted = tonumber(past[2])

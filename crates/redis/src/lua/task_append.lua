@@ -86,8 +86,13 @@ end
 -- Less than what was confirmed: writes are lost. As many numbers stay empty, and who
 -- gets the next task is told. What another publisher has counted is not counted again.
 local past = {}
-if its and its < term then
+while its and its < term do
   past = redis.call('HMGET', KEYS[3], ' from:' .. (its + 1), ' counted:' .. (its + 1))
+  if not past[1] or reached > tonumber(past[1]) then
+    break
+  end
+  -- The next term had it, too.
+  its, past = its + 1, {}
 end
 if past[1] then
   local counted = tonumber(past[2])

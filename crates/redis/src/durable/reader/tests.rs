@@ -109,7 +109,10 @@ impl World {
 
     /// What `log_append.lua` does.
     fn append(&mut self, by: usize, count: u64, mark: u64) -> Stamp {
-        let (its, reached, missing) = self.reached[by];
+        let (mut its, reached, missing) = self.reached[by];
+        while its < self.term && reached <= self.terms[its as usize + 1].0 {
+            its += 1;
+        }
         let mut lost = None;
         if its < self.term {
             let (from, counted) = &mut self.terms[its as usize + 1];
