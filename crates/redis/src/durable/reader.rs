@@ -166,6 +166,8 @@ enum Phase {
     Live { moved: bool },
     /// The first page of the log: is the position still what it was?
     Verify,
+    /// The first page from where the log is said to part from what was delivered.
+    Parted,
     /// The log is read from its oldest frame, wherever that is.
     Oldest,
     /// It is not: where does the log differ from what was delivered?
@@ -267,7 +269,7 @@ impl Reader {
             self.phase = Phase::Verify;
             return Next::Read { from: self.position.offset };
         }
-        if self.phase == Phase::Verify {
+        if matches!(self.phase, Phase::Verify | Phase::Parted) {
             match self.verify(page) {
                 Ok(()) => self.phase = Phase::Follow,
                 Err(next) => return next,
@@ -300,14 +302,17 @@ impl Reader {
         if let Some(common) = page.common {
             // Frames may be here again that were delivered.
             self.wary = Recent::FRAMES;
-            if at <= common {
-                return Ok(());
+            if at > common {
+                (self.position.offset, self.phase) = (common, Phase::Parted);
+                return Err(Next::Read { from: common });
             }
-            (self.position.offset, self.phase) = (common, Phase::Follow);
-            return Err(Next::Read { from: common.saturating_add(1) });
         }
         let in_order = page.end.offset >= at;
-        let known = match self.recent.newest() {
+        let last = match self.phase {
+            Phase::Parted => self.recent.at(self.position.epoch, at),
+            _ => self.recent.newest(),
+        };
+        let known = match last {
             // Nothing was delivered yet that could be compared.
             None => in_order,
             Some(newest) => in_order && page.frames.first().is_some_and(|f| f.is_the_same(newest)),
@@ -336,7 +341,11 @@ impl Reader {
                 self.position.offset = at.unwrap_or(frame.first - 1);
                 acts.push(self.gap(None, GapReason::Lost));
             }
-            Phase::Reread { .. } | Phase::Live { .. } | Phase::Verify | Phase::Follow => {}
+            Phase::Reread { .. }
+            | Phase::Live { .. }
+            | Phase::Verify
+            | Phase::Parted
+            | Phase::Follow => {}
         }
         self.phase = Phase::Follow;
         let next = self.next();
@@ -443,6 +452,7 @@ impl Reader {
             Phase::Reread { at: Some(at) } => at,
             Phase::Live { .. }
             | Phase::Verify
+            | Phase::Parted
             | Phase::Oldest
             | Phase::Reread { at: None }
             | Phase::Follow => self.position.offset,

@@ -34,6 +34,12 @@ impl Recent {
         self.frames.back()
     }
 
+    /// The frame that was delivered last of those that had this offset.
+    pub(super) fn at(&self, epoch: u64, offset: u64) -> Option<&Stamp> {
+        let had = |f: &&Stamp| f.epoch == epoch && f.first <= offset && f.last() >= offset;
+        self.frames.iter().rev().find(had)
+    }
+
     /// The lowest offset of an event of this epoch that is known. Not always
     /// that of the oldest frame: offsets may have been given anew.
     pub(super) fn lowest(&self, epoch: u64) -> Option<u64> {

@@ -107,12 +107,18 @@ impl World {
         }
     }
 
-    /// What `log_append.lua` does.
-    fn append(&mut self, by: usize, count: u64, mark: u64) -> Stamp {
-        let (mut its, reached, missing) = self.reached[by];
+    /// The last term that had what was confirmed to a publisher.
+    fn lost_in(&self, by: usize) -> u32 {
+        let (mut its, reached, _) = self.reached[by];
         while its < self.term && reached <= self.terms[its as usize + 1].0 {
             its += 1;
         }
+        its
+    }
+
+    /// What `log_append.lua` does.
+    fn append(&mut self, by: usize, count: u64, mark: u64) -> Stamp {
+        let ((_, reached, missing), its) = (self.reached[by], self.lost_in(by));
         let mut lost = None;
         if its < self.term {
             let (from, counted) = &mut self.terms[its as usize + 1];
@@ -220,9 +226,9 @@ impl World {
         }
         if sent_again {
             // They were not confirmed.
-            for (term, reached, _) in &mut self.reached {
-                if *term == self.term {
-                    *reached = (*reached).min(self.offset);
+            for by in 0..PUBLISHERS {
+                if self.lost_in(by) == self.term {
+                    self.reached[by].1 = self.reached[by].1.min(self.offset);
                 }
             }
         }
