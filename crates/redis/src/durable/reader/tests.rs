@@ -232,6 +232,8 @@ impl World {
                 }
             }
         }
+        // Who is away while the server changes twice may be told too much.
+        self.exact &= self.reader.term() == self.term;
         if noticed {
             self.term += 1;
             self.terms.push((self.offset, self.offset));
