@@ -6,11 +6,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use redis::{Cmd, Value, aio::MultiplexedConnection};
+use redis::Value;
 use swarmbus::transport::Channel;
 use swarmbus_core::{Event, codec::Frame};
 
-use crate::{error::ConnectionError, outbox::Lane};
+use crate::{
+    error::ConnectionError,
+    outbox::Lane,
+    wire::{Connection, request::Request},
+};
 
 /// Events of one channel that travel together.
 #[derive(Clone, Debug)]
@@ -83,22 +87,17 @@ pub(crate) trait Carrier: Send + Sync + 'static {
 
     /// Called with each new connection before the first parcel, and after
     /// [`Answer::NotNow`]: loads scripts, for example.
-    async fn prepare(
-        &self,
-        _connection: &mut MultiplexedConnection,
-    ) -> Result<(), ConnectionError> {
+    async fn prepare(&self, _connection: &Connection) -> Result<(), ConnectionError> {
         Ok(())
     }
 
-    /// The one command that carries a parcel.
-    fn command(&self, parcel: &Parcel) -> Cmd;
+    /// Adds the one command that carries a parcel.
+    fn command(&self, parcel: &Parcel, request: &mut Request);
 
-    /// A command that tells subscribers the number of a lane's next event, so
+    /// Adds a command that tells subscribers the number of a lane's next event, so
     /// that they see what they missed although nothing follows. Its answer is
     /// not looked at.
-    fn position(&self, _lane: &Lane, _next: u64) -> Option<Cmd> {
-        None
-    }
+    fn position(&self, _lane: &Lane, _next: u64, _request: &mut Request) {}
 
     /// What the answer to a parcel's command means. [`Value::ServerError`] is one too.
     fn judge(&self, answer: Value) -> Answer;

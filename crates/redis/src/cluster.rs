@@ -8,10 +8,10 @@
 pub(crate) mod slots;
 pub(crate) mod trunk;
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use redis::{AsyncConnectionConfig, Client, Value, aio::MultiplexedConnection};
+use redis::Value;
 use tokio::time::{Instant, timeout};
 
 use self::{
@@ -19,9 +19,9 @@ use self::{
     trunk::{Line, Trunks},
 };
 use crate::{
-    dialer::OnPush,
     error::ConnectionError,
     settings::{Settings, SettingsError},
+    wire::{Connection, OnPush, socket::Target},
 };
 
 /// A topology that is younger serves everybody who asks, so that a failure that
@@ -115,31 +115,23 @@ impl Cluster {
 
     async fn ask(&self, node: &Node, patience: Duration) -> Result<Topology, ConnectionError> {
         const COMMAND: &str = "CLUSTER SLOTS";
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(patience))
-            .set_response_timeout(Some(patience));
-        let failed = |error: &redis::RedisError| match ConnectionError::of(error, COMMAND, patience)
-        {
-            ConnectionError::Lost(detail) => {
-                let address = format!("{}:{}", node.0, node.1);
-                ConnectionError::Unreachable { address, detail }
-            }
-            ConnectionError::Protocol(text) if text.contains("cluster support disabled") => {
-                ConnectionError::WrongMode { found: "standalone".to_owned() }
-            }
-            other => other,
-        };
-        let mut connection = self
-            .client(node)?
-            .get_multiplexed_async_connection_with_config(&config)
-            .await
-            .map_err(|error| failed(&error))?;
         let mut command = redis::cmd("CLUSTER");
         command.arg("SLOTS");
-        match connection.send_packed_command(&command).await {
-            Ok(Value::ServerError(error)) => Err(failed(&error.into())),
-            Ok(answer) => Topology::read(&answer, &node.0),
-            Err(error) => Err(failed(&error)),
+        let target = self.target(node)?;
+        let (_, _, mut answers) =
+            target.connect(Some(patience), Arc::new(|_| {}), &[command]).await?;
+        match answers.pop() {
+            Some(Value::ServerError(error)) => {
+                Err(match ConnectionError::answered(&error, COMMAND) {
+                    ConnectionError::Protocol(text)
+                        if text.contains("cluster support disabled") =>
+                    {
+                        ConnectionError::WrongMode { found: "standalone".to_owned() }
+                    }
+                    other => other,
+                })
+            }
+            answer => Topology::read(&answer.unwrap_or(Value::Nil), &node.0),
         }
     }
 
@@ -151,16 +143,16 @@ impl Cluster {
         prefix: &str,
         on_push: OnPush,
         dial: impl FnOnce(OnPush) -> D,
-    ) -> Result<(MultiplexedConnection, Line), ConnectionError>
+    ) -> Result<(Connection, Line), ConnectionError>
     where
-        D: Future<Output = Result<MultiplexedConnection, ConnectionError>>,
+        D: Future<Output = Result<Connection, ConnectionError>>,
     {
         self.trunks.line(node, purpose, prefix, on_push, dial).await
     }
 
-    pub(crate) fn client(&self, (host, port): &Node) -> Result<Client, ConnectionError> {
-        let client = self.settings.client_at(host.clone(), *port);
-        client.map_err(|error: SettingsError| ConnectionError::Protocol(error.to_string()))
+    pub(crate) fn target(&self, (host, port): &Node) -> Result<Target, ConnectionError> {
+        let target = self.settings.target_at(host.clone(), *port);
+        target.map_err(|error: SettingsError| ConnectionError::Protocol(error.to_string()))
     }
 }
 

@@ -3,7 +3,6 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use redis::{PushInfo, PushKind, aio::MultiplexedConnection};
 use swarmbus_core::Timestamp;
 use tokio::{
     sync::{Notify, watch},
@@ -17,6 +16,7 @@ use crate::{
     dialer::{Dialed, Dialer},
     error::ConnectionError,
     meter,
+    wire::{Connection, Push},
 };
 
 /// How one connection is at the moment. What the program sees of it is
@@ -59,20 +59,16 @@ pub(crate) trait Duty: Send + Sync + 'static {
         false
     }
 
-    /// Takes a message that came without being asked for, in the task that
-    /// reads the connection: briefly. `number` is that of [`begin`](Self::begin).
-    /// An error ends the connection.
-    fn push(&self, _number: u64, _message: PushInfo) -> Result<(), ConnectionError> {
+    /// Takes what came without being asked for, in the task that reads the
+    /// connection: briefly. `number` is that of [`begin`](Self::begin). An error ends
+    /// the connection.
+    fn push(&self, _number: u64, _push: Push<'_>) -> Result<(), ConnectionError> {
         Ok(())
     }
 
     /// Called with each new connection before anybody else gets it. They are
     /// numbered from 1. An error has it thrown away and tried again.
-    async fn begin(
-        &self,
-        _number: u64,
-        _connection: &mut MultiplexedConnection,
-    ) -> Result<(), ConnectionError> {
+    async fn begin(&self, _number: u64, _connection: &Connection) -> Result<(), ConnectionError> {
         Ok(())
     }
 
@@ -99,7 +95,7 @@ struct Shared {
     duty: Arc<dyn Duty>,
     state: watch::Sender<LinkState>,
     /// The connection that works, with its number.
-    current: watch::Sender<Option<(u64, MultiplexedConnection)>>,
+    current: watch::Sender<Option<(u64, Connection)>>,
     /// Somebody has a doubt about the connection.
     doubt: Notify,
     /// The connection of this number is broken for certain.
@@ -149,7 +145,7 @@ impl Link {
     pub(crate) async fn ready(
         &self,
         patience: Duration,
-    ) -> Result<(u64, MultiplexedConnection), ConnectionError> {
+    ) -> Result<(u64, Connection), ConnectionError> {
         if let Some(current) = &*self.shared.current.borrow() {
             return Ok(current.clone());
         }
@@ -174,10 +170,7 @@ impl Link {
 
     /// The connection with its number, as soon as there is one with a higher
     /// number than this. Fails only when closed. Cancel safe.
-    pub(crate) async fn next(
-        &self,
-        after: u64,
-    ) -> Result<(u64, MultiplexedConnection), ConnectionError> {
+    pub(crate) async fn next(&self, after: u64) -> Result<(u64, Connection), ConnectionError> {
         let mut current = self.shared.current.subscribe();
         let newer = current.wait_for(|c| c.as_ref().is_some_and(|(number, _)| *number > after));
         tokio::select! {
@@ -332,19 +325,17 @@ async fn supervise(shared: Arc<Shared>) {
 async fn open(shared: &Arc<Shared>, number: u64) -> Result<Dialed, ConnectionError> {
     let duty = &shared.duty;
     let (receiver, weak) = (Arc::clone(duty), Arc::downgrade(shared));
-    let on_push = move |push: PushInfo| {
-        let taken = match push.kind {
-            PushKind::Disconnection => {
-                Err(ConnectionError::Lost("closed by the other side".into()))
-            }
-            _ => receiver.push(number, push),
+    let on_push = move |push: Push<'_>| {
+        let taken = match push {
+            Push::Ended(error) => Err(error.clone()),
+            Push::Messages(_) | Push::Left(_) => receiver.push(number, push),
         };
         if let (Err(error), Some(shared)) = (taken, weak.upgrade()) {
             shared.give_up(number, error);
         }
     };
-    let mut dialed = shared.dialer.dial(duty.name(), duty.blocking(), Arc::new(on_push)).await?;
-    if let Err(error) = duty.begin(number, &mut dialed.connection).await {
+    let dialed = shared.dialer.dial(duty.name(), duty.blocking(), Arc::new(on_push)).await?;
+    if let Err(error) = duty.begin(number, &dialed.connection).await {
         shared.failed(&dialed.line, &error);
         return Err(error);
     }
@@ -352,11 +343,7 @@ async fn open(shared: &Arc<Shared>, number: u64) -> Result<Dialed, ConnectionErr
 }
 
 /// Returns when the connection is of no use any more, and why.
-async fn watch_over(
-    shared: &Shared,
-    number: u64,
-    mut connection: MultiplexedConnection,
-) -> ConnectionError {
+async fn watch_over(shared: &Shared, number: u64, connection: Connection) -> ConnectionError {
     let mut broken = shared.broken.subscribe();
     let every = shared.dialer.settings.probe_every;
     loop {
@@ -368,7 +355,7 @@ async fn watch_over(
             () = sleep(every), if !shared.duty.blocking() => {}
             () = shared.doubt.notified() => {}
         }
-        if let Err(error) = shared.dialer.recheck(&mut connection).await {
+        if let Err(error) = shared.dialer.recheck(&connection).await {
             return error;
         }
     }

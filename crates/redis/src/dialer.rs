@@ -2,9 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, PushInfo, Value, aio::MultiplexedConnection,
-};
+use redis::{Cmd, Value};
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
@@ -16,11 +14,8 @@ use crate::{
     error::{ConnectionError, NEEDED},
     sentinel::Sentinels,
     settings::{Settings, SettingsError},
+    wire::{Connection, OnPush, socket::Target},
 };
-
-/// What is done with a push message, in the task that reads the connection:
-/// briefly, and without waiting.
-pub(crate) type OnPush = Arc<dyn Fn(PushInfo) + Send + Sync>;
 
 /// One server, and how to make connections to it.
 #[derive(Clone)]
@@ -36,7 +31,7 @@ pub(crate) struct Dialer {
 /// How the server is found.
 #[derive(Clone)]
 enum Route {
-    Direct(Box<Client>),
+    Direct(Box<Target>),
     Sentinels(Arc<Sentinels>),
     /// The master of a slot.
     Slot(Arc<Cluster>, u16),
@@ -44,23 +39,23 @@ enum Route {
 
 /// A connection, and what is told when it is of no use any more.
 pub(crate) struct Dialed {
-    pub(crate) connection: MultiplexedConnection,
+    pub(crate) connection: Connection,
     pub(crate) line: Line,
 }
 
 impl Dialer {
     /// In a cluster, for the first partition.
     pub(crate) fn new(settings: Settings) -> Result<Self, SettingsError> {
-        let client = settings.client()?;
+        let target = settings.target()?;
         let instance = format!("{:016x}", fastrand::u64(..));
         if settings.is_cluster() {
             let cluster = Arc::new(Cluster::new(settings));
             return Ok(Self::in_cluster(cluster, 0, instance));
         }
         let route = match settings.master() {
-            None => Route::Direct(Box::new(client)),
+            None => Route::Direct(Box::new(target)),
             Some(name) => {
-                let sentinels = settings.sentinel_clients()?;
+                let sentinels = settings.sentinel_targets()?;
                 Route::Sentinels(Arc::new(Sentinels::new(name.to_owned(), sentinels)))
             }
         };
@@ -141,18 +136,18 @@ impl Dialer {
             let (cluster, node) = match &self.route {
                 Route::Slot(cluster, slot) => (cluster, cluster.master(*slot).await?),
                 Route::Direct(_) | Route::Sentinels(_) => {
-                    let client = self.client().await?;
-                    let connection = self.dial_at(&client, purpose, blocking, on_push).await?;
+                    let target = self.target().await?;
+                    let connection = self.dial_at(&target, purpose, blocking, on_push).await?;
                     return Ok(Dialed { connection, line: Line::default() });
                 }
             };
-            let client = cluster.client(&node)?;
+            let target = cluster.target(&node)?;
             if blocking {
                 // Who waits on the server needs it alone.
-                let connection = self.dial_at(&client, purpose, blocking, on_push).await?;
+                let connection = self.dial_at(&target, purpose, blocking, on_push).await?;
                 return Ok(Dialed { connection, line: Line::default() });
             }
-            let dial = |on_push| self.dial_at(&client, purpose, blocking, on_push);
+            let dial = |on_push| self.dial_at(&target, purpose, blocking, on_push);
             let prefix = &self.settings.prefix;
             let (connection, line) = cluster.line(&node, purpose, prefix, on_push, dial).await?;
             Ok(Dialed { connection, line })
@@ -162,31 +157,25 @@ impl Dialer {
 
     async fn dial_at(
         &self,
-        client: &Client,
+        target: &Target,
         purpose: &str,
         blocking: bool,
         on_push: OnPush,
-    ) -> Result<MultiplexedConnection, ConnectionError> {
-        let answers = (!blocking).then_some(self.settings.response_timeout);
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.settings.connect_timeout))
-            .set_response_timeout(answers)
-            .set_push_sender(move |push| {
-                on_push(push);
-                Ok::<(), ()>(())
-            });
-        let mut connection = client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await
-            .map_err(|error| self.refused(&error, client))?;
-        let name = format!("swarmbus:{purpose}:{}", self.instance);
-        // A name is for people; a user that may not set it does without.
-        let _ = self.ask(&mut connection, redis::cmd("CLIENT").arg("SETNAME").arg(name)).await;
-        self.check(&self.ask(&mut connection, &redis::cmd("HELLO")).await?)?;
+    ) -> Result<Connection, ConnectionError> {
+        let patience = (!blocking).then_some(self.settings.response_timeout);
+        let mut name = redis::cmd("CLIENT");
+        name.arg("SETNAME").arg(format!("swarmbus:{purpose}:{}", self.instance));
         // Of the commands that everybody may use, this one is refused
         // while the server loads its data.
-        self.ask(&mut connection, &redis::cmd("PING")).await?;
-        Ok(connection)
+        let ping = redis::cmd("PING");
+        let (connection, hello, mut answers) =
+            target.connect(patience, on_push, &[name, ping]).await?;
+        self.check(&hello)?;
+        // A name is for people; a user that may not set it does without.
+        match answers.pop() {
+            Some(Value::ServerError(error)) => Err(ConnectionError::answered(&error, "PING")),
+            _ => Ok(connection),
+        }
     }
 
     /// A connection ended with this. What it says of where the keys are is
@@ -201,24 +190,21 @@ impl Dialer {
         check(hello, self.is_sharded())
     }
 
-    /// The client for the server, wherever that is now.
-    async fn client(&self) -> Result<Client, ConnectionError> {
+    /// The server, wherever that is now.
+    async fn target(&self) -> Result<Target, ConnectionError> {
         match &self.route {
-            Route::Direct(client) => Ok(Client::clone(client)),
+            Route::Direct(target) => Ok(Target::clone(target)),
             Route::Sentinels(sentinels) => {
                 let (host, port) = sentinels.master(self.settings.connect_timeout).await?;
-                let client = self.settings.client_at(host, port);
-                client.map_err(|error| ConnectionError::Protocol(error.to_string()))
+                let target = self.settings.target_at(host, port);
+                target.map_err(|error| ConnectionError::Protocol(error.to_string()))
             }
-            Route::Slot(cluster, slot) => cluster.client(&cluster.master(*slot).await?),
+            Route::Slot(cluster, slot) => cluster.target(&cluster.master(*slot).await?),
         }
     }
 
     /// Asks the server for its role, in the middle of things.
-    pub(crate) async fn recheck(
-        &self,
-        connection: &mut MultiplexedConnection,
-    ) -> Result<(), ConnectionError> {
+    pub(crate) async fn recheck(&self, connection: &Connection) -> Result<(), ConnectionError> {
         let limit = self.settings.response_timeout;
         let asked = timeout(limit, self.ask(connection, &redis::cmd("HELLO"))).await;
         self.check(&asked.unwrap_or(Err(ConnectionError::TimedOut(limit)))?)
@@ -227,38 +213,12 @@ impl Dialer {
     /// One command and its answer.
     pub(crate) async fn ask(
         &self,
-        connection: &mut MultiplexedConnection,
+        connection: &Connection,
         command: &Cmd,
     ) -> Result<Value, ConnectionError> {
-        match connection.send_packed_command(command).await {
-            Ok(Value::ServerError(error)) => {
-                Err(ConnectionError::answered(&error, &name_of(command)))
-            }
-            Ok(value) => Ok(value),
-            Err(error) => Err(self.error(&error, &name_of(command))),
-        }
-    }
-
-    /// What redis-rs reports about a command.
-    pub(crate) fn error(&self, error: &redis::RedisError, command: &str) -> ConnectionError {
-        ConnectionError::of(error, command, self.settings.response_timeout)
-    }
-
-    /// What redis-rs reports about a connection that was not made.
-    fn refused(&self, error: &redis::RedisError, client: &Client) -> ConnectionError {
-        let limit = self.settings.connect_timeout;
-        match ConnectionError::of(error, "HELLO", limit) {
-            ConnectionError::Lost(detail) => {
-                let address = match self.route {
-                    Route::Slot(..) => client.get_connection_info().addr().to_string(),
-                    Route::Direct(_) | Route::Sentinels(_) => self.settings.address(),
-                };
-                ConnectionError::Unreachable { address, detail }
-            }
-            ConnectionError::Protocol(detail) if error.kind() == ErrorKind::InvalidClientConfig => {
-                ConnectionError::Tls(detail)
-            }
-            other => other,
+        match connection.ask(command).await? {
+            Value::ServerError(error) => Err(ConnectionError::answered(&error, &name_of(command))),
+            value => Ok(value),
         }
     }
 }

@@ -98,21 +98,21 @@ pub async fn examine(settings: &Settings) -> Result<Vec<Finding>, SettingsError>
     let dialer = Dialer::new(settings.clone())?;
     let dialer = dialer.for_name(rights::NAME).unwrap_or(dialer);
     let dialed = dialer.dial("doctor", false, Arc::new(|_| {})).await;
-    let (mut connection, _line) = match dialed {
+    let (connection, _line) = match dialed {
         Ok(Dialed { connection, line }) => (connection, line),
         Err(error) => return Ok(vec![unreached(&error)]),
     };
     let mut findings = vec![Finding::ok("connection", format!("to {}", settings.address()))];
     let asked = async {
-        let facts = Facts::ask(&dialer, &mut connection).await?;
+        let facts = Facts::ask(&dialer, &connection).await?;
         findings.extend(judge::all(&facts));
         if let Some(whole) = dialer.cluster() {
-            findings.extend(cluster::look(&dialer, &mut connection, whole).await?);
+            findings.extend(cluster::look(&dialer, &connection, whole).await?);
         }
-        findings.push(rights::look(&dialer, &mut connection, facts.user.as_deref()).await?);
-        let beats = facts::ping(&dialer, &mut connection).await?;
+        findings.push(rights::look(&dialer, &connection, facts.user.as_deref()).await?);
+        let beats = facts::ping(&dialer, &connection).await?;
         findings.push(judge::latency(beats));
-        let ahead = facts::clock(&dialer, &mut connection).await?;
+        let ahead = facts::clock(&dialer, &connection).await?;
         findings.push(judge::clock(ahead));
         Ok::<_, ConnectionError>(())
     };

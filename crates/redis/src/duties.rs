@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use redis::aio::MultiplexedConnection;
 
-use crate::{channel::probe_key, connection::Duty, dialer::Dialer, error::ConnectionError};
+use crate::{
+    channel::probe_key, connection::Duty, dialer::Dialer, error::ConnectionError, wire::Connection,
+};
 
 /// A connection for commands, without duties of its own.
 pub(crate) struct Commands(pub(crate) &'static str);
@@ -44,11 +45,7 @@ impl Duty for PublisherDuty {
         "publisher"
     }
 
-    async fn begin(
-        &self,
-        _number: u64,
-        connection: &mut MultiplexedConnection,
-    ) -> Result<(), ConnectionError> {
+    async fn begin(&self, _number: u64, connection: &Connection) -> Result<(), ConnectionError> {
         let key = probe_key(&self.0.settings.prefix, &self.0.instance);
         let mut publish = redis::cmd(self.0.publish());
         publish.arg(key).arg("hello");

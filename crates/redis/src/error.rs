@@ -1,9 +1,9 @@
 //! [`ConnectionError`]: what can be wrong with a server, or with what it was
 //! asked, and what to do about it.
 
-use std::{error::Error, io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use redis::{ErrorKind, RedisError, ServerError};
+use redis::ServerError;
 use swarmbus::transport::TransportError;
 
 /// Why a server was not reached, or did not do what it was asked.
@@ -113,30 +113,6 @@ pub enum ConnectionError {
 }
 
 impl ConnectionError {
-    /// What redis-rs reports about `command`.
-    pub(crate) fn of(error: &RedisError, command: &str, patience: Duration) -> Self {
-        match error.kind() {
-            ErrorKind::AuthenticationFailed => return Self::WrongPassword,
-            ErrorKind::RESP3NotSupported => {
-                return Self::TooOld { found: "before 6.0".to_owned(), needed: NEEDED };
-            }
-            _ => {}
-        }
-        if let Some(code) = error.code() {
-            return Self::coded(code, error.detail().unwrap_or_default(), command);
-        }
-        if error.is_timeout() {
-            return Self::TimedOut(patience);
-        }
-        if let Some(tls) = tls_cause(error) {
-            return Self::Tls(tls);
-        }
-        if error.is_io_error() || error.is_unrecoverable_error() {
-            return Self::Lost(error.to_string());
-        }
-        Self::Protocol(error.to_string())
-    }
-
     /// What the server answered to `command`.
     pub(crate) fn answered(error: &ServerError, command: &str) -> Self {
         Self::coded(error.code(), error.details().unwrap_or_default(), command)
@@ -267,14 +243,6 @@ pub(crate) fn failed(error: ConnectionError) -> TransportError {
         | ConnectionError::Tls(_)
         | ConnectionError::Closed => disconnected(error),
     }
-}
-
-/// rustls reports through an I/O error, which redis-rs has in an `Arc`; its own
-/// error is the one to read.
-fn tls_cause(error: &RedisError) -> Option<String> {
-    let shared = error.source()?.downcast_ref::<Arc<dyn Error + Send + Sync>>()?;
-    let io = shared.downcast_ref::<io::Error>()?;
-    Some(io.get_ref()?.downcast_ref::<rustls::Error>()?.to_string())
 }
 
 #[cfg(test)]

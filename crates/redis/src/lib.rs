@@ -86,6 +86,7 @@ mod state;
 mod streams;
 mod subscriber;
 mod transport;
+mod wire;
 
 pub use builder::{ConnectError, RedisBuilder};
 pub use error::ConnectionError;

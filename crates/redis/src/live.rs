@@ -5,16 +5,15 @@ pub(crate) mod mode;
 mod numbers;
 mod topic;
 
-use std::io::Write as _;
-
-use redis::{Cmd, RedisWrite, ToRedisArgs, Value};
+use redis::Value;
 
 use crate::{
     carrier::{Answer, Carrier, Parcel},
     dialer::Dialer,
-    envelope::{Envelope, Kind, LEN},
+    envelope::{Envelope, Kind},
     error::ConnectionError,
     outbox::Lane,
+    wire::request::Request,
 };
 
 /// Sends parcels as PUBLISH. One whose answer did not come is not sent again:
@@ -52,7 +51,7 @@ impl Carrier for LiveCarrier {
         self.sharded
     }
 
-    fn command(&self, parcel: &Parcel) -> Cmd {
+    fn command(&self, parcel: &Parcel, request: &mut Request) {
         let envelope = Envelope {
             kind: Kind::Live,
             origin: parcel.lane.publisher,
@@ -60,10 +59,10 @@ impl Carrier for LiveCarrier {
             count: parcel.count,
             age: age(&parcel.lane),
         };
-        publish(self.command, &parcel.lane.key, envelope, &parcel.frame)
+        publish(request, self.command, &parcel.lane.key, envelope, &parcel.frame);
     }
 
-    fn position(&self, lane: &Lane, next: u64) -> Option<Cmd> {
+    fn position(&self, lane: &Lane, next: u64, request: &mut Request) {
         let envelope = Envelope {
             kind: Kind::Position,
             origin: lane.publisher,
@@ -71,7 +70,7 @@ impl Carrier for LiveCarrier {
             count: 0,
             age: age(lane),
         };
-        Some(publish(self.command, &lane.key, envelope, &[]))
+        publish(request, self.command, &lane.key, envelope, &[]);
     }
 
     fn judge(&self, answer: Value) -> Answer {
@@ -89,25 +88,10 @@ fn age(lane: &Lane) -> u32 {
     u32::try_from(lane.born.elapsed().as_millis()).unwrap_or(u32::MAX)
 }
 
-fn publish(name: &str, key: &str, envelope: Envelope, frame: &[u8]) -> Cmd {
-    let message = Message { envelope: envelope.to_bytes(), frame };
-    let mut command = Cmd::with_capacity(3, name.len() + key.len() + LEN + frame.len());
-    command.arg(name).arg(key).arg(message);
-    command
+/// Adds a PUBLISH of envelope and frame as one message.
+fn publish(request: &mut Request, name: &str, key: &str, envelope: Envelope, frame: &[u8]) {
+    request.begin(3);
+    request.arg(name.as_bytes());
+    request.arg(key.as_bytes());
+    request.arg_in_two(&envelope.to_bytes(), frame);
 }
-
-/// Envelope and frame as one argument, copied once.
-pub(crate) struct Message<'a> {
-    pub(crate) envelope: [u8; LEN],
-    pub(crate) frame: &'a [u8],
-}
-
-impl ToRedisArgs for Message<'_> {
-    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
-        let mut out = out.writer_for_next_arg();
-        // Writing to memory does not fail.
-        let _ = out.write_all(&self.envelope).and_then(|()| out.write_all(self.frame));
-    }
-}
-
-impl redis::ToSingleRedisArg for Message<'_> {}

@@ -13,7 +13,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use redis::aio::MultiplexedConnection;
 use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
@@ -25,6 +24,7 @@ use crate::{
     error::ConnectionError,
     meter::PingMeter,
     subscriber::{Acknowledged, Listener, Subscriber},
+    wire::{Connection, Messages},
 };
 
 /// The way there and back of one transport.
@@ -41,10 +41,10 @@ pub(crate) struct Probe {
 struct Echo(watch::Sender<u64>);
 
 impl Listener for Echo {
-    fn message(&self, message: Bytes) {
-        let number = std::str::from_utf8(&message).ok().and_then(|text| text.parse().ok());
+    fn messages(&self, messages: Messages<'_>) {
+        let number = |message: Bytes| std::str::from_utf8(&message).ok()?.parse().ok();
         // A stranger can say what it likes here, and delay one probe.
-        if let Some(number) = number {
+        for number in messages.payloads().filter_map(number) {
             self.0.send_if_modified(|last| {
                 let newer = *last < number;
                 *last = (*last).max(number);
@@ -76,14 +76,14 @@ impl Probe {
     }
 
     async fn try_ping(&self, patience: Duration) -> Result<Duration, ConnectionError> {
-        let (publisher, mut connection) = connected(&self.publisher, patience).await?;
+        let (publisher, connection) = connected(&self.publisher, patience).await?;
         let (subscriber, _) = connected(&self.subscriber, patience).await?;
         let (number, began) = (self.last.fetch_add(1, Relaxed) + 1, Instant::now());
         let mut echo = self.echo.0.subscribe();
         let dialer = self.publisher.dialer();
         let mut publish = redis::cmd(dialer.publish());
         publish.arg(&self.key).arg(number);
-        if let Err(error) = dialer.ask(&mut connection, &publish).await {
+        if let Err(error) = dialer.ask(&connection, &publish).await {
             if error.breaks_connection() {
                 self.publisher.give_up(publisher, error.clone());
             }
@@ -110,10 +110,7 @@ impl Probe {
     }
 }
 
-async fn connected(
-    link: &Link,
-    patience: Duration,
-) -> Result<(u64, MultiplexedConnection), ConnectionError> {
+async fn connected(link: &Link, patience: Duration) -> Result<(u64, Connection), ConnectionError> {
     let waited = timeout(patience, link.next(0)).await;
     waited.unwrap_or_else(|_| Err(link.error().unwrap_or(ConnectionError::TimedOut(patience))))
 }

@@ -5,10 +5,10 @@
 
 use std::{sync::OnceLock, time::Duration};
 
-use redis::{Cmd, Value, aio::MultiplexedConnection};
+use redis::{Cmd, Value};
 use swarmbus::transport::EntryId;
 
-use crate::{dialer::Dialer, error::ConnectionError};
+use crate::{dialer::Dialer, error::ConnectionError, wire::Connection};
 
 /// A file of `lua/`.
 pub(crate) struct Script {
@@ -33,7 +33,7 @@ impl Script {
     pub(crate) async fn run(
         &self,
         dialer: &Dialer,
-        connection: &mut MultiplexedConnection,
+        connection: &Connection,
         call: &Cmd,
     ) -> Result<Value, ConnectionError> {
         match dialer.ask(connection, call).await {
@@ -49,7 +49,7 @@ impl Script {
     pub(crate) async fn load(
         &self,
         dialer: &Dialer,
-        connection: &mut MultiplexedConnection,
+        connection: &Connection,
     ) -> Result<(), ConnectionError> {
         let load = redis::cmd("SCRIPT").arg("LOAD").arg(self.source).to_owned();
         match dialer.ask(connection, &load).await {

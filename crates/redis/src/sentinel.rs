@@ -1,28 +1,31 @@
 //! [`Sentinels`]: who knows where the master is.
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
-use redis::{AsyncConnectionConfig, Client, Value};
+use redis::Value;
 use tokio::time::timeout;
 
-use crate::error::ConnectionError;
+use crate::{error::ConnectionError, wire::socket::Target};
 
 /// The sentinels of one master. Any of them may be asked.
 pub(crate) struct Sentinels {
     /// What they call it.
     master: String,
-    clients: Vec<Client>,
+    targets: Vec<Target>,
     /// The one that answered last is asked first.
     last: AtomicUsize,
 }
 
 impl Sentinels {
     /// At least one.
-    pub(crate) fn new(master: String, clients: Vec<Client>) -> Self {
-        Self { master, clients, last: AtomicUsize::new(0) }
+    pub(crate) fn new(master: String, targets: Vec<Target>) -> Self {
+        Self { master, targets, last: AtomicUsize::new(0) }
     }
 
     /// Where the master is, by the first sentinel that knows it. Each gets its
@@ -31,13 +34,13 @@ impl Sentinels {
         &self,
         patience: Duration,
     ) -> Result<(String, u16), ConnectionError> {
-        let count = self.clients.len();
+        let count = self.targets.len();
         // Half of it is for the master itself.
         let share = patience / 2 / u32::try_from(count.max(1)).unwrap_or(u32::MAX);
         let (last, mut answer) = (self.last.load(Relaxed), None);
         for at in (last..last + count).map(|at| at % count) {
-            let Some(client) = self.clients.get(at) else { continue };
-            let asked = timeout(share, self.ask(client, share)).await;
+            let Some(target) = self.targets.get(at) else { continue };
+            let asked = timeout(share, self.ask(target, share)).await;
             match asked.unwrap_or(Err(ConnectionError::TimedOut(share))) {
                 Ok(master) => {
                     self.last.store(at, Relaxed);
@@ -55,31 +58,23 @@ impl Sentinels {
 
     async fn ask(
         &self,
-        client: &Client,
+        target: &Target,
         patience: Duration,
     ) -> Result<(String, u16), ConnectionError> {
         const COMMAND: &str = "SENTINEL GET-MASTER-ADDR-BY-NAME";
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(patience))
-            .set_response_timeout(Some(patience));
-        let failed = |error: &redis::RedisError| match ConnectionError::of(error, COMMAND, patience)
-        {
-            ConnectionError::Lost(detail) => {
-                let address = client.get_connection_info().addr().to_string();
+        let mut ask = redis::cmd("SENTINEL");
+        ask.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.master);
+        let asked = target.connect(Some(patience), Arc::new(|_| {}), &[ask]).await;
+        let (_, _, mut answers) = asked.map_err(|error| match error {
+            ConnectionError::Unreachable { address, detail } => {
                 ConnectionError::Unreachable { address: format!("sentinel {address}"), detail }
             }
             other => other,
-        };
-        let mut connection = client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await
-            .map_err(|error| failed(&error))?;
-        let mut ask = redis::cmd("SENTINEL");
-        ask.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.master);
-        match connection.send_packed_command(&ask).await.map_err(|error| failed(&error))? {
-            Value::Array(place) => read(&place),
-            Value::Nil => Err(ConnectionError::UnknownMaster(self.master.clone())),
-            Value::ServerError(error) => Err(ConnectionError::answered(&error, COMMAND)),
+        })?;
+        match answers.pop() {
+            Some(Value::Array(place)) => read(&place),
+            Some(Value::Nil) => Err(ConnectionError::UnknownMaster(self.master.clone())),
+            Some(Value::ServerError(error)) => Err(ConnectionError::answered(&error, COMMAND)),
             _ => Err(nonsense()),
         }
     }

@@ -3,10 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use redis::{Cmd, Value, aio::MultiplexedConnection};
+use redis::{Cmd, Value};
 use tokio::time::{Instant, sleep};
 
-use crate::{connection::Link, dialer::Dialer, error::ConnectionError, script::Script};
+use crate::{
+    connection::Link, dialer::Dialer, error::ConnectionError, script::Script, wire::Connection,
+};
 
 /// Names one run of a server: it changes when the server is started again, or
 /// another takes over. 0 if that is not known.
@@ -75,13 +77,13 @@ impl Server {
     }
 
     async fn within(&self, patience: Duration, call: Call<'_>) -> Result<Value, ConnectionError> {
-        let (number, mut connection) = self.link.ready(patience).await?;
+        let (number, connection) = self.link.ready(patience).await?;
         let dialer = self.link.dialer();
         let answer = match call {
-            Call::Command(command) => dialer.ask(&mut connection, command).await,
-            Call::Script(script, call) => script.run(dialer, &mut connection, call).await,
-            Call::Signed(script, call) => match self.run(number, &mut connection).await {
-                Ok(run) => script.run(dialer, &mut connection, &call(run)).await,
+            Call::Command(command) => dialer.ask(&connection, command).await,
+            Call::Script(script, call) => script.run(dialer, &connection, call).await,
+            Call::Signed(script, call) => match self.run(number, &connection).await {
+                Ok(run) => script.run(dialer, &connection, &call(run)).await,
                 Err(error) => Err(error),
             },
         };
@@ -89,11 +91,7 @@ impl Server {
     }
 
     /// Who answers on the connection of this number.
-    async fn run(
-        &self,
-        number: u64,
-        connection: &mut MultiplexedConnection,
-    ) -> Result<Run, ConnectionError> {
+    async fn run(&self, number: u64, connection: &Connection) -> Result<Run, ConnectionError> {
         let known = *self.run.lock();
         if known.0 == number {
             return Ok(known.1);
@@ -107,7 +105,7 @@ impl Server {
 /// Asks who answers. A user that may not ask INFO does without.
 pub(crate) async fn run_of(
     dialer: &Dialer,
-    connection: &mut MultiplexedConnection,
+    connection: &Connection,
 ) -> Result<Run, ConnectionError> {
     let answer = match dialer.ask(connection, redis::cmd("INFO").arg("server")).await {
         Err(ConnectionError::NoPermission { .. } | ConnectionError::Protocol(_)) => return Ok(0),

@@ -2,11 +2,10 @@
 
 use std::{fmt, time::Duration};
 
-use redis::{
-    Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
-    TlsCertificates, io::tcp::TcpSettings,
-};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 use swarmbus_core::backoff::{Backoff, Jitter};
+
+use crate::wire::socket::{Certificates, Target};
 
 /// Where the server is, who asks, and how patient to be.
 ///
@@ -39,7 +38,7 @@ pub struct Settings {
     sentinels: Vec<ConnectionInfo>,
     /// Nodes of a cluster that are asked first; none: it is no cluster.
     seeds: Vec<ConnectionInfo>,
-    certificates: TlsCertificates,
+    certificates: Certificates,
     pub(crate) prefix: String,
     pub(crate) connect_timeout: Duration,
     pub(crate) response_timeout: Duration,
@@ -107,14 +106,11 @@ impl Settings {
         if matches!(info.addr(), ConnectionAddr::TcpTls { insecure: true, .. }) {
             return Err(SettingsError::Insecure);
         }
-        // RESP3 sends messages and replies over one connection, told apart.
-        let login = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let tcp = TcpSettings::default().set_nodelay(true);
         Ok(Self {
-            info: info.set_redis_settings(login).set_tcp_settings(tcp),
+            info,
             sentinels: Vec::new(),
             seeds: Vec::new(),
-            certificates: TlsCertificates { client_tls: None, root_cert: None },
+            certificates: Certificates::default(),
             prefix: "swarmbus".to_owned(),
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(5),
@@ -221,7 +217,7 @@ impl Settings {
     /// Whom to trust with TLS, as PEM, instead of the system's store.
     #[must_use]
     pub fn root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
-        self.certificates.root_cert = Some(pem.into());
+        self.certificates.roots = Some(pem.into());
         self
     }
 
@@ -232,8 +228,7 @@ impl Settings {
         certificate: impl Into<Vec<u8>>,
         key: impl Into<Vec<u8>>,
     ) -> Self {
-        let (client_cert, client_key) = (certificate.into(), key.into());
-        self.certificates.client_tls = Some(ClientTlsConfig { client_cert, client_key });
+        self.certificates.client = Some((certificate.into(), key.into()));
         self
     }
 
@@ -263,9 +258,9 @@ impl Settings {
         }
     }
 
-    /// Clients for the sentinels.
-    pub(crate) fn sentinel_clients(&self) -> Result<Vec<Client>, SettingsError> {
-        self.sentinels.iter().map(|info| self.client_of(info.clone())).collect()
+    /// Where the sentinels are.
+    pub(crate) fn sentinel_targets(&self) -> Result<Vec<Target>, SettingsError> {
+        self.sentinels.iter().map(|info| self.target_of(info.clone())).collect()
     }
 
     /// Whether it is a cluster.
@@ -283,19 +278,19 @@ impl Settings {
         })
     }
 
-    /// A client for a server that sentinels or nodes of the cluster have named.
-    pub(crate) fn client_at(&self, host: String, port: u16) -> Result<Client, SettingsError> {
+    /// Where a server is that sentinels or nodes of the cluster have named.
+    pub(crate) fn target_at(&self, host: String, port: u16) -> Result<Target, SettingsError> {
         let addr = match self.info.addr() {
             ConnectionAddr::TcpTls { .. } => {
                 ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
             }
             _ => ConnectionAddr::Tcp(host, port),
         };
-        self.client_of(self.info.clone().set_addr(addr))
+        self.target_of(self.info.clone().set_addr(addr))
     }
 
-    /// Checks everything that later code trusts, and makes the client.
-    pub(crate) fn client(&self) -> Result<Client, SettingsError> {
+    /// Checks everything that later code trusts, and says where the server is.
+    pub(crate) fn target(&self) -> Result<Target, SettingsError> {
         let durations = [
             ("connect_timeout", self.connect_timeout),
             ("response_timeout", self.response_timeout),
@@ -309,30 +304,18 @@ impl Settings {
             return Err(SettingsError::Prefix(self.prefix.clone()));
         }
         let tls = |info: &ConnectionInfo| matches!(info.addr(), ConnectionAddr::TcpTls { .. });
-        let given = self.certificates.root_cert.is_some() || self.certificates.client_tls.is_some();
-        if given && !std::iter::once(&self.info).chain(&self.sentinels).any(tls) {
+        if !self.certificates.is_empty()
+            && !std::iter::once(&self.info).chain(&self.sentinels).any(tls)
+        {
             let why = "no URL begins with rediss://".to_owned();
             return Err(SettingsError::Certificates(why));
         }
-        self.client_of(self.info.clone())
+        self.target_of(self.info.clone())
     }
 
-    fn client_of(&self, info: ConnectionInfo) -> Result<Client, SettingsError> {
-        if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
-            install_crypto();
-            return Client::build_with_tls(info, self.certificates.clone())
-                .map_err(|error| SettingsError::Certificates(error.to_string()));
-        }
-        Client::open(info).map_err(|_| SettingsError::Url("see its form"))
-    }
-}
-
-/// rustls panics if a program has two providers of cryptography and chose
-/// none, so ours is the choice of programs that made none.
-fn install_crypto() {
-    if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // Fails if another thread was quicker, which is as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+    fn target_of(&self, info: ConnectionInfo) -> Result<Target, SettingsError> {
+        let login = info.redis_settings().clone();
+        Target::new(info.addr(), login, &self.certificates).map_err(SettingsError::Certificates)
     }
 }
 
@@ -400,15 +383,15 @@ mod tests {
     #[test]
     fn nonsense_is_refused() {
         let plain = || Settings::new("redis://localhost").unwrap();
-        let zero = plain().probe_every(Duration::ZERO).client().unwrap_err();
+        let zero = plain().probe_every(Duration::ZERO).target().unwrap_err();
         assert_eq!(zero, SettingsError::Zero("probe_every"));
         for prefix in ["", "a b", "a{b}", &"x".repeat(65)] {
-            let error = plain().prefix(prefix).client().unwrap_err();
+            let error = plain().prefix(prefix).target().unwrap_err();
             assert_eq!(error, SettingsError::Prefix(prefix.to_owned()));
         }
-        let error = plain().root_certificates("x").client().unwrap_err();
+        let error = plain().root_certificates("x").target().unwrap_err();
         assert!(matches!(error, SettingsError::Certificates(_)));
         let tls = Settings::new("rediss://localhost").unwrap().client_certificate("no", "pem");
-        assert!(matches!(tls.client().unwrap_err(), SettingsError::Certificates(_)));
+        assert!(matches!(tls.target().unwrap_err(), SettingsError::Certificates(_)));
     }
 }

@@ -16,9 +16,8 @@ use std::{
 
 use ahash::RandomState;
 use async_trait::async_trait;
-use bytes::Bytes;
 use parking_lot::Mutex;
-use redis::{PushInfo, PushKind, Value, aio::MultiplexedConnection};
+use redis::Value;
 use tokio::{
     sync::{Notify, watch},
     time::timeout,
@@ -29,12 +28,14 @@ use crate::{
     connection::{Duty, Link},
     dialer::Dialer,
     error::ConnectionError,
+    wire::{Connection, Messages, Push, Subscription},
 };
 
 /// Takes the messages of one name. Called in the task that reads the
 /// connection: briefly, and without waiting.
 pub(crate) trait Listener: Send + Sync + 'static {
-    fn message(&self, message: Bytes);
+    /// At least one, in order.
+    fn messages(&self, messages: Messages<'_>);
 
     /// From here to [`resumed`](Self::resumed) messages are missed.
     fn interrupted(&self) {}
@@ -46,7 +47,7 @@ pub(crate) trait Listener: Send + Sync + 'static {
     fn refused(&self, _error: &ConnectionError) {}
 }
 
-/// Names of one SUBSCRIBE.
+/// Names that are subscribed to together.
 const CHUNK: usize = 512;
 
 /// The connection that listens.
@@ -195,23 +196,19 @@ impl Duty for Shared {
         "subscriber"
     }
 
-    fn push(&self, number: u64, message: PushInfo) -> Result<(), ConnectionError> {
+    fn push(&self, number: u64, push: Push<'_>) -> Result<(), ConnectionError> {
         if number < self.number.load(Relaxed) {
             return Ok(());
         }
-        match message.kind {
-            PushKind::Message | PushKind::SMessage => self.message(message.data),
-            PushKind::SUnsubscribe => return self.left(number, &message.data),
-            _ => {}
+        match push {
+            Push::Messages(messages) => self.messages(messages),
+            Push::Left(name) => return self.left(number, name),
+            Push::Ended(_) => {}
         }
         Ok(())
     }
 
-    async fn begin(
-        &self,
-        number: u64,
-        connection: &mut MultiplexedConnection,
-    ) -> Result<(), ConnectionError> {
+    async fn begin(&self, number: u64, connection: &Connection) -> Result<(), ConnectionError> {
         self.number.store(number, Relaxed);
         let missing = {
             let mut topics = self.topics.lock();
@@ -249,24 +246,22 @@ impl Shared {
         }
     }
 
-    fn message(&self, data: Vec<Value>) {
-        let Ok([Value::BulkString(key), Value::BulkString(payload)]) = <[Value; 2]>::try_from(data)
-        else {
-            return;
-        };
-        let Ok(key) = std::str::from_utf8(&key) else { return };
-        let listener = self.topics.lock().wanted.get(key).map(|topic| Arc::clone(&topic.listener));
-        if let Some(listener) = listener {
-            listener.message(payload.into());
+    fn messages(&self, mut messages: Messages<'_>) {
+        while let Some((name, row, rest)) = messages.split() {
+            messages = rest;
+            let Ok(name) = std::str::from_utf8(name) else { continue };
+            let topic =
+                self.topics.lock().wanted.get(name).map(|topic| Arc::clone(&topic.listener));
+            if let Some(listener) = topic {
+                listener.messages(row);
+            }
         }
     }
 
-    /// A node of a cluster has ended a subscription: because we asked for it, or
-    /// because it does not have the slot any more.
-    fn left(&self, number: u64, data: &[Value]) -> Result<(), ConnectionError> {
-        let Some(Value::BulkString(key)) = data.first() else { return Ok(()) };
-        let Ok(key) = std::str::from_utf8(key) else { return Ok(()) };
-        match self.topics.lock().wanted.get(key) {
+    /// A node of a cluster has ended a subscription, because it does not have the
+    /// slot any more.
+    fn left(&self, number: u64, name: &str) -> Result<(), ConnectionError> {
+        match self.topics.lock().wanted.get(name) {
             Some(topic) if topic.on == number => {
                 Err(ConnectionError::Moved { to: "another node".to_owned() })
             }
@@ -274,55 +269,15 @@ impl Shared {
         }
     }
 
-    /// The same command for each name, with an answer for each: a node of a cluster
-    /// takes names of one slot alone, and refuses all of a command.
-    async fn for_each(
-        &self,
-        connection: &mut MultiplexedConnection,
-        command: &str,
-        keys: &[String],
-    ) -> Result<Vec<Value>, ConnectionError> {
-        let mut pipeline = redis::Pipeline::with_capacity(keys.len());
-        for key in keys {
-            pipeline.cmd(command).arg(key);
-        }
-        let answers = connection.send_packed_commands(&pipeline, 0, keys.len()).await;
-        answers.map_err(|error| self.dialer.error(&error, command))
-    }
-
-    async fn subscribe_each(
-        &self,
-        number: u64,
-        connection: &mut MultiplexedConnection,
-        keys: &[String],
-    ) -> Result<(), ConnectionError> {
-        let answers = self.for_each(connection, "SSUBSCRIBE", keys).await?;
-        for (key, answer) in keys.chunks(1).zip(answers) {
-            let word = match answer {
-                Value::ServerError(error) => {
-                    match ConnectionError::answered(&error, "SSUBSCRIBE") {
-                        error @ ConnectionError::NoPermission { .. } => Ack::Refused(error),
-                        error => return Err(error),
-                    }
-                }
-                _ => Ack::Active,
-            };
-            self.acknowledged(number, key, &word);
-        }
-        Ok(())
-    }
-
     async fn unsubscribe(
         &self,
-        connection: &mut MultiplexedConnection,
+        connection: &Connection,
         keys: &[String],
     ) -> Result<(), ConnectionError> {
-        if self.dialer.is_sharded() {
-            // What is said of a slot that has moved is said of others, too.
-            return self.for_each(connection, "SUNSUBSCRIBE", keys).await.map(drop);
-        }
-        let left = connection.unsubscribe(keys).await;
-        left.map_err(|error| self.dialer.error(&error, "UNSUBSCRIBE"))
+        // What is said of a slot that has moved is said of its other names, too.
+        let sharded = self.dialer.is_sharded();
+        let command = if sharded { Subscription::SUnsubscribe } else { Subscription::Unsubscribe };
+        connection.subscribe(command, keys).await.map(drop)
     }
 
     /// Subscribes, many names at a time. Names that the server refuses are told
@@ -330,42 +285,27 @@ impl Shared {
     async fn subscribe(
         &self,
         number: u64,
-        connection: &mut MultiplexedConnection,
+        connection: &Connection,
         keys: &[String],
     ) -> Result<(), ConnectionError> {
+        let sharded = self.dialer.is_sharded();
+        let command = if sharded { Subscription::SSubscribe } else { Subscription::Subscribe };
         for chunk in keys.chunks(CHUNK) {
-            if self.dialer.is_sharded() {
-                self.subscribe_each(number, connection, chunk).await?;
-                continue;
-            }
-            match self.try_subscribe(connection, chunk).await {
-                Ok(()) => self.acknowledged(number, chunk, &Ack::Active),
-                // One that may not be subscribed to has all of them refused.
-                Err(ConnectionError::NoPermission { .. }) => {
-                    for key in chunk.chunks(1) {
-                        match self.try_subscribe(connection, key).await {
-                            Ok(()) => self.acknowledged(number, key, &Ack::Active),
-                            Err(error @ ConnectionError::NoPermission { .. }) => {
-                                self.acknowledged(number, key, &Ack::Refused(error));
-                            }
-                            Err(error) => return Err(error),
+            let answers = connection.subscribe(command, chunk).await?;
+            for (key, answer) in chunk.chunks(1).zip(answers) {
+                let word = match answer {
+                    Value::ServerError(error) => {
+                        match ConnectionError::answered(&error, command.name()) {
+                            error @ ConnectionError::NoPermission { .. } => Ack::Refused(error),
+                            error => return Err(error),
                         }
                     }
-                }
-                Err(error) => return Err(error),
+                    _ => Ack::Active,
+                };
+                self.acknowledged(number, key, &word);
             }
         }
         Ok(())
-    }
-
-    /// Returns when the server has acknowledged each of them.
-    async fn try_subscribe(
-        &self,
-        connection: &mut MultiplexedConnection,
-        keys: &[String],
-    ) -> Result<(), ConnectionError> {
-        let subscribed = connection.subscribe(keys).await;
-        subscribed.map_err(|error| self.dialer.error(&error, "SUBSCRIBE"))
     }
 
     fn acknowledged(&self, number: u64, keys: &[String], word: &Ack) {
@@ -397,11 +337,7 @@ impl Shared {
     }
 
     /// Has the server know of changes.
-    async fn adjust(
-        &self,
-        number: u64,
-        connection: &mut MultiplexedConnection,
-    ) -> Result<(), ConnectionError> {
+    async fn adjust(&self, number: u64, connection: &Connection) -> Result<(), ConnectionError> {
         let (missing, unwanted) = {
             let mut topics = self.topics.lock();
             let mut unwanted = std::mem::take(&mut topics.unwanted);
@@ -425,8 +361,8 @@ impl Shared {
 async fn keep_in_line(shared: Arc<Shared>, link: Link) {
     loop {
         shared.changed.notified().await;
-        let Ok((number, mut connection)) = link.next(0).await else { return };
-        if let Err(error) = shared.adjust(number, &mut connection).await {
+        let Ok((number, connection)) = link.next(0).await else { return };
+        if let Err(error) = shared.adjust(number, &connection).await {
             // The next connection begins with everything.
             link.give_up(number, error);
         }

@@ -10,14 +10,16 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use redis::{PushInfo, PushKind, Value, aio::MultiplexedConnection};
 
 use super::slots::Node;
-use crate::{dialer::OnPush, error::ConnectionError};
+use crate::{
+    error::ConnectionError,
+    wire::{Connection, Messages, OnPush, Push},
+};
 
 /// A connection, as long as somebody uses it.
 struct Trunk {
-    connection: MultiplexedConnection,
+    connection: Connection,
     users: Arc<Users>,
 }
 
@@ -36,7 +38,7 @@ struct State {
 struct User {
     id: u64,
     /// What names that concern it begin with.
-    prefix: String,
+    prefix: Arc<str>,
     on_push: OnPush,
 }
 
@@ -62,9 +64,9 @@ impl Trunks {
         prefix: &str,
         on_push: OnPush,
         dial: impl FnOnce(OnPush) -> D,
-    ) -> Result<(MultiplexedConnection, Line), ConnectionError>
+    ) -> Result<(Connection, Line), ConnectionError>
     where
-        D: Future<Output = Result<MultiplexedConnection, ConnectionError>>,
+        D: Future<Output = Result<Connection, ConnectionError>>,
     {
         let place = {
             let mut places = self.places.lock();
@@ -102,36 +104,52 @@ impl Users {
         }
         let id = state.next;
         state.next += 1;
-        let (prefix, on_push) = (format!("{prefix}:"), Arc::clone(on_push));
+        let (prefix, on_push) = (format!("{prefix}:").into(), Arc::clone(on_push));
         state.users.push(User { id, prefix, on_push });
         Some(id)
     }
 
-    /// Gives a message to whom it concerns.
-    fn push(&self, push: PushInfo) {
-        if push.kind == PushKind::Disconnection {
-            return self.broken();
-        }
-        let Some(Value::BulkString(name)) = push.data.first() else { return };
-        let concerned = {
-            let state = self.0.lock();
-            let user = state.users.iter().find(|user| name.starts_with(user.prefix.as_bytes()));
-            user.map(|user| Arc::clone(&user.on_push))
-        };
-        if let Some(on_push) = concerned {
-            on_push(push);
+    /// Gives what comes to whom it concerns.
+    fn push(&self, push: Push<'_>) {
+        match push {
+            Push::Ended(error) => self.broken(error),
+            Push::Messages(messages) => self.messages(messages),
+            Push::Left(name) => {
+                if let Some((_, on_push)) = self.concerned(name.as_bytes()) {
+                    on_push(push);
+                }
+            }
         }
     }
 
+    fn messages(&self, mut messages: Messages<'_>) {
+        while let Some(name) = messages.first_name() {
+            // Strangers' are nobody's.
+            let Some((prefix, on_push)) = self.concerned(name) else {
+                messages = messages.skip_one();
+                continue;
+            };
+            let (row, rest) = messages.split_prefix(prefix.as_bytes());
+            on_push(Push::Messages(row));
+            messages = rest;
+        }
+    }
+
+    fn concerned(&self, name: &[u8]) -> Option<(Arc<str>, OnPush)> {
+        let state = self.0.lock();
+        let user = state.users.iter().find(|user| name.starts_with(user.prefix.as_bytes()))?;
+        Some((Arc::clone(&user.prefix), Arc::clone(&user.on_push)))
+    }
+
     /// Tells everybody once that it is of no use any more.
-    fn broken(&self) {
+    fn broken(&self, error: &ConnectionError) {
         let users: Vec<_> = {
             let mut state = self.0.lock();
             state.broken = true;
             state.users.drain(..).map(|user| user.on_push).collect()
         };
         for on_push in users {
-            on_push(PushInfo { kind: PushKind::Disconnection, data: Vec::new() });
+            on_push(Push::Ended(error));
         }
     }
 }
@@ -151,7 +169,7 @@ impl Line {
                 | ConnectionError::Closed
         );
         if let Some((trunk, _)) = self.0.as_ref().filter(|_| !alone) {
-            trunk.users.broken();
+            trunk.users.broken(error);
         }
     }
 }
@@ -178,16 +196,13 @@ mod tests {
     fn user(users: &Users, prefix: &str) -> [Arc<AtomicUsize>; 2] {
         let counts: [Arc<AtomicUsize>; 2] = Default::default();
         let [messages, ends] = counts.clone();
-        let on_push: OnPush = Arc::new(move |push: PushInfo| {
-            let over = push.kind == PushKind::Disconnection;
-            if over { &ends } else { &messages }.fetch_add(1, Relaxed);
+        let on_push: OnPush = Arc::new(move |push: Push<'_>| match push {
+            Push::Messages(row) => drop(messages.fetch_add(row.payloads().count(), Relaxed)),
+            Push::Left(_) => drop(messages.fetch_add(1, Relaxed)),
+            Push::Ended(_) => drop(ends.fetch_add(1, Relaxed)),
         });
         users.join(prefix, &on_push).unwrap();
         counts
-    }
-
-    fn message(name: &str) -> PushInfo {
-        PushInfo { kind: PushKind::SMessage, data: vec![Value::BulkString(name.into())] }
     }
 
     #[test]
@@ -196,13 +211,14 @@ mod tests {
         let (a, b) = (user(&users, "s:{a}"), user(&users, "s:{ab}"));
         let counted = || [&a, &b].map(|counts| counts.clone().map(|count| count.load(Relaxed)));
         for name in ["s:{a}:{c}:live", "s:{ab}:{c}:live", "s:{ab}:{d}:live", "s:{c}:{c}:live", ""] {
-            users.push(message(name));
+            users.push(Push::Left(name));
         }
         assert_eq!(counted(), [[1, 0], [2, 0]]);
-        users.push(PushInfo { kind: PushKind::Disconnection, data: Vec::new() });
-        users.push(message("s:{a}:{c}:live"));
-        users.broken();
+        users.push(Push::Ended(&ConnectionError::Closed));
+        users.push(Push::Left("s:{a}:{c}:live"));
+        users.broken(&ConnectionError::Closed);
         assert_eq!(counted(), [[1, 1], [2, 1]]);
-        assert!(users.join("s:{c}", &(Arc::new(|_| {}) as OnPush)).is_none());
+        let on_push: OnPush = Arc::new(|_| {});
+        assert!(users.join("s:{c}", &on_push).is_none());
     }
 }

@@ -33,8 +33,8 @@ async fn until(link: &Link, what: impl Fn(&LinkState) -> bool) {
 }
 
 async fn answers(link: &Link) {
-    let (_, mut connection) = link.ready(LONG).await.unwrap();
-    let pong = link.dialer().ask(&mut connection, &redis::cmd("PING")).await;
+    let (_, connection) = link.ready(LONG).await.unwrap();
+    let pong = link.dialer().ask(&connection, &redis::cmd("PING")).await;
     assert_eq!(pong, Ok(redis::Value::SimpleString("PONG".into())));
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use redis::{aio::MultiplexedConnection, cmd};
+use redis::cmd;
 
 use super::{
     Finding,
@@ -16,12 +16,13 @@ use crate::{
     },
     dialer::Dialer,
     error::ConnectionError,
+    wire::Connection,
 };
 
 /// Looks at the whole of a cluster, and at each of its masters.
 pub(super) async fn look(
     dialer: &Dialer,
-    connection: &mut MultiplexedConnection,
+    connection: &Connection,
     cluster: &Cluster,
 ) -> Result<Vec<Finding>, ConnectionError> {
     let topology = cluster.topology().await?;

@@ -5,10 +5,10 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use redis::{Cmd, Value, aio::MultiplexedConnection, cmd};
+use redis::{Cmd, Value, cmd};
 use tokio::time::Instant;
 
-use crate::{dialer::Dialer, error::ConnectionError};
+use crate::{dialer::Dialer, error::ConnectionError, wire::Connection};
 
 /// How often it is pinged.
 const PINGS: usize = 200;
@@ -27,7 +27,7 @@ pub(super) struct Facts {
 impl Facts {
     pub(super) async fn ask(
         dialer: &Dialer,
-        connection: &mut MultiplexedConnection,
+        connection: &Connection,
     ) -> Result<Self, ConnectionError> {
         let mut get = cmd("CONFIG");
         get.arg("GET");
@@ -60,7 +60,7 @@ impl Facts {
 /// Asks what not every user may ask; `None` if this one may not.
 async fn allowed(
     dialer: &Dialer,
-    connection: &mut MultiplexedConnection,
+    connection: &Connection,
     command: &Cmd,
 ) -> Result<Option<Value>, ConnectionError> {
     match dialer.ask(connection, command).await {
@@ -74,7 +74,7 @@ async fn allowed(
 /// Times of answers, shortest first.
 pub(super) async fn ping(
     dialer: &Dialer,
-    connection: &mut MultiplexedConnection,
+    connection: &Connection,
 ) -> Result<Vec<Duration>, ConnectionError> {
     let mut times = Vec::with_capacity(PINGS);
     for _ in 0..PINGS {
@@ -90,7 +90,7 @@ pub(super) async fn ping(
 /// does not say.
 pub(super) async fn clock(
     dialer: &Dialer,
-    connection: &mut MultiplexedConnection,
+    connection: &Connection,
 ) -> Result<Option<i128>, ConnectionError> {
     let before = wall();
     let Some(answer) = allowed(dialer, connection, &cmd("TIME")).await? else { return Ok(None) };

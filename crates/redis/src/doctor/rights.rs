@@ -1,9 +1,13 @@
 //! Whether a user may do what transport, state and leases do.
 
-use redis::{Cmd, aio::MultiplexedConnection, cmd};
+use redis::{Cmd, Value, cmd};
 
 use super::Finding;
-use crate::{dialer::Dialer, error::ConnectionError};
+use crate::{
+    dialer::Dialer,
+    error::ConnectionError,
+    wire::{Connection, Subscription},
+};
 
 /// Commands on keys of a channel, by themselves or in scripts. They are queued
 /// and never run, so that the arguments need only be as many as there must be.
@@ -57,7 +61,7 @@ pub(super) const NAME: &str = "doctor";
 /// looks at permissions when it queues a command.
 pub(super) async fn look(
     dialer: &Dialer,
-    connection: &mut MultiplexedConnection,
+    connection: &Connection,
     user: Option<&str>,
 ) -> Result<Finding, ConnectionError> {
     let prefix = &dialer.settings.prefix;
@@ -83,15 +87,19 @@ pub(super) async fn look(
     dialer.ask(connection, &cmd("DISCARD")).await?;
     // It cannot be queued.
     let (subscribe, unsubscribe) = match dialer.is_sharded() {
-        true => ("SSUBSCRIBE", "SUNSUBSCRIBE"),
-        false => ("SUBSCRIBE", "UNSUBSCRIBE"),
+        true => (Subscription::SSubscribe, Subscription::SUnsubscribe),
+        false => (Subscription::Subscribe, Subscription::Unsubscribe),
     };
-    match dialer.ask(connection, &command(subscribe, &[KEY], &key)).await {
-        Err(ConnectionError::NoPermission { detail, .. }) => denied.note(subscribe, &detail),
-        Ok(_) => {
-            dialer.ask(connection, &command(unsubscribe, &[KEY], &key)).await?;
+    match connection.subscribe(subscribe, std::slice::from_ref(&key)).await?.pop() {
+        Some(Value::ServerError(error)) => {
+            match ConnectionError::answered(&error, subscribe.name()) {
+                ConnectionError::NoPermission { detail, .. } => {
+                    denied.note(subscribe.name(), &detail);
+                }
+                other => return Err(other),
+            }
         }
-        Err(error) => return Err(error),
+        _ => drop(connection.subscribe(unsubscribe, &[key]).await?),
     }
     Ok(denied.finding(user, prefix))
 }

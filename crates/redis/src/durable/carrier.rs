@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
-use redis::{Cmd, Value, aio::MultiplexedConnection};
+use redis::Value;
 use swarmbus::transport::Position;
 
 use super::scripts::{APPEND, Append, Appended, Keys, Retention};
@@ -17,6 +17,7 @@ use crate::{
     error::ConnectionError,
     reached::Reached,
     server::run_of,
+    wire::{Connection, request::Request},
 };
 
 /// Sends parcels by `lua/log_append.lua`, again and again until there is an
@@ -52,12 +53,12 @@ impl Carrier for DurableCarrier {
         true
     }
 
-    async fn prepare(&self, connection: &mut MultiplexedConnection) -> Result<(), ConnectionError> {
+    async fn prepare(&self, connection: &Connection) -> Result<(), ConnectionError> {
         self.server.store(run_of(&self.dialer, connection).await?, Relaxed);
         APPEND.load(&self.dialer, connection).await
     }
 
-    fn command(&self, parcel: &Parcel) -> Cmd {
+    fn command(&self, parcel: &Parcel, request: &mut Request) {
         let (prefix, lane) = (&self.dialer.settings.prefix, &parcel.lane);
         let append = Append {
             frame: &parcel.frame,
@@ -69,7 +70,7 @@ impl Carrier for DurableCarrier {
             publish: self.dialer.publish(),
             server: self.server.load(Relaxed),
         };
-        append.call(&Keys::new(prefix, &lane.channel), &self.retention)
+        request.command(&append.call(&Keys::new(prefix, &lane.channel), &self.retention));
     }
 
     fn judge(&self, answer: Value) -> Answer {

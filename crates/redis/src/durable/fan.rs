@@ -18,6 +18,7 @@ use super::{
 use crate::{
     error::ConnectionError,
     subscriber::{Listener, Subscriber},
+    wire::Messages,
 };
 
 /// Who listens to what.
@@ -92,17 +93,20 @@ impl Drop for Tapped {
 }
 
 impl Listener for Fan {
-    fn message(&self, message: Bytes) {
-        let before = self.header.lock().take();
-        if is_header(&message) {
-            *self.header.lock() = Some(message);
-            return;
-        }
-        // What comes without a header is a stranger's.
-        let Some(header) = before else { return };
-        let entry = Entry { header, frame: message, lost: None };
-        for tap in &*self.taps.lock() {
-            tap.push(entry.clone());
+    fn messages(&self, messages: Messages<'_>) {
+        let mut header = self.header.lock();
+        for message in messages.payloads() {
+            let before = header.take();
+            if is_header(&message) {
+                *header = Some(message);
+                continue;
+            }
+            // What comes without a header is a stranger's.
+            let Some(before) = before else { continue };
+            let entry = Entry { header: before, frame: message, lost: None };
+            for tap in &*self.taps.lock() {
+                tap.push(entry.clone());
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
-use redis::{Cmd, Value, aio::MultiplexedConnection};
+use redis::Value;
 
 use super::scripts::{APPEND, Append, Appended, Keys, Limits, Place};
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
     error::ConnectionError,
     reached::Reached,
     server::run_of,
+    wire::{Connection, request::Request},
 };
 
 /// Sends parcels by `lua/task_append.lua`, again and again until there is an
@@ -50,12 +51,12 @@ impl Carrier for GroupCarrier {
         true
     }
 
-    async fn prepare(&self, connection: &mut MultiplexedConnection) -> Result<(), ConnectionError> {
+    async fn prepare(&self, connection: &Connection) -> Result<(), ConnectionError> {
         self.server.store(run_of(&self.dialer, connection).await?, Relaxed);
         APPEND.load(&self.dialer, connection).await
     }
 
-    fn command(&self, parcel: &Parcel) -> Cmd {
+    fn command(&self, parcel: &Parcel, request: &mut Request) {
         let (prefix, lane) = (&self.dialer.settings.prefix, &parcel.lane);
         let append = Append {
             frame: &parcel.frame,
@@ -67,7 +68,7 @@ impl Carrier for GroupCarrier {
             again: parcel.again,
             server: self.server.load(Relaxed),
         };
-        append.call(&Keys::new(prefix, &lane.channel), &self.limits)
+        request.command(&append.call(&Keys::new(prefix, &lane.channel), &self.limits));
     }
 
     fn judge(&self, answer: Value) -> Answer {

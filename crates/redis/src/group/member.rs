@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use redis::{Cmd, Value, aio::MultiplexedConnection};
+use redis::{Cmd, Value};
 use swarmbus::transport::{EntryId, Feed, Gap, GapReason};
 use swarmbus_core::{Event, backoff::Backoff, codec};
 use tokio::{
@@ -31,6 +31,7 @@ use crate::{
     error::{ConnectionError, refused},
     meter::TaskMeter,
     server::{Call, Server, run_of},
+    wire::Connection,
 };
 
 /// Tasks that are fetched at a time.
@@ -111,7 +112,7 @@ impl Member {
     async fn fetch(&self, feed: &Feed) -> Result<Infallible, ConnectionError> {
         let (mut last, mut met, mut failures) = (0, 0, 0);
         loop {
-            let (number, mut connection) = self.waiting.next(0).await?;
+            let (number, connection) = self.waiting.next(0).await?;
             if number != last || self.doubt.swap(false, Relaxed) {
                 // Tasks that were given to us may not have arrived. No fetch is
                 // under way now that would confuse us.
@@ -125,10 +126,10 @@ impl Member {
             }
             let fetched = async {
                 if number != met {
-                    self.meet(&mut connection).await?;
+                    self.meet(&connection).await?;
                     met = number;
                 }
-                self.fetch_some(&mut connection, most).await
+                self.fetch_some(&connection, most).await
             };
             match fetched.await {
                 Ok(mut tasks) => {
@@ -154,7 +155,7 @@ impl Member {
     }
 
     /// A new connection: who is there, and what may it not know?
-    async fn meet(&self, connection: &mut MultiplexedConnection) -> Result<(), ConnectionError> {
+    async fn meet(&self, connection: &Connection) -> Result<(), ConnectionError> {
         let dialer = self.waiting.dialer();
         let patience = dialer.settings.response_timeout;
         let met = async {
@@ -172,7 +173,7 @@ impl Member {
     /// Waits for new tasks.
     async fn fetch_some(
         &self,
-        connection: &mut MultiplexedConnection,
+        connection: &Connection,
         most: usize,
     ) -> Result<Vec<Given>, ConnectionError> {
         let (dialer, call) = (self.waiting.dialer(), self.seat.read(most, WAIT));

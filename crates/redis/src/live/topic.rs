@@ -14,6 +14,7 @@ use crate::{
     error::{ConnectionError, refused},
     meter::ReceiveMeter,
     subscriber::Listener,
+    wire::Messages,
 };
 
 /// All inboxes of one live channel. They share a subscription, and what comes
@@ -79,9 +80,11 @@ impl Topic {
 }
 
 impl Listener for Topic {
-    fn message(&self, message: Bytes) {
+    fn messages(&self, messages: Messages<'_>) {
         let state = &mut *self.state.lock();
-        read(&message, &mut state.numbers, self.since, &mut state.batch);
+        for message in messages.payloads() {
+            read(&message, &mut state.numbers, self.since, &mut state.batch);
+        }
         self.meter.received(&state.batch);
         state.deliver(&self.meter);
     }

@@ -1,11 +1,9 @@
 //! [`Sender`]: the task that sends what a publisher collects.
 
-use std::{
-    collections::VecDeque, future::poll_fn, pin::Pin, sync::Arc, task::Poll, time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use redis::{Pipeline, RedisResult, Value, aio::MultiplexedConnection};
+use redis::Value;
 use swarmbus::transport::TransportError;
 use swarmbus_core::{backoff::Backoff, overflow::Overflow};
 use tokio::time::sleep;
@@ -20,6 +18,7 @@ use crate::{
     connection::Link,
     error::{ConnectionError, disconnected, refused},
     outbox::Entry,
+    wire::{Answers, Connection, request::Request},
 };
 
 /// Rounds on their way at a time: the server works on one while the other is
@@ -47,6 +46,8 @@ pub(super) struct Sender {
     /// The keys are on another node: nothing more is sent to this one.
     moved: Option<ConnectionError>,
     taken: Vec<Entry>,
+    /// Kept for its memory.
+    request: Request,
 }
 
 /// A parcel, and the lowest ticket of the round that it was packed in.
@@ -55,9 +56,7 @@ pub(super) struct Ticketed(pub(super) u64, pub(super) Parcel);
 /// Parcels that were sent together.
 struct Round {
     parcels: Vec<Ticketed>,
-    answers: Pin<Box<dyn Future<Output = RedisResult<Vec<Value>>> + Send>>,
-    /// It may be ready at the first poll, which is done to have it sent.
-    early: Option<RedisResult<Vec<Value>>>,
+    answers: Answers,
 }
 
 /// A connection is of no use any more.
@@ -80,6 +79,7 @@ impl Sender {
             refusals: 0,
             moved: None,
             taken: Vec::new(),
+            request: Request::new(),
         }
     }
 
@@ -103,13 +103,9 @@ impl Sender {
 
     /// Returns when the carrier can use the connection. What the server refuses to this
     /// user it would refuse over every connection: then somebody has to allow it.
-    async fn prepare(
-        &mut self,
-        number: u64,
-        connection: &MultiplexedConnection,
-    ) -> Result<(), Broken> {
+    async fn prepare(&mut self, number: u64, connection: &Connection) -> Result<(), Broken> {
         loop {
-            match self.carrier.prepare(&mut connection.clone()).await {
+            match self.carrier.prepare(connection).await {
                 Ok(()) => return Ok(()),
                 Err(error) if error.is_final() => self.hold(number, error).await?,
                 Err(error) => {
@@ -147,7 +143,7 @@ impl Sender {
     async fn serve(
         &mut self,
         number: u64,
-        connection: &MultiplexedConnection,
+        connection: &Connection,
     ) -> Result<std::convert::Infallible, Broken> {
         self.moved = None;
         loop {
@@ -160,7 +156,7 @@ impl Sender {
                 (None, true) => 1,
                 (None, false) => WINDOW,
             };
-            while self.rounds.len() < window && self.next_round(number, connection).await? {}
+            while self.rounds.len() < window && self.next_round(number, connection)? {}
             self.pack_ahead();
             let room = self.rounds.len() < window;
             let Some(first) = self.rounds.front_mut() else {
@@ -173,7 +169,7 @@ impl Sender {
             };
             let answers = tokio::select! {
                 biased;
-                answers = first.answers() => answers,
+                answers = first.answers.all() => answers,
                 () = self.shared.work.notified(), if room => continue,
             };
             self.settle(number, connection, answers).await?;
@@ -192,44 +188,32 @@ impl Sender {
 
     /// Sends what waits, and returns before it is answered; `false` if nothing
     /// waits.
-    async fn next_round(
-        &mut self,
-        number: u64,
-        connection: &MultiplexedConnection,
-    ) -> Result<bool, Broken> {
+    fn next_round(&mut self, number: u64, connection: &Connection) -> Result<bool, Broken> {
         // What is sent over a connection that is known to be gone is lost.
         if !self.link.is_current(number) {
             return Err(Broken);
         }
-        let mut pipeline = Pipeline::new();
-        let parcels = self.fill(&mut pipeline);
-        let count = pipeline.len();
-        if count == 0 {
-            return Ok(false);
+        let mut request = std::mem::take(&mut self.request);
+        request.clear();
+        let parcels = self.fill(&mut request);
+        let sent = request.commands() > 0;
+        if sent {
+            let answers = connection.send(&request);
+            self.rounds.push_back(Round { parcels, answers });
         }
-        let mut connection = connection.clone();
-        let answers = async move { connection.send_packed_commands(&pipeline, 0, count).await };
-        let mut round = Round { parcels, answers: Box::pin(answers), early: None };
-        // The first poll hands it to the connection, so that rounds leave in
-        // order.
-        round.early = poll_fn(|context| match round.answers.as_mut().poll(context) {
-            Poll::Ready(answers) => Poll::Ready(Some(answers)),
-            Poll::Pending => Poll::Ready(None),
-        })
-        .await;
-        self.rounds.push_back(round);
-        Ok(true)
+        self.request = request;
+        Ok(sent)
     }
 
-    /// Puts the commands of the next round into `pipeline`: those of the parcels
+    /// Puts the commands of the next round into `request`: those of the parcels
     /// that are returned, and then those of positions.
-    fn fill(&mut self, pipeline: &mut Pipeline) -> Vec<Ticketed> {
+    fn fill(&mut self, request: &mut Request) -> Vec<Ticketed> {
         if let Some(Ticketed(front, _)) = self.again.front() {
             // By themselves, so that a channel has one parcel on its way.
             let same = self.again.iter().take_while(|next| next.0 == *front).count();
             let parcels: Vec<_> = self.again.drain(..same).collect();
             for Ticketed(_, parcel) in &parcels {
-                pipeline.add_command(self.carrier.command(parcel));
+                self.carrier.command(parcel, request);
             }
             return parcels;
         }
@@ -247,21 +231,19 @@ impl Sender {
             (packed, state.due_positions(carrier))
         };
         for Ticketed(_, parcel) in &parcels {
-            pipeline.add_command(carrier.command(parcel));
+            carrier.command(parcel, request);
         }
         if let Some(ticket) = self.taken.first().map(|entry| entry.ticket) {
             self.shared.room.notify_waiters();
             self.packer.pack(&mut self.taken, |mut parcel| {
-                pipeline.add_command(carrier.command(&parcel));
+                carrier.command(&parcel, request);
                 if !keeps {
                     parcel.frame = Bytes::new();
                 }
                 parcels.push(Ticketed(ticket, parcel));
             });
         }
-        for command in positions {
-            pipeline.add_command(command);
-        }
+        request.append(&positions);
         parcels
     }
 
@@ -302,14 +284,13 @@ impl Sender {
     async fn settle(
         &mut self,
         number: u64,
-        connection: &MultiplexedConnection,
-        answers: RedisResult<Vec<Value>>,
+        connection: &Connection,
+        answers: Result<Vec<Value>, ConnectionError>,
     ) -> Result<(), Broken> {
         let Some(round) = self.rounds.pop_front() else { return Ok(()) };
         let answers = match answers {
             Ok(answers) => answers,
             Err(error) => {
-                let error = self.link.dialer().error(&error, self.carrier.name());
                 self.unknown(round.parcels, &error);
                 let Err(broken) = self.broken(number, error);
                 return Err(broken);
@@ -348,7 +329,7 @@ impl Sender {
     async fn pause(
         &mut self,
         number: u64,
-        connection: &MultiplexedConnection,
+        connection: &Connection,
         error: ConnectionError,
     ) -> Result<(), Broken> {
         self.hold(number, error).await?;
@@ -431,13 +412,3 @@ impl Sender {
 
 /// The header of a parcel's frame, of which the outbox knows nothing.
 const PARCEL_SLACK: usize = swarmbus_core::codec::layout::FRAME_HEADER;
-
-impl Round {
-    /// Cancel safe.
-    async fn answers(&mut self) -> RedisResult<Vec<Value>> {
-        match self.early.take() {
-            Some(answers) => answers,
-            None => self.answers.as_mut().await,
-        }
-    }
-}

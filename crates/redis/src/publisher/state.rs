@@ -4,7 +4,6 @@ use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use ahash::RandomState;
 use lru::LruCache;
-use redis::Cmd;
 use swarmbus::transport::{Channel, TransportError};
 use swarmbus_core::{
     Event,
@@ -18,6 +17,7 @@ use crate::{
     channel::{key, main_purpose},
     error::ConnectionError,
     outbox::{Entry, Lane, Offered, Outbox},
+    wire::request::Request,
 };
 
 /// Channels whose numbering is remembered. One that is forgotten begins anew
@@ -147,18 +147,18 @@ impl State {
 
     /// What tells the positions of channels that have fallen silent, if it is
     /// time to. It has to be sent after all that was taken out before.
-    pub(super) fn due_positions(&mut self, carrier: &dyn Carrier) -> Vec<Cmd> {
+    pub(super) fn due_positions(&mut self, carrier: &dyn Carrier) -> Request {
+        let mut request = Request::new();
         if !self.positions_due || !self.outbox.is_empty() {
-            return Vec::new();
+            return request;
         }
         self.positions_due = false;
         let silent = self.lanes.iter_mut().filter(|(_, numbering)| numbering.positions > 0);
-        silent
-            .filter_map(|(_, numbering)| {
-                numbering.positions -= 1;
-                carrier.position(&numbering.lane, numbering.next)
-            })
-            .collect()
+        for (_, numbering) in silent {
+            numbering.positions -= 1;
+            carrier.position(&numbering.lane, numbering.next, &mut request);
+        }
+        request
     }
 
     pub(super) fn lose(&mut self, events: usize, cause: TransportError) {

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::{connection::Link, duties::Commands, local::Server, settings::Settings};
+use crate::{
+    connection::Link, duties::Commands, local::Server, settings::Settings, wire::Connection,
+};
 
 /// A server and a connection for scripts.
 pub(crate) struct Desk {
     /// Ends with this.
     _server: Server,
     pub(crate) dialer: Arc<Dialer>,
-    pub(crate) connection: MultiplexedConnection,
+    pub(crate) connection: Connection,
 }
 
 impl Desk {
@@ -27,7 +29,7 @@ impl Desk {
         script: &Script,
         call: &Cmd,
     ) -> Result<Value, ConnectionError> {
-        script.run(&self.dialer, &mut self.connection, call).await
+        script.run(&self.dialer, &self.connection, call).await
     }
 
     /// A command as one would type it.
@@ -37,7 +39,7 @@ impl Desk {
         words.for_each(|word| {
             command.arg(word);
         });
-        self.dialer.ask(&mut self.connection, &command).await.unwrap()
+        self.dialer.ask(&self.connection, &command).await.unwrap()
     }
 }
 

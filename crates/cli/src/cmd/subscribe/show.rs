@@ -158,7 +158,8 @@ mod tests {
         let gap = Gap::new(3, GapReason::Slow);
         assert!(gap_line(&gap, false).contains("3 EVENTS ARE MISSING HERE"));
         assert_eq!(gap_line(&gap, true), r#"{"gap":{"missed":3,"reason":"slow"}}"#);
-        let gap = Gap::new(None, GapReason::NewEpoch).up_to(Position { epoch: 1, term: 0, offset: 2 });
+        let gap =
+            Gap::new(None, GapReason::NewEpoch).up_to(Position { epoch: 1, term: 0, offset: 2 });
         let json =
             r#"{"gap":{"missed":null,"reason":"new_epoch","position":"0000000000000001-2"}}"#;
         assert_eq!(gap_line(&gap, true), json);
