@@ -48,6 +48,12 @@ const TOOLS: &[Tool] = &[
         why: "tests of the messenger make certificates with it",
     },
     Tool {
+        program: "strace",
+        or: None,
+        packages: &["strace"],
+        why: "tests of the event log have it make the disk fail",
+    },
+    Tool {
         program: "node",
         or: None,
         packages: &["nodejs"],
