@@ -162,15 +162,16 @@ impl<'a> Inserts<'a> {
 pub(crate) const COLUMNS: &str =
     "seq, id, timestamp, event_type, source, priority, content, header, payload";
 
-/// The event of a row that begins with [`COLUMNS`].
+/// The event of a row that begins with [`COLUMNS`], with a payload that is copied by
+/// `copy`.
 ///
 /// # Errors
 ///
 /// What is wrong with the row.
-pub(crate) fn read(row: &Row<'_>) -> Result<Event, Damage> {
+pub(crate) fn read(row: &Row<'_>, copy: impl FnOnce(&[u8]) -> Bytes) -> Result<Event, Damage> {
     let column = |at, name| row.get_ref(at).map_err(|_| Damage::Column(name));
     let payload = column(8, "payload")?.as_blob().ok().filter(|p| p.len() <= MAX_RECORD_LEN);
-    let payload = Bytes::copy_from_slice(payload.ok_or(Damage::Column("payload"))?);
+    let payload = copy(payload.ok_or(Damage::Column("payload"))?);
     match column(7, "header")? {
         ValueRef::Null => from_columns(row, payload),
         ValueRef::Blob(header) => {

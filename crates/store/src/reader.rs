@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use rusqlite::{Connection, Row, Rows, params, types::ValueRef};
 use serde::Serialize;
 use swarmbus_core::{Event, EventType, Timestamp, router::Pattern};
@@ -419,7 +420,9 @@ impl FromRows for Page {
             return Ok(0);
         }
         let retry_count = row.get(10).map_err(|_| Damage::Column("retry_count"));
-        match event_row::read(row).and_then(|event| Ok((event, retry_count?))) {
+        match event_row::read(row, Bytes::copy_from_slice)
+            .and_then(|event| Ok((event, retry_count?)))
+        {
             Ok((event, retry_count)) => {
                 let bytes = event.payload().len();
                 self.records.push(Record { seq, event, status, retry_count });

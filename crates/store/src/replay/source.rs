@@ -2,6 +2,7 @@
 
 use std::{path::Path, sync::mpsc as std_mpsc};
 
+use bytes::{Bytes, BytesMut};
 use rusqlite::Row;
 use swarmbus_core::{Event, Timestamp};
 use tokio::sync::mpsc;
@@ -23,6 +24,11 @@ const PAGE_BYTES: usize = 2 << 20;
 /// either side to be kept from its processor for a moment.
 const AHEAD: usize = 6;
 
+/// Payloads up to this long share memory, [`SHARED`] bytes at a time: whoever keeps one
+/// keeps those. A thread that frees what another allocated keeps that one waiting.
+const SMALL: usize = 4 << 10;
+const SHARED: usize = 64 << 10;
+
 /// Pages of events, in order.
 pub(super) struct Source {
     pages: mpsc::Receiver<Result<Chunk, ReadError>>,
@@ -33,6 +39,7 @@ pub(super) struct Source {
 #[derive(Default)]
 struct Chunk {
     events: Vec<Event>,
+    payloads: BytesMut,
     damaged: u64,
     last: bool,
 }
@@ -45,7 +52,8 @@ impl FromRows for Chunk {
         if query.exact().is_none() && !query.wants_column(row.get_ref(3)?) {
             return Ok(0);
         }
-        let Ok(event) = event_row::read(row) else {
+        let payloads = &mut self.payloads;
+        let Ok(event) = event_row::read(row, |payload| copy(payload, payloads)) else {
             self.damaged += 1;
             return Ok(0);
         };
@@ -57,6 +65,17 @@ impl FromRows for Chunk {
     fn len(&self) -> usize {
         self.events.len()
     }
+}
+
+fn copy(payload: &[u8], shared: &mut BytesMut) -> Bytes {
+    if payload.len() > SMALL {
+        return Bytes::copy_from_slice(payload);
+    }
+    if shared.capacity() < payload.len() {
+        *shared = BytesMut::with_capacity(SHARED);
+    }
+    shared.extend_from_slice(payload);
+    shared.split().freeze()
 }
 
 impl Source {
@@ -119,11 +138,12 @@ impl Reading {
         {
             query = query.to(end);
         }
-        let mut after = None;
+        let (mut after, mut payloads) = (None, BytesMut::new());
         loop {
             let events = self.reuse.try_recv().unwrap_or_default();
-            let mut chunk = Chunk { events, ..Chunk::default() };
+            let mut chunk = Chunk { events, payloads, ..Chunk::default() };
             after = self.reader.fill(&query, after, (PAGE, PAGE_BYTES), &mut chunk)?;
+            payloads = std::mem::take(&mut chunk.payloads);
             if to.blocking_send(Ok(chunk)).is_err() {
                 return Ok(());
             }
