@@ -97,6 +97,15 @@ impl Filter {
 
     /// At most this many events a second, in bursts of as many. Clones share
     /// the allowance.
+    ///
+    /// ```
+    /// # use std::num::NonZeroU32;
+    /// # use swarmbus::{Event, Filter};
+    /// let few = Filter::rate(NonZeroU32::new(2).unwrap());
+    /// let event = Event::of("log.line", ());
+    /// let wanted = (0..5).filter(|_| few.wants(&event)).count();
+    /// assert_eq!(wanted, 2);
+    /// ```
     pub fn rate(per_second: NonZeroU32) -> Self {
         Self(Kind::Rate(Arc::new(Limiter::per_second(per_second))))
     }

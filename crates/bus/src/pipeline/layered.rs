@@ -319,8 +319,16 @@ impl<'a> Call<'a> {
                 let result: HandlerResult = match limit {
                     None => call.await,
                     Some(limit) => match within(limit, call).await {
-                        Timed::InTime(result) | Timed::Late(result) => result,
-                        Timed::Aborted => return false,
+                        Timed::InTime(result) => result,
+                        Timed::Late(result) => {
+                            self.inner.tally.timed_out.fetch_add(1, Relaxed);
+                            result
+                        }
+                        Timed::Aborted => {
+                            self.inner.tally.timed_out.fetch_add(1, Relaxed);
+                            self.inner.tally.aborted.fetch_add(1, Relaxed);
+                            return false;
+                        }
                     },
                 };
                 succeeded(result)

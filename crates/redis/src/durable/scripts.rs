@@ -93,7 +93,7 @@ impl Append<'_> {
             .arg(&header::prefix())
             .arg(self.publish)
             .arg(self.reached.map_or(0, |reached| reached.number))
-            .arg(&run_bytes(self.server))
+            .arg(run_bytes(self.server))
             .arg(self.reached.map_or(0, |reached| reached.place.term));
         call
     }
@@ -151,7 +151,7 @@ pub(super) fn read(
         Part::Newest => call.arg("+"),
     };
     call.arg(frames).arg(&fastrand::u64(..).to_le_bytes()).arg(millis(retention.meta));
-    call.arg(&run_bytes(server)).arg(its.map_or(String::new(), |its| its.to_string()));
+    call.arg(run_bytes(server)).arg(its.map_or(String::new(), |its| its.to_string()));
     call
 }
 

@@ -94,7 +94,7 @@ impl Append<'_> {
             .arg(self.reached.map_or(0, |reached| reached.place.id.0))
             .arg(u8::from(self.again))
             .arg(self.reached.map_or(0, |reached| reached.number))
-            .arg(&run_bytes(self.server))
+            .arg(run_bytes(self.server))
             .arg(self.reached.map_or(0, |reached| reached.place.term));
         call
     }
@@ -220,7 +220,7 @@ impl Seat {
     /// Says which server this is.
     pub(super) fn meet(&self, server: Run) -> Cmd {
         let mut call = MEET.call(&[&self.tasks, &self.groups]);
-        call.arg(&run_bytes(server));
+        call.arg(run_bytes(server));
         call
     }
 
