@@ -253,6 +253,10 @@ impl Reader {
         if self.phase == Phase::Oldest {
             return 0;
         }
+        if self.position.offset < self.furthest {
+            // It went back, so what it had may come again.
+            self.wary = Recent::FRAMES;
+        }
         self.phase = Phase::Verify;
         self.position.offset
     }
@@ -308,10 +312,10 @@ impl Reader {
             }
         }
         let in_order = page.end.offset >= at;
-        let last = match self.phase {
-            Phase::Parted => self.recent.at(self.position.epoch, at),
-            _ => self.recent.newest(),
-        };
+        // If the position went back, the newest frame was beyond it.
+        let back = self.phase == Phase::Parted || at < self.furthest;
+        let last =
+            if back { self.recent.at(self.position.epoch, at) } else { self.recent.newest() };
         let known = match last {
             // Nothing was delivered yet that could be compared.
             None => in_order,
@@ -336,8 +340,13 @@ impl Reader {
                 self.phase = Phase::Reread { at: Some(frame.last()) };
                 return;
             }
-            // Something else is there, or what is known has moved.
-            Phase::Reread { at } if known || frame.first <= self.position.offset => {
+            // Something else is there, or what is known has moved, or it is gone though
+            // something older is not.
+            Phase::Reread { at }
+                if known
+                    || frame.first <= self.position.offset
+                    || at.is_some_and(|at| at < self.position.offset) =>
+            {
                 self.position.offset = at.unwrap_or(frame.first - 1);
                 acts.push(self.gap(None, GapReason::Lost));
             }
@@ -370,8 +379,9 @@ impl Reader {
         if self.phase == Phase::Oldest {
             (self.position, self.began, self.furthest) = (end, end.term, end.offset);
         }
-        self.hole(end.offset.saturating_add(1), None, acts);
+        // What the term before had with these offsets was something else.
         self.enter(end.term);
+        self.hole(end.offset.saturating_add(1), None, acts);
         self.phase = Phase::Live { moved: false };
     }
 
