@@ -157,26 +157,6 @@ impl BusBuilder {
     /// For a swarm to which old news is no news: after a jam it begins with
     /// what is new. A single event has a
     /// [deadline](crate::Event::with_deadline).
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use swarmbus::{Bus, Event};
-    ///
-    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let bus = Bus::builder().workers(1).queue_ttl(Duration::from_secs(2)).build()?;
-    /// let _slow = bus.subscribe("price").handle_async(|_: Event| async {
-    ///     tokio::time::sleep(Duration::from_secs(3)).await;
-    /// })?;
-    /// bus.publish(Event::of("price", "17")).await?;
-    /// tokio::task::yield_now().await; // the worker has taken it
-    /// bus.publish(Event::of("price", "18")).await?; // waits for 3 s
-    /// bus.drain(Duration::from_secs(10)).await;
-    /// let outcomes = bus.ledger().outcomes;
-    /// assert_eq!((outcomes.delivered, outcomes.expired), (1, 1));
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn queue_ttl(mut self, ttl: Duration) -> Self {
         self.queue_ttl = Some(ttl);
         self
