@@ -57,6 +57,7 @@ export class Received<P = unknown> {
   readonly kind = 'event';
   readonly #epoch: string | undefined;
   readonly #offset: number;
+  readonly #term: number;
   #settle: Settle | undefined;
   readonly #entry: string;
 
@@ -67,23 +68,25 @@ export class Received<P = unknown> {
     readonly deliveries: number,
     epoch: string | undefined,
     offset: number,
+    term: number,
     settle: Settle | undefined,
     entry: string,
   ) {
     this.#epoch = epoch;
     this.#offset = offset;
+    this.#term = term;
     this.#settle = settle;
     this.#entry = entry;
   }
 
   /** For transports. */
   static live<P>(event: Event<string, P>): Received<P> {
-    return new Received(event, 1, undefined, 0, undefined, '');
+    return new Received(event, 1, undefined, 0, 0, undefined, '');
   }
 
   /** For transports: an event and its place. */
-  static durable<P>(event: Event<string, P>, epoch: string, offset: number): Received<P> {
-    return new Received(event, 1, epoch, offset, undefined, '');
+  static durable<P>(event: Event<string, P>, epoch: string, offset: number, term = 0): Received<P> {
+    return new Received(event, 1, epoch, offset, term, undefined, '');
   }
 
   /** For transports: a task that is delivered for the `deliveries`th time. */
@@ -93,12 +96,14 @@ export class Received<P = unknown> {
     settle: Settle,
     entry: string,
   ): Received<P> {
-    return new Received(event, deliveries, undefined, 0, settle, entry);
+    return new Received(event, deliveries, undefined, 0, 0, settle, entry);
   }
 
   /** Its place in a durable channel; `undefined` in the other modes. */
   get position(): Position | undefined {
-    return this.#epoch === undefined ? undefined : new Position(this.#epoch, this.#offset);
+    return this.#epoch === undefined
+      ? undefined
+      : new Position(this.#epoch, this.#offset, this.#term);
   }
 
   /** Whether it is a task, which comes again until it is acknowledged. */

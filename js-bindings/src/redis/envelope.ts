@@ -27,7 +27,10 @@ export interface Envelope {
   readonly first: number;
   /** Events in the frame; 0 of a position. */
   readonly count: number;
-  /** Of live messages: milliseconds since the publisher began to number this channel. */
+  /**
+   * Of live messages: milliseconds since the publisher began to number this channel. Of durable
+   * ones the term.
+   */
   readonly age: number;
 }
 

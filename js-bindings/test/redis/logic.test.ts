@@ -70,6 +70,7 @@ class World {
       count,
       append: `${this.appends}`,
       mark,
+      term: 0,
     };
     this.offset += count;
     this.log.push(frame);

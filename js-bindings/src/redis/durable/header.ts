@@ -45,21 +45,22 @@ export class Header {
       append: bytes.toString('latin1', 32, 40),
       // Publisher and number.
       mark: bytes.toString('latin1', 40, 56),
+      term: envelope.age,
     };
     return new Header(stamp, entry.frame);
   }
 
   /** Adds the events but the first `skip`, each with its position, and gaps for those that cannot be read. */
   unpack(skip: number, into: Incoming[]): void {
-    const { epoch, first, count } = this.stamp;
+    const { epoch, first, count, term } = this.stamp;
     let done = 0;
     readRecords(this.frame, count, (event: Event | undefined) => {
       const offset = first + done;
       if (done >= skip) {
         into.push(
           event === undefined
-            ? new Gap(1, 'unreadable', new Position(epoch, offset))
-            : Received.durable(event, epoch, offset),
+            ? new Gap(1, 'unreadable', new Position(epoch, offset, term))
+            : Received.durable(event, epoch, offset, term),
         );
       }
       done += 1;
@@ -71,7 +72,7 @@ export class Header {
 /** What stands for events that cannot be read: all of a frame but the first `skip`. */
 export function unreadable(stamp: Stamp, skip: number): Gap {
   const last = stamp.first + stamp.count - 1;
-  return new Gap(stamp.count - skip, 'unreadable', new Position(stamp.epoch, last));
+  return new Gap(stamp.count - skip, 'unreadable', new Position(stamp.epoch, last, stamp.term));
 }
 
 /** The first bytes of a header: those that the server does not make. */

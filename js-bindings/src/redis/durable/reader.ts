@@ -18,6 +18,8 @@ export interface Stamp {
   readonly append: string;
   /** Tells what is in the frame, even when it was appended twice. */
   readonly mark: string;
+  /** How often the server had changed. */
+  readonly term: number;
 }
 
 /** Offset of its last event. */
@@ -26,9 +28,10 @@ export function last(stamp: Stamp): number {
 }
 
 /** Of an entry that cannot be read, which begins after one offset and ends at another. */
-export function unreadableStamp(epoch: string, after: number, end: number): Stamp {
+export function unreadableStamp(at: Position, after: number, end: number): Stamp {
   const name = `?${end}`;
-  return { epoch, first: after + 1, count: Math.max(1, end - after), append: name, mark: name };
+  const [first, count] = [after + 1, Math.max(1, end - after)];
+  return { epoch: at.epoch, first, count, append: name, mark: name, term: at.term };
 }
 
 /**
@@ -69,6 +72,8 @@ export class Reader {
   #epoch: string;
   /** All up to here was delivered or reported missing. */
   #offset: number;
+  /** Of the last frame that was delivered. */
+  #term: number;
   readonly #recent = new Recent();
   #phase: Phase = STILL;
   /** Until the log's end is reached, frames may come that were delivered with other offsets. */
@@ -79,6 +84,7 @@ export class Reader {
   private constructor(position: Position) {
     this.#epoch = position.epoch;
     this.#offset = position.offset;
+    this.#term = position.term;
   }
 
   /** Goes on after a position; begin with {@link recover}. */
@@ -95,13 +101,13 @@ export class Reader {
 
   /** Goes on after a frame that need not be delivered. */
   static behind(frame: Stamp): Reader {
-    const reader = new Reader(new Position(frame.epoch, last(frame)));
+    const reader = new Reader(new Position(frame.epoch, last(frame), frame.term));
     reader.#recent.push(frame);
     return reader;
   }
 
   get position(): Position {
-    return new Position(this.#epoch, this.#offset);
+    return new Position(this.#epoch, this.#offset, this.#term);
   }
 
   /** A frame of the live feed. Only while the log is not being read. */
@@ -152,6 +158,7 @@ export class Reader {
   #newEpoch(epoch: string, acts: Act[]): number {
     this.#stale = this.#epoch;
     this.#epoch = epoch;
+    this.#term = 0;
     this.#offset = 0;
     // A publisher may send again what it had sent in the old epoch.
     this.#phase = FOLLOW;
@@ -226,6 +233,7 @@ export class Reader {
 
   #passed(frame: Stamp): void {
     this.#offset = last(frame);
+    this.#term = frame.term;
     this.#recent.push(frame);
   }
 

@@ -7,7 +7,7 @@
  */
 
 import { sleep } from '../../messenger/async.js';
-import { type Feed, Gap, type Incoming, TransportError } from '../../index.js';
+import { type Feed, Gap, type Incoming, Position, TransportError } from '../../index.js';
 import { ConnectionError } from '../connection-error.js';
 import type { Server } from '../script.js';
 import { Header, entryLength, unreadable, type Entry } from './header.js';
@@ -154,12 +154,13 @@ export class Subscription {
     epoch: string,
     entries: LogPage['entries'],
   ): { stamp: Stamp; header: Header | undefined }[] {
-    let before = this.reader.position.offset;
+    const { offset, term } = this.reader.position;
+    const at = new Position(epoch, offset, term);
+    let before = offset;
     return entries.map(({ id, entry }) => {
       const parsed = Header.parse(entry);
       const header = parsed !== undefined && last(parsed.stamp) === id ? parsed : undefined;
-      const stamp =
-        header?.stamp ?? unreadableStamp(epoch, Math.min(before, Math.max(0, id - 1)), id);
+      const stamp = header?.stamp ?? unreadableStamp(at, Math.min(before, Math.max(0, id - 1)), id);
       before = id;
       return { stamp, header };
     });
