@@ -10,7 +10,15 @@
  */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { chdir, exit } from 'node:process';
 import { fileURLToPath } from 'node:url';
 
@@ -78,6 +86,13 @@ const parts = await build({
 });
 const key = await core();
 cjs('redis', await transform(read('redis'), { ...small, format: 'cjs', platform: 'node' }));
+appendFileSync(
+  'dist/redis.cjs',
+  named(
+    'module.exports',
+    exported('redis').map((name) => [name, name]),
+  ),
+);
 index();
 for (const [name, face] of [
   ['index', 'node'],
@@ -124,15 +139,35 @@ async function core() {
 function index() {
   const list = /export\s*\{([^}]*)\}/.exec(read('index'))?.[1] ?? '';
   const locals = new Map(pairs(/import\s*\{([^}]*)\}/.exec(read('index'))?.[1] ?? '', true));
-  const names = pairs(list).map(([local, name]) => [name, locals.get(local) ?? local]);
+  const names = pairs(list).map(
+    ([local, name]) => /** @type {const} */ ([name, locals.get(local) ?? local]),
+  );
   if (names.length !== exported('index').length) throw new Error('index.js has code of its own');
   const esm = names.map(([name, inner]) => `  ${inner}: ${name},\n`);
   writeFileSync(
     'dist/index.js',
     `import './module.cjs';\nimport './core.cjs';\nexport const {\n${esm.join('')}} = ${key};\n`,
   );
+  appendFileSync('dist/core.cjs', named(key, names));
   const code = names.map(([name, inner]) => `exports.${name} = core.${inner};\n`);
   cjs('index', { code: `const core = require('./core.js');\n${code.join('')}` });
+}
+
+/**
+ * Code that gives classes their names again, which making the code small takes from them, and
+ * errors what their stack begins with.
+ *
+ * @param {string} from the object that holds them
+ * @param {(readonly [name: string, key: string])[]} exported
+ */
+function named(from, exported) {
+  const list = exported.filter(([name]) => /^[A-Z]+[a-z]/.test(name));
+  const keys = list.map(([name, key]) => `${key}:${JSON.stringify(name)}`).join();
+  return (
+    `for(const[key,value]of Object.entries({${keys}})){const it=${from}[key];` +
+    `if(typeof it==='function'){Object.defineProperty(it,'name',{value});` +
+    `if(it.prototype instanceof Error)Object.defineProperty(it.prototype,'name',{value})}}\n`
+  );
 }
 
 /**

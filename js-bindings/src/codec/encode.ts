@@ -123,8 +123,8 @@ function writeFrame(b: Uint8Array, dv: DataView, p: number, job: Job): number {
   let q = p + FRAME_HEADER;
   // Anew for each try.
   job.msgpack = job.json = job.all = 0;
-  if (job.event !== undefined) {
-    q = writeRecord(b, dv, q, job.event, job);
+  if (job.events === NONE) {
+    q = writeRecord(b, dv, q, job.event as Encodable, job);
     dv.setUint32(p + frame.COUNT, 1, true);
   } else {
     for (const event of job.events) q = writeRecord(b, dv, q, event, job);
@@ -147,8 +147,9 @@ export function writeRecord(
   if (p > b.length - GUARD) throw GROW;
   const { limits } = job;
   const known = event instanceof Event ? event : undefined;
-  const type = typeEntry(event.type);
-  if (type === undefined) throw new EncodeError('type', typeFault(event.type)!);
+  // From JavaScript, anything may come.
+  const type = typeEntry((event as Encodable | undefined)?.type as string);
+  if (type === undefined) throw new EncodeError('type', typeFault(event?.type)!);
   const priority = event.priority ?? DEFAULT_PRIORITY;
   if (!(priority >= 0 && priority <= 9) || (priority | 0) !== priority) {
     throw new EncodeError('field', `priority is an integer from 0 to 9, not ${String(priority)}`);

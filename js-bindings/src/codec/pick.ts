@@ -188,8 +188,18 @@ export function shapeOf(value: unknown): Shape {
 
 const LONE_SURROGATE = /\p{Cs}/u;
 
+/** Values that {@link jsonKeeps} looks at: parts that are shared may count without end. */
+const MOST = 1_000_000;
+let looked = 0;
+
 /** Whether JSON keeps a value as MessagePack does: `auto` never changes what arrives. */
-export function jsonKeeps(value: unknown, depth = 0): boolean {
+export function jsonKeeps(value: unknown): boolean {
+  looked = 0;
+  return keeps(value, 0);
+}
+
+function keeps(value: unknown, depth: number): boolean {
+  if (++looked > MOST) return false;
   switch (typeof value) {
     case 'string':
       return !LONE_SURROGATE.test(value);
@@ -204,8 +214,8 @@ export function jsonKeeps(value: unknown, depth = 0): boolean {
   }
   if (value === null) return true;
   if (depth > 64) return false;
-  if (Array.isArray(value)) return value.every((part) => jsonKeeps(part, depth + 1));
+  if (Array.isArray(value)) return value.every((part) => keeps(part, depth + 1));
   const proto: unknown = Object.getPrototypeOf(value);
   if (proto !== Object.prototype && proto !== null) return false;
-  return Object.values(value).every((part) => part === undefined || jsonKeeps(part, depth + 1));
+  return Object.values(value).every((part) => part === undefined || keeps(part, depth + 1));
 }

@@ -9,12 +9,12 @@
  * | string | str, a lone surrogate as U+FFFD | string |
  * | null; undefined in an array | nil | null |
  * | undefined in an object | nothing, as in JSON | |
- * | array, Set | array | array |
+ * | array, whatever methods it has; Set | array | array |
  * | object | map of its own enumerable properties with string keys | object |
  * | Map | map, keys of any kind | object, or Map if a key is no string |
- * | typed array, DataView, ArrayBuffer | bin, its bytes | Uint8Array: see `typedArray` |
+ * | typed array, Buffer, DataView, ArrayBuffer | bin, its bytes | Uint8Array: see `typedArray` |
  * | Extension | ext | Extension |
- * | object with `toJSON`, so Date | what that returns | |
+ * | other object with `toJSON`, so Date | what that returns, nil for nothing | |
  * | Number, String, Boolean, BigInt objects | their value | |
  * | function, symbol | EncodeError `unsupported` | |
  */
@@ -42,7 +42,13 @@ export function begin(limit: number): void {
 
 /** The error for {@link DEEP}. */
 export function tooDeep(value: unknown, limit: number): EncodeError {
-  return isCyclic(value, limit, [])
+  let cyclic: boolean | undefined;
+  try {
+    cyclic = isCyclic(value, limit, []);
+  } catch {
+    // A getter that threw only this time.
+  }
+  return cyclic === true
     ? new EncodeError('cyclic', 'the payload refers to itself')
     : new EncodeError('too_deep', `the payload nests deeper than ${limit} levels`);
 }
@@ -303,7 +309,7 @@ function writeShaped(b: Uint8Array, dv: DataView, p: number, o: object, site: Si
 function writeObject(b: Uint8Array, dv: DataView, p: number, o: object, site: Site | null): number {
   const proto: unknown = Object.getPrototypeOf(o);
   const toJSON = (o as { toJSON?: unknown }).toJSON;
-  if (typeof toJSON === 'function') {
+  if (typeof toJSON === 'function' && !ArrayBuffer.isView(o)) {
     // It may write another payload meanwhile.
     const [outer, limit] = [depth, maxDepth];
     const v: unknown = toJSON.call(o, '');
@@ -371,12 +377,15 @@ function writeMap(
 ): number {
   p = writeHead(b, dv, p, map.size, 0x80, 0xde);
   const room = b.length - GUARD;
+  let left = map.size;
   for (const [key, v] of map) {
+    if (--left < 0) break;
     if (p > room) throw GROW;
     p = writeAny(b, dv, p, key, null);
     if (p > room) throw GROW;
     p = writeAny(b, dv, p, v, null);
   }
+  if (left !== 0) throw new EncodeError('payload', 'a Map changed while it was written');
   return p;
 }
 

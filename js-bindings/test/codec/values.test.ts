@@ -7,6 +7,7 @@ import {
   configureCodec,
   decode,
   encode,
+  encodeBatch,
   EncodeError,
   Extension,
   Payload,
@@ -179,12 +180,21 @@ for (const mode of MODES) {
       comesBack(new Set([1, 'two']), [1, 'two'] as never);
     });
 
+    test('a Map that changes while it is written is refused', () => {
+      const grows = new Map<string, unknown>([['a', { toJSON: () => void grows.set('b', 1) }]]);
+      refused([grows], 'payload');
+      const shrinks = new Map<string, unknown>([['a', { toJSON: () => shrinks.delete('b') }]]);
+      refused([shrinks.set('b', 2)], 'payload');
+    });
+
     test('bytes, and typed arrays as bytes', () => {
       const bytes = Uint8Array.of(0, 1, 255);
       comesBack(bytes);
       comesBack(new Uint8Array(300).fill(7));
       comesBack(new Uint8Array(70_000).fill(7));
       comesBack(bytes.buffer, bytes as never);
+      // Not what its toJSON returns.
+      comesBack(Buffer.from(bytes), bytes as never);
       for (const array of [
         Float32Array.of(1.5, -2),
         Float64Array.of(NaN, 1),
@@ -274,6 +284,13 @@ for (const mode of MODES) {
     });
   });
 }
+
+test('what is no event is refused', () => {
+  for (const event of [undefined, {}, { type: 5 }] as never[]) {
+    assert.throws(() => encode(event), { code: 'type' });
+    assert.throws(() => encodeBatch([{ type: 'a' }, event]), { code: 'type' });
+  }
+});
 
 test('payloads by themselves', () => {
   assert.equal(back(undefined), undefined);
