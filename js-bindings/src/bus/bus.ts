@@ -15,7 +15,7 @@ import {
   SubscribeError,
 } from './errors.js';
 import type { Degraded } from './fallback.js';
-import { Inner, quietly, type Scope } from './inner.js';
+import { Inner, type Scope } from './inner.js';
 import { type Ledger, Outcome } from './ledger.js';
 import { type BusMetrics, metricsOf } from './metrics.js';
 import { isTooDeep, MAX_NESTING } from './place.js';
@@ -29,6 +29,7 @@ import { type Handler, type HandlerContext, Match, type Subscriber } from './sub
 import type { StreamOptions, HandlerOptions, Subscription } from './subscription.js';
 import type { AnyEvents, EventOf, InitOf, TypeOf } from './types.js';
 import { typeFault } from '../codec/types.js';
+import { quietly } from '../quiet.js';
 
 /** How long calls that were cut off may take to be accounted for, in milliseconds. */
 const STOP_LIMIT = 200;

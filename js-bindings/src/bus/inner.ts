@@ -25,6 +25,7 @@ import { macrotask } from './turn.js';
 import { typeFault } from '../codec/types.js';
 import { Waiters } from './waiters.js';
 import { Worker } from './worker.js';
+import { quietly } from '../quiet.js';
 
 /** Handlers of events and commands that end together. */
 export interface Scope {
@@ -337,12 +338,6 @@ export class Inner {
 
 function isPriority(priority: number): boolean {
   return priority >= 0 && priority <= 9 && Number.isInteger(priority);
-}
-
-/** Who does not await a publish is not told why it failed: it is counted all the same. */
-export function quietly(publish: Promise<void>): Promise<void> {
-  publish.catch(() => undefined);
-  return publish;
 }
 
 /** Whether waiting is of use. */

@@ -56,29 +56,12 @@ export class Gate {
   readonly dropsAs: number;
 
   constructor(overflow: Overflow, capacity: number) {
-    const settings: AdaptiveRate =
-      typeof overflow === 'object' ? overflow : { policy: 'adaptive_rate' };
-    const name = typeof overflow === 'object' ? overflow.policy : overflow;
-    const policy = POLICIES.indexOf(name);
-    if (policy < 0) throw new SettingError('overflow', `one of ${POLICIES.join(', ')}`);
-    const { lowWater = 0.5, highWater = 0.8, cut = 0.5 } = settings;
-    const { minRate = 10, step = 100, recovery = 1_000 } = settings;
-    check(
-      'overflow.lowWater, highWater',
-      0 < lowWater && lowWater < highWater && highWater < 1,
-      '0 < low < high < 1',
-    );
-    check('overflow.cut', 0 < cut && cut < 1, 'above 0 and below 1');
-    check(
-      'overflow.minRate',
-      Number.isInteger(minRate) && minRate >= 1 && minRate < 2 ** 32,
-      'a whole number from 1',
-    );
-    check('overflow.step', step >= 1 && step <= 60_000, '1 to 60,000');
-    check('overflow.recovery', recovery >= 0 && recovery <= 3_600_000, '0 to 3,600,000');
-    this.#port = new GatePort(policy, capacity, lowWater, highWater, cut, minRate, step, recovery);
-    this.always = name === 'adaptive_rate';
-    this.dropsAs = name === 'drop_oldest' ? Outcome.droppedOldest : Outcome.droppedLowest;
+    const { policy, lowWater, highWater, cut, minRate, step, recovery } = checkOverflow(overflow);
+    const most = Math.min(capacity, 2 ** 32 - 1);
+    const place = POLICIES.indexOf(policy);
+    this.#port = new GatePort(place, most, lowWater, highWater, cut, minRate, step, recovery);
+    this.always = isAdaptive(overflow);
+    this.dropsAs = policy === 'drop_oldest' ? Outcome.droppedOldest : Outcome.droppedLowest;
   }
 
   decide(priority: number, depth: number, lowest: number, oldest: number, now: number): number {
@@ -88,6 +71,38 @@ export class Gate {
   free(): void {
     this.#port.free();
   }
+}
+
+/** Whether it is about rates, too, and not only about room. */
+export function isAdaptive(overflow: Overflow): overflow is 'adaptive_rate' | AdaptiveRate {
+  return typeof overflow === 'object' || overflow === 'adaptive_rate';
+}
+
+/** A policy with all its settings. @throws SettingError */
+export function checkOverflow(
+  overflow: Overflow,
+): Required<Omit<AdaptiveRate, 'policy'>> & { policy: (typeof POLICIES)[number] } {
+  const settings: Partial<AdaptiveRate> = typeof overflow === 'object' ? overflow : {};
+  const policy = typeof overflow === 'object' ? overflow.policy : overflow;
+  if (!POLICIES.includes(policy)) {
+    throw new SettingError('overflow', `one of ${POLICIES.join(', ')}`);
+  }
+  const { lowWater = 0.5, highWater = 0.8, cut = 0.5 } = settings;
+  const { minRate = 10, step = 100, recovery = 1_000 } = settings;
+  check(
+    'overflow.lowWater, highWater',
+    0 < lowWater && lowWater < highWater && highWater < 1,
+    '0 < low < high < 1',
+  );
+  check('overflow.cut', 0 < cut && cut < 1, 'above 0 and below 1');
+  check(
+    'overflow.minRate',
+    Number.isInteger(minRate) && minRate >= 1 && minRate < 2 ** 32,
+    'a whole number from 1',
+  );
+  check('overflow.step', step >= 1 && step <= 60_000, '1 to 60,000');
+  check('overflow.recovery', recovery >= 0 && recovery <= 3_600_000, '0 to 3,600,000');
+  return { policy, lowWater, highWater, cut, minRate, step, recovery };
 }
 
 function check(setting: string, fine: boolean, must: string): void {

@@ -136,17 +136,19 @@ export class Hub {
 
   /** Fails what is sent after the messenger was closed. */
   refuseIfClosed(event: Event): void {
-    if (this.isClosed) throw new TransportPublishError([event], TransportError.closed());
+    if (!this.isClosed) return;
+    this.counts.notSent += 1;
+    throw new TransportPublishError([event], TransportError.closed());
   }
 
   gap(channel: Channel, gap: Gap): void {
     this.counts.gaps += 1;
     this.counts.missed += gap.missed ?? 0;
-    quietly(() => this.options.onGap?.(channel, gap));
+    tell(() => this.options.onGap?.(channel, gap));
   }
 
   failed(error: unknown, message: Message): void {
-    quietly(() => this.options.onError?.(error, message));
+    tell(() => this.options.onError?.(error, message));
   }
 
   arrivedAt(channel: Channel, position: Position | undefined): void {
@@ -193,7 +195,7 @@ function randomNode(): string {
   return [randomHalf(), randomHalf()].map((half) => half.toString(16).padStart(8, '0')).join('');
 }
 
-function quietly(told: () => void): void {
+function tell(told: () => void): void {
   try {
     told();
   } catch {

@@ -21,6 +21,7 @@ import { Topic } from './topic.js';
 import { TransportError } from './transport-error.js';
 import type { ConnectionState, Transport } from './transport.js';
 import { startWork, subscribing, type WorkOptions, type Worker } from './work.js';
+import { quietly } from '../quiet.js';
 
 /**
  * An agent of a swarm on a transport.
@@ -106,9 +107,18 @@ export class Messenger {
 
   /**
    * Sends an event. It returns when the transport has it. An event without an id and a timestamp
-   * gets them. @throws {@link TransportPublishError}
+   * gets them.
+   *
+   * A failure that nobody awaits is no unhandled rejection: it is counted as `notSent`, and that is
+   * all.
+   *
+   * @throws {@link TransportPublishError}
    */
-  async send(to: To, init: Event | EventInit): Promise<void> {
+  send(to: To, init: Event | EventInit): Promise<void> {
+    return quietly(this.#send(to, init));
+  }
+
+  async #send(to: To, init: Event | EventInit): Promise<void> {
     const event = Event.of(init);
     this.#hub.refuseIfClosed(event);
     const addressed =
@@ -118,7 +128,7 @@ export class Messenger {
     await this.#hub.send(to.channel(this.#hub.mode), addressed);
   }
 
-  /** Sends an event to every agent of every other swarm. @throws {@link TransportPublishError} */
+  /** Sends an event to every agent of every other swarm, as {@link send} does. @throws {@link TransportPublishError} */
   broadcast(event: Event | EventInit): Promise<void> {
     return this.send(To.broadcast(), event);
   }

@@ -7,6 +7,7 @@ import type { Handler, Hub } from './hub.js';
 import { channelOf } from './identity.js';
 import type { Message } from './message.js';
 import { Receiver } from './receive.js';
+import { quietly } from '../quiet.js';
 
 /** A topic that a messenger follows, to elect, to vote, to agree. `close`, or a `using`, ends that. */
 export class Topic {
@@ -38,8 +39,15 @@ export class Topic {
     return topic;
   }
 
-  /** Sends an event to everybody else who follows the topic. @throws {@link TransportPublishError} */
-  async send(init: Event | EventInit): Promise<void> {
+  /**
+   * Sends an event to everybody else who follows the topic. As with `Messenger.send`, a failure that
+   * nobody awaits is counted, and that is all. @throws {@link TransportPublishError}
+   */
+  send(init: Event | EventInit): Promise<void> {
+    return quietly(this.#send(init));
+  }
+
+  async #send(init: Event | EventInit): Promise<void> {
     const event = Event.of(init);
     this.hub.refuseIfClosed(event);
     await this.hub.send(this.channel, event);

@@ -51,7 +51,10 @@ export interface DeadTask<P = unknown> {
  * - **Losses show** as a `Gap` in the place where something is missing.
  * - **Accepted is not sent.** `publish` returns when the transport has the event; `flush` when the
  *   other side has it.
- * - **Errors.** A failed publish hands the event back.
+ * - **Errors.** A failed publish hands the event back. A `publish` or `publishBatch` that nobody
+ *   awaits is no unhandled rejection when it fails, which would end Node.js: a transport counts it,
+ *   and a messenger does. What is called for its answer (`publishConfirmed`, `flush`, …) is awaited,
+ *   or it is one.
  * - **Close.** After `close` everything fails with `closed`; inboxes give what they hold and end.
  */
 export interface Transport {

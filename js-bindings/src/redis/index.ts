@@ -7,6 +7,6 @@ export { ConnectionError, type ConnectionErrorCode } from './connection-error.js
 export type { Address, Arg, Call, Connection, Driver, Outcome, Reply } from './driver.js';
 export { ioredis } from './drivers/ioredis.js';
 export { nodeRedis } from './drivers/node-redis.js';
-export type { Overflow } from './outbox.js';
+export type { AdaptiveRate, Overflow } from '../index.js';
 export { SettingsError, type RedisOptions } from './settings.js';
 export { RedisTransport } from './transport.js';

@@ -1,16 +1,9 @@
 /** {@link Outbox}: events that wait to be sent, bounded in number and bytes. Pure. */
 
-import type { Channel } from '../index.js';
+import type { Channel, Overflow } from '../index.js';
 
-/**
- * What happens to an event that finds no room.
- *
- * - `reject`: nothing is lost; its publisher waits.
- * - `drop_oldest`: the event that has waited longest is dropped.
- * - `drop_lowest_priority`: the oldest event of the lowest priority is dropped if that is lower
- *   than the new event's; else the new one is refused.
- */
-export type Overflow = 'reject' | 'drop_oldest' | 'drop_lowest_priority';
+/** The policies that are about room. The other one is about rates: see `publisher.ts`. */
+export type RoomPolicy = Extract<Overflow, 'reject' | 'drop_oldest' | 'drop_lowest_priority'>;
 
 /** One channel of one publisher. */
 export interface Lane {
@@ -98,12 +91,17 @@ export class Outbox {
   #nextTicket = 0;
 
   constructor(
-    private readonly policy: Overflow,
+    private readonly policy: RoomPolicy,
     private readonly maxEvents: number,
     private readonly maxBytes: number,
   ) {
     const ranks = policy === 'drop_lowest_priority' ? 10 : 1;
     this.#ranks = Array.from({ length: ranks }, () => new Fifo());
+  }
+
+  /** Whether nothing is ever dropped. */
+  get keepsAll(): boolean {
+    return this.policy === 'reject';
   }
 
   /** Events that wait. */

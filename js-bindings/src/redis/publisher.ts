@@ -7,6 +7,7 @@
 
 import {
   type Channel,
+  CRITICAL_PRIORITY,
   encode,
   DEFAULT_PRIORITY,
   Event,
@@ -15,7 +16,9 @@ import {
   TransportError,
   TransportPublishError,
 } from '../index.js';
+import { ACCEPT, Gate, RATE_LIMITED, isAdaptive } from '../bus/overflow.js';
 import { Watch, deferred, type Deferred } from '../messenger/async.js';
+import { quietly } from '../quiet.js';
 import { HEADROOM, type Carrier } from './carrier.js';
 import type { ConnectionError } from './connection-error.js';
 import type { Arg } from './driver.js';
@@ -67,6 +70,8 @@ export class Publisher {
   readonly settled = new Watch(0);
   /** Why the server does not take what it is sent, while that lasts. */
   trouble: ConnectionError | undefined;
+  /** Events that were handed back to who published them. */
+  refused = 0;
   /** The lowest number of a channel, and the channels by their names; the oldest first. */
   readonly #lanes = new Map<string, Numbering>();
   #lastUsed: Numbering | undefined;
@@ -85,26 +90,33 @@ export class Publisher {
   #open: { readonly entry: Entry; readonly writer: FrameWriter } | undefined;
   #isWriting = false;
   #expected = LEAST_EXPECTED;
+  /** Slows publishers down before the outbox is full, if that is the policy. */
+  readonly #gate: Gate | undefined;
+  /** Milliseconds after which it is asked again, if it has said to wait. */
+  #retryAfter: number | undefined;
+  #retry: ReturnType<typeof setTimeout> | undefined;
 
   constructor(
     readonly link: Link,
     readonly carrier: Carrier,
   ) {
     const { overflow, bufferEvents, bufferBytes } = link.settings;
-    this.outbox = new Outbox(overflow, bufferEvents, bufferBytes);
+    const isLimited = isAdaptive(overflow);
+    this.#gate = isLimited ? new Gate(overflow, bufferEvents) : undefined;
+    this.outbox = new Outbox(isLimited ? 'reject' : overflow, bufferEvents, bufferBytes);
     this.#sender = new Sender(this, this.#end.signal);
   }
 
   /** See `Transport.publish`. An object becomes an event only if it is not sent at once. */
   publish(channel: Channel, init: Encodable): Promise<void> {
-    if (this.#waiters.length > 0) return this.publishBatch(channel, [Event.of(init)]);
+    if (this.#isBehind(init)) return this.publishBatch(channel, [Event.of(init)]);
     const wasEmpty = this.outbox.length === 0;
     try {
       if (!this.#accept(this.#numbering(channel), init)) {
         return this.publishBatch(channel, [Event.of(init)]);
       }
     } catch (error) {
-      return Promise.reject(new TransportPublishError([Event.of(init)], error as TransportError));
+      return this.#refusal([Event.of(init)], error as TransportError);
     }
     if (wasEmpty) this.#sender.work();
     return this.#sinceTurn > TURN ? this.#nextTurn() : DONE;
@@ -115,15 +127,14 @@ export class Publisher {
     const wasEmpty = this.outbox.length === 0;
     let at = 0;
     try {
-      if (this.#waiters.length === 0) {
-        const numbering = this.#numbering(channel);
-        while (at < events.length && this.#accept(numbering, events[at] as Encodable)) at += 1;
+      const numbering = this.#numbering(channel);
+      for (; at < events.length; at += 1) {
+        const event = events[at] as Encodable;
+        if (this.#isBehind(event) || !this.#accept(numbering, event)) break;
       }
       if (at < events.length) return this.#wait(channel, eventsOf(events, at), 0);
     } catch (error) {
-      return Promise.reject(
-        new TransportPublishError(eventsOf(events, at), error as TransportError),
-      );
+      return this.#refusal(eventsOf(events, at), error as TransportError);
     } finally {
       if (wasEmpty && this.outbox.length > 0) this.#sender.work();
     }
@@ -181,6 +192,7 @@ export class Publisher {
 
   /** Takes nothing more, sends what waits as far as that is possible within `patience`, and returns what is left. */
   async close(patience: number): Promise<{ channel: Channel; event: Event }[]> {
+    if (!this.#closed) this.#gate?.free();
     this.#closed = true;
     this.#refuseAll(() => TransportError.closed());
     const target = this.outbox.nextTicket;
@@ -231,6 +243,10 @@ export class Publisher {
   /** For the sender: something was taken to be sent, so that there is room. */
   room(): void {
     this.#sinceTurn = 0;
+    if (this.#waiters.length > 0) this.#serve();
+  }
+
+  #serve(): void {
     let served = 0;
     for (const waiter of this.#waiters) {
       try {
@@ -244,12 +260,37 @@ export class Publisher {
         if (waiter.at < waiter.events.length) break;
         waiter.done.resolve();
       } catch (error) {
-        waiter.done.reject(rest(waiter, error as TransportError));
+        this.#refuse(waiter, error as TransportError);
       }
       served += 1;
     }
     if (served > 0) this.#waiters = this.#waiters.slice(served);
     this.#watchWaiters();
+  }
+
+  /** Whether others wait that it may not pass. */
+  #isBehind(event: Encodable): boolean {
+    if (this.#waiters.length === 0) return false;
+    return this.#gate === undefined || (event.priority ?? DEFAULT_PRIORITY) < CRITICAL_PRIORITY;
+  }
+
+  /** Whether the rate is limited, and this event is beyond it. */
+  #isBeyondRate(event: Encodable, gate: Gate): boolean {
+    const priority = event.priority ?? DEFAULT_PRIORITY;
+    const answer = gate.decide(priority, this.outbox.length, 0, 0, performance.now());
+    this.#retryAfter = answer <= RATE_LIMITED ? RATE_LIMITED - answer : undefined;
+    return answer !== ACCEPT;
+  }
+
+  #refusal(events: readonly Event[], why: TransportError): Promise<never> {
+    this.refused += events.length;
+    return quietly(Promise.reject(new TransportPublishError(events, why)));
+  }
+
+  #refuse({ events, at, done }: Waiter, why: TransportError): void {
+    const rest = events.slice(at);
+    this.refused += rest.length;
+    done.reject(new TransportPublishError(rest, why));
   }
 
   #took(numbering: Numbering, count: number): void {
@@ -261,7 +302,8 @@ export class Publisher {
   /** Takes one event; `false` if there is no room. @throws {@link TransportError} if waiting is no use. */
   #accept(numbering: Numbering, event: Encodable): boolean {
     if (this.#closed) throw TransportError.closed();
-    const collects = this.link.settings.overflow === 'reject' && !this.#isWriting;
+    if (this.#gate !== undefined && this.#isBeyondRate(event, this.#gate)) return false;
+    const collects = this.outbox.keepsAll && !this.#isWriting;
     return collects ? this.#collect(numbering, event) : this.#acceptAlone(numbering, event);
   }
 
@@ -342,7 +384,7 @@ export class Publisher {
     const waiter = { channel, events, at, until, done: deferred<void>() };
     this.#waiters.push(waiter);
     this.#watchWaiters();
-    return waiter.done.promise;
+    return quietly(waiter.done.promise);
   }
 
   /** One timer for all: those who came first have waited longest. */
@@ -350,15 +392,19 @@ export class Publisher {
     const first = this.#waiters[0];
     if (first === undefined) {
       clearTimeout(this.#timer);
-      this.#timer = undefined;
+      clearTimeout(this.#retry);
+      this.#timer = this.#retry = undefined;
     } else {
+      if (this.#retryAfter !== undefined) {
+        this.#retry ??= setTimeout(this.#askAgain, Math.ceil(this.#retryAfter));
+      }
       this.#timer ??= setTimeout(
         () => {
           this.#timer = undefined;
           const now = Date.now();
           while (this.#waiters[0] !== undefined && this.#waiters[0].until <= now) {
             const waiter = this.#waiters.shift() as Waiter;
-            waiter.done.reject(rest(waiter, this.#whyNot() ?? TransportError.full()));
+            this.#refuse(waiter, this.#whyNot() ?? TransportError.full());
           }
           this.#watchWaiters();
         },
@@ -367,11 +413,17 @@ export class Publisher {
     }
   }
 
+  readonly #askAgain = (): void => {
+    this.#retry = undefined;
+    this.#serve();
+    this.#sender.work();
+  };
+
   #refuseAll(why: () => TransportError): void {
     const waiters = this.#waiters;
     this.#waiters = [];
     this.#watchWaiters();
-    for (const waiter of waiters) waiter.done.reject(rest(waiter, why()));
+    for (const waiter of waiters) this.#refuse(waiter, why());
   }
 
   /** Lets what was read and answered have its turn. */
@@ -426,10 +478,6 @@ export class Publisher {
     if (oldest !== undefined) this.#lanes.delete(oldest);
     this.#lastUsed = undefined;
   }
-}
-
-function rest(waiter: Waiter, why: TransportError): TransportPublishError {
-  return new TransportPublishError(waiter.events.slice(waiter.at), why);
 }
 
 /** All from one on, as events. */

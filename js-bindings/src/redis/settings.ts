@@ -1,9 +1,10 @@
 /** {@link RedisOptions}: where the server is, how patient to be, and what is kept. */
 
+import { checkOverflow } from '../bus/overflow.js';
+import type { Overflow } from '../index.js';
 import { positive } from '../messenger/number.js';
 import type { Address, Driver } from './driver.js';
 import { nodeRedis } from './drivers/node-redis.js';
-import type { Overflow } from './outbox.js';
 
 /** Settings of a transport. All times are milliseconds. */
 export interface RedisOptions {
@@ -31,7 +32,12 @@ export interface RedisOptions {
   bufferEvents?: number;
   /** The most bytes that wait to be sent in each mode. Default 64 MiB. */
   bufferBytes?: number;
-  /** What happens to events that find the buffer full. Default `reject`: publishers wait. */
+  /**
+   * What happens to events that find the buffer full. Default `reject`: publishers wait.
+   * `drop_lowest_priority` refuses an event that is no more urgent than what waits. With
+   * `adaptive_rate`, publishers of less than priority 8 wait already when the buffer fills up, and
+   * the more urgent ones pass them.
+   */
   overflow?: Overflow;
   /** How long `publish` waits for room, and `flush` for a sign of progress. Default 30,000. */
   patience?: number;
@@ -56,7 +62,7 @@ export class SettingsError extends Error {
   override readonly name = 'SettingsError';
 
   constructor(
-    readonly code: 'url' | 'prefix' | 'number',
+    readonly code: 'url' | 'prefix' | 'number' | 'overflow',
     message: string,
   ) {
     super(message);
@@ -106,6 +112,12 @@ export function settingsOf(url: string, options: RedisOptions = {}): Settings {
   }
   const address = addressOf(url);
   const retentionTime = number('retentionTime', DAY, LONGEST);
+  const overflow = options.overflow ?? 'reject';
+  try {
+    checkOverflow(overflow);
+  } catch (error) {
+    throw new SettingsError('overflow', (error as Error).message);
+  }
   const delay = options.batchDelay ?? 0;
   if (!(delay >= 0)) throw new SettingsError('number', `batchDelay is at least 0, not ${delay}`);
   return {
@@ -123,7 +135,7 @@ export function settingsOf(url: string, options: RedisOptions = {}): Settings {
     batchDelay: delay,
     bufferEvents: number('bufferEvents', 65_536),
     bufferBytes: number('bufferBytes', 64 << 20),
-    overflow: options.overflow ?? 'reject',
+    overflow,
     patience: number('patience', 30_000),
     retention: number('retention', 1_000_000),
     retentionTime,

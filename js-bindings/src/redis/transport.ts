@@ -18,6 +18,7 @@ import {
   TransportPublishError,
 } from '../index.js';
 import { Watch } from '../messenger/async.js';
+import { quietly } from '../quiet.js';
 import { ConnectionError } from './connection-error.js';
 import { Durable, DurableCarrier } from './durable.js';
 import { GroupCarrier, Groups } from './group.js';
@@ -75,6 +76,8 @@ export class RedisTransport implements Transport {
   readonly #probe: Probe;
   readonly #end = new AbortController();
   #streams: Streams | undefined;
+  /** Events that got to no publisher. */
+  #refused = 0;
   #closing: Promise<{ channel: Channel; event: Event }[]> | undefined;
 
   private constructor(settings: Settings) {
@@ -114,6 +117,17 @@ export class RedisTransport implements Transport {
 
   get state(): ConnectionState {
     return this.#state.value;
+  }
+
+  /**
+   * How many events `publish` and `publishBatch` have handed back. They tell it to whoever awaits
+   * them, and otherwise it shows here alone: a publish that nobody awaits ends no process.
+   */
+  get refused(): number {
+    const { durable, group } = this.#streams?.publishers ?? {};
+    return (
+      this.#refused + this.#publisher.refused + (durable?.refused ?? 0) + (group?.refused ?? 0)
+    );
   }
 
   onState(listener: (state: ConnectionState) => void): () => void {
@@ -300,7 +314,8 @@ export class RedisTransport implements Transport {
       return publish(mode === 'live' ? this.#publisher : this.#open().publishers[mode]);
     } catch (error) {
       const events = inits.map((init) => Event.of(init));
-      return Promise.reject(new TransportPublishError(events, error as TransportError));
+      this.#refused += events.length;
+      return quietly(Promise.reject(new TransportPublishError(events, error as TransportError)));
     }
   }
 

@@ -12,7 +12,7 @@ import { Desk } from '../../src/redis/group/desk.js';
 import { readNew } from '../../src/redis/group/scripts.js';
 import { readLive } from '../../src/redis/live.js';
 import { Numbers } from '../../src/redis/numbers.js';
-import { Outbox, type Entry, type Lane, type Overflow } from '../../src/redis/outbox.js';
+import { Outbox, type Entry, type Lane, type RoomPolicy } from '../../src/redis/outbox.js';
 import { pack } from '../../src/redis/pack.js';
 import { wordAt } from '../../src/redis/words.js';
 
@@ -292,7 +292,7 @@ test('what cannot be read is a gap in its place', () => {
 
 test('the outbox does what a list does', () => {
   const [EVENTS, BYTES] = [8, 60];
-  for (const policy of ['reject', 'drop_oldest', 'drop_lowest_priority'] as Overflow[]) {
+  for (const policy of ['reject', 'drop_oldest', 'drop_lowest_priority'] as RoomPolicy[]) {
     for (let seed = 0; seed < 500; seed += 1) {
       const next = random(seed);
       const outbox = new Outbox(policy, EVENTS, BYTES);

@@ -248,6 +248,19 @@ test('durable messages wait for one who comes back', async () => {
   await assert.rejects(send(4), { code: 'closed' });
 });
 
+test('what nobody awaits ends no process when it fails, and is counted', () =>
+  joined(['a/a1'], async (a1) => {
+    const topic = await a1?.topic('votes');
+    // No event: it cannot be carried.
+    void a1?.send(To.agent('b1'), { type: '' });
+    void a1?.broadcast({ type: '' });
+    void topic?.send({ type: '' });
+    await until(() => a1?.stats().notSent === 3, 'all are counted');
+    await a1?.close();
+    void a1?.send(To.agent('b1'), { type: 'x' });
+    await until(() => a1?.stats().notSent === 4, 'that of a closed one, too');
+  }));
+
 test('a handler that fails is counted, and told of, and others are called', () =>
   joined(['a/a1'], async (a1) => {
     const errors: unknown[] = [];

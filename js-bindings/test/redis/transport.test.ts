@@ -4,7 +4,14 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { setImmediate as immediate } from 'node:timers/promises';
 
-import { Channel, Event, Position, TransportError, TransportPublishError } from 'swarmbus';
+import {
+  Channel,
+  Event,
+  Position,
+  TransportError,
+  TransportPublishError,
+  liveHandles,
+} from 'swarmbus';
 import type { Inbox, Received } from 'swarmbus';
 import { ConnectionError, RedisTransport, SettingsError, ioredis, nodeRedis } from 'swarmbus/redis';
 import type { RedisOptions } from 'swarmbus/redis';
@@ -373,6 +380,9 @@ test('settings that make no sense are refused, without the password', async () =
   }
   await assert.rejects(RedisTransport.connect(server.url, { prefix: 'a{b}' }), { code: 'prefix' });
   await assert.rejects(RedisTransport.connect(server.url, { batchEvents: 0 }), { code: 'number' });
+  for (const overflow of ['drop' as 'reject', { policy: 'adaptive_rate', cut: 2 } as const]) {
+    await assert.rejects(RedisTransport.connect(server.url, { overflow }), { code: 'overflow' });
+  }
 });
 
 test('what a mode cannot do is refused', () =>
@@ -409,6 +419,12 @@ test('after a close everything fails, and inboxes end', () =>
       assert.equal(inbox.error, undefined);
     }
     await assert.rejects(here.publish(news, event(1)), { code: 'closed' });
+    // Nobody awaits these: they are counted, and no unhandled rejections.
+    const before = here.refused;
+    void here.publish(news, event(1));
+    void here.publishBatch(Channel.durable(name()), [event(1), event(2)]);
+    await immediate();
+    assert.equal(here.refused, before + 3);
     await assert.rejects(here.flush(), { code: 'closed' });
     await assert.rejects(here.subscribe(news), { code: 'closed' });
     assert.equal(here.state.kind, 'closed');
@@ -571,6 +587,38 @@ test('while the server is away, the policy decides', async () => {
   await Promise.all(waiting);
   await transport.flush();
   await transport.close();
+});
+
+test('adaptive_rate slows publishers down before the buffer is full, and urgent events pass', async () => {
+  await using own = await RedisServer.start();
+  const handles = liveHandles();
+  const news = Channel.live('news');
+  const options: RedisOptions = { bufferEvents: 100, overflow: 'adaptive_rate' };
+  const transport = await RedisTransport.connect(own.url, options);
+  await own.kill();
+  await until(() => transport.state.kind === 'disconnected', 'it is noticed');
+  let publishing = true;
+  let accepted = 0;
+  const slow = (async () => {
+    while (publishing) {
+      await transport.publish(news, event(accepted));
+      accepted += 1;
+    }
+  })();
+  await until(() => accepted >= 80, 'it is above the high-water mark');
+  for (let turn = 0; turn < 20; turn += 1) await immediate();
+  const before = accepted;
+  assert.ok(before < 100, `${before} events are not all that there is room for`);
+  await transport.publish(news, { type: 'urgent', priority: 9 });
+  assert.ok(accepted <= before + 1, 'it has passed those that wait');
+  await own.begin();
+  await until(() => accepted > 1_000, 'there is no limit any more');
+  publishing = false;
+  await slow;
+  await transport.flush();
+  assert.equal(transport.refused, 0);
+  await transport.close();
+  assert.equal(liveHandles(), handles, 'linear memory goes back');
 });
 
 test('a publisher that falls silent says where it is', () =>
