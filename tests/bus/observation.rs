@@ -20,24 +20,28 @@ fn values(snapshotter: &Snapshotter) -> HashMap<(String, String), DebugValue> {
     snapshotter.snapshot().into_vec().into_iter().map(value).collect()
 }
 
-#[test]
-fn metrics_carry_the_ledgers_totals() {
+/// Does `work` where its metrics are recorded, with a clock that stands still
+/// while it works.
+fn recorded<T>(work: impl AsyncFnOnce(&Snapshotter) -> T) -> T {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
-    let mut found = HashMap::new();
-    metrics::with_local_recorder(&recorder, || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let bus = Bus::builder().name("test").sample_every(1).build().unwrap();
-            bus.subscribe("ok").name("good").handle(|_: &Event| ()).unwrap().detach();
-            bus.subscribe("no").name("bad").handle(|_: &Event| Err("no")).unwrap().detach();
-            for _ in 0..7 {
-                bus.publish(Event::of("ok", ())).await.unwrap();
-                bus.publish(Event::of("no", ())).await.unwrap();
-            }
-            settle(&bus).await;
-            found = values(&snapshotter);
-        });
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().start_paused(true).build().unwrap();
+    metrics::with_local_recorder(&recorder, || runtime.block_on(work(&snapshotter)))
+}
+
+#[test]
+fn metrics_carry_the_ledgers_totals() {
+    let found = recorded(async |snapshotter| {
+        let bus = Bus::builder().name("test").sample_every(1).build().unwrap();
+        bus.subscribe("ok").name("good").handle(|_: &Event| ()).unwrap().detach();
+        bus.subscribe("no").name("bad").handle(|_: &Event| Err("no")).unwrap().detach();
+        for _ in 0..7 {
+            bus.publish(Event::of("ok", ())).await.unwrap();
+            bus.publish(Event::of("no", ())).await.unwrap();
+        }
+        settle(&bus).await;
+        values(snapshotter)
     });
     let value = |name: &str, labels: &str| match &found[&(name.to_owned(), labels.to_owned())] {
         DebugValue::Counter(n) => *n as f64,
@@ -59,26 +63,44 @@ fn metrics_carry_the_ledgers_totals() {
 
 #[test]
 fn no_breaker_of_a_handler_that_has_ended_is_shown_open() {
-    let recorder = DebuggingRecorder::new();
-    let snapshotter = recorder.snapshotter();
-    metrics::with_local_recorder(&recorder, || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let bus = Bus::builder().build().unwrap();
-            let fails = bus.subscribe("x").handle(|_: &Event| Err("no")).unwrap();
-            for _ in 0..5 {
-                bus.publish(Event::of("x", ())).await.unwrap();
-            }
-            settle(&bus).await;
-            assert_eq!(bus.breakers()[0].stats.state, StateKind::Open);
-            drop(fails);
-            while !bus.breakers().is_empty() {
-                tokio::task::yield_now().await;
-            }
-        });
+    let mut found = recorded(async |snapshotter| {
+        let bus = Bus::builder().build().unwrap();
+        let fails = bus.subscribe("x").handle(|_: &Event| Err("no")).unwrap();
+        for _ in 0..5 {
+            bus.publish(Event::of("x", ())).await.unwrap();
+        }
+        settle(&bus).await;
+        assert_eq!(bus.breakers()[0].stats.state, StateKind::Open);
+        drop(fails);
+        while !bus.breakers().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        drop(bus);
+        values(snapshotter)
     });
-    let state = values(&snapshotter).remove(&("circuit_breaker_state".into(), "bus x x".into()));
+    let state = found.remove(&("circuit_breaker_state".into(), "bus x x".into()));
     assert_eq!(state, Some(DebugValue::Gauge(0.0.into())));
+}
+
+#[test]
+fn handlers_and_fallbacks_that_are_cut_off_are_counted() {
+    let mut found = recorded(async |snapshotter| {
+        let bus = Bus::builder().build().unwrap();
+        let _handler = bus
+            .subscribe("x")
+            .timeout(Duration::from_secs(1))
+            .fallback_async("hangs, too", |_| std::future::pending::<()>())
+            .fallback("fails", |_: &Event| Err("no"))
+            .handle_async(|_| std::future::pending::<()>())
+            .unwrap();
+        bus.publish(Event::of("x", ())).await.unwrap();
+        settle(&bus).await;
+        values(snapshotter)
+    });
+    for name in ["handler_timeouts_total", "handler_aborts_total"] {
+        let counted = found.remove(&(name.to_owned(), "bus".to_owned()));
+        assert_eq!(counted, Some(DebugValue::Counter(2)), "{name}");
+    }
 }
 
 #[tokio::test]

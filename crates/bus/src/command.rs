@@ -1,24 +1,23 @@
 //! Commands: events that exactly one handler answers.
 
-use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 
 use ahash::RandomState;
 use parking_lot::RwLock;
 use swarmbus_core::{Event, EventType, Payload, Str};
 
 use crate::{
-    handler::{BusId, Careful, HandlerError, in_handler},
+    handler::{self, BoxedCall, BusId, Careful, HandlerError},
     pipeline::breaker::NamedBreaker,
     stall::Turn,
 };
 
 type Reply = Result<Payload, Box<HandlerError>>;
-type BoxFuture = Pin<Box<dyn Future<Output = Reply> + Send>>;
 
 /// A command's handler, made callable without knowing it.
 pub(crate) struct CommandFn(Careful<Box<Function>>);
 
-type Function = dyn Fn(Event) -> BoxFuture + Send + Sync;
+type Function = dyn Fn(Event) -> BoxedCall<Payload> + Send + Sync;
 
 impl CommandFn {
     pub(crate) fn new<F, Fut, P, E>(f: F) -> Self
@@ -40,28 +39,9 @@ impl CommandFn {
         Self(Careful(Some(function)))
     }
 
-    /// Calls the handler. A panic is a failure; one of its destructors, when it
-    /// is cut off, is logged.
-    pub(crate) async fn call(&self, command: Event, bus: BusId) -> Reply {
-        let mut future = Careful(None);
-        in_handler(bus, || {
-            future.0 = self.0.0.as_ref().map(|function| function(command));
-            Ok(())
-        })?;
-        std::future::poll_fn(move |cx| {
-            let mut polled = std::task::Poll::Pending;
-            let caught = in_handler(bus, || {
-                if let Some(future) = &mut future.0 {
-                    polled = future.as_mut().poll(cx);
-                }
-                Ok(())
-            });
-            match caught {
-                Ok(()) => polled,
-                Err(panicked) => std::task::Poll::Ready(Err(panicked)),
-            }
-        })
-        .await
+    /// Calls the handler.
+    pub(crate) fn call(&self, command: Event, bus: BusId) -> impl Future<Output = Reply> {
+        handler::call(bus, || self.0.0.as_ref().map(|function| function(command)))
     }
 }
 

@@ -317,7 +317,10 @@ fn place_on_stack() -> u32 {
 
 /// Runs a piece of a handler: a panic becomes its failure.
 #[inline]
-pub(crate) fn in_handler(bus: BusId, f: impl FnOnce() -> HandlerResult) -> HandlerResult {
+pub(crate) fn in_handler<T>(
+    bus: BusId,
+    f: impl FnOnce() -> Result<T, Box<HandlerError>>,
+) -> Result<T, Box<HandlerError>> {
     let outer = PLACE.get();
     let outermost = if outer.depth == 0 { place_on_stack() } else { outer.outermost };
     PLACE.set(Place { buses: outer.buses | bus.0, depth: outer.depth + 1, outermost });
@@ -327,6 +330,27 @@ pub(crate) fn in_handler(bus: BusId, f: impl FnOnce() -> HandlerResult) -> Handl
         Ok(result) => result,
         Err(panic) => Err(panicked(panic)),
     }
+}
+
+/// A handler's future, boxed. Those of events have [`FutureSlots`] instead.
+pub(crate) type BoxedCall<T> = Pin<Box<dyn Future<Output = Result<T, Box<HandlerError>>> + Send>>;
+
+/// Calls a handler to its end: a panic is its failure, and one of its
+/// destructors, should it be cut off, is logged.
+pub(crate) async fn call<T>(
+    bus: BusId,
+    start: impl FnOnce() -> Option<BoxedCall<T>>,
+) -> Result<T, Box<HandlerError>> {
+    let mut future = Careful(in_handler(bus, || Ok(start()))?);
+    poll_fn(|cx| {
+        // `Careful` is empty only while it is dropped.
+        let Some(future) = &mut future.0 else { return Poll::Pending };
+        match in_handler(bus, || Ok(future.as_mut().poll(cx))) {
+            Ok(polled) => polled,
+            Err(panicked) => Poll::Ready(Err(panicked)),
+        }
+    })
+    .await
 }
 
 #[cold]

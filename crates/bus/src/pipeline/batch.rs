@@ -7,10 +7,8 @@
 
 use std::{
     collections::VecDeque,
-    future::{Future, poll_fn},
-    pin::{Pin, pin},
+    pin::pin,
     sync::{Arc, atomic::Ordering::Relaxed},
-    task::Poll,
     time::Duration,
 };
 
@@ -32,7 +30,7 @@ use super::{
 };
 use crate::{
     clock::BusClock,
-    handler::{BusId, Careful, HandlerError, HandlerResult, in_handler},
+    handler::{self, BoxedCall, Careful, HandlerError, HandlerResult},
     ledger::Outcome,
     stall::{Frame, current_frame},
 };
@@ -89,8 +87,7 @@ impl Default for Batching {
 const LARGEST: usize = 65_536;
 
 /// A handler of several events, made callable without knowing it.
-pub(crate) type BatchFn =
-    Box<dyn Fn(Vec<Event>) -> Pin<Box<dyn Future<Output = HandlerResult> + Send>> + Send + Sync>;
+pub(crate) type BatchFn = Box<dyn Fn(Vec<Event>) -> BoxedCall<()> + Send + Sync>;
 
 /// Where calls wait for others.
 pub(crate) struct BatchOutlet(Arc<Gatherer>);
@@ -258,7 +255,9 @@ impl Gatherer {
     async fn call(&self, first: &Detached, events: Vec<Event>) -> HandlerResult {
         let (inner, name) = (&*first.host, &first.matched.subscriber.name);
         let ongoing = inner.stalls.handler(name, &inner.books);
-        let mut call = pin!(ongoing.framed(self.run(inner.id, events)));
+        let run =
+            handler::call(inner.id, || self.handler.0.as_ref().map(|handler| handler(events)));
+        let mut call = pin!(ongoing.framed(run));
         let Some(limit) = first.layers().and_then(|layers| layers.limit) else {
             return call.await;
         };
@@ -270,29 +269,6 @@ impl Gatherer {
         inner.tally.timed_out.fetch_add(1, Relaxed);
         inner.tally.aborted.fetch_add(u64::from(aborted), Relaxed);
         Err(Box::new(HandlerError::TimedOut { aborted }))
-    }
-
-    /// A panic is a failure, as in every handler; so is one of its destructors.
-    async fn run(&self, bus: BusId, events: Vec<Event>) -> HandlerResult {
-        let mut future = Careful(None);
-        in_handler(bus, || {
-            future.0 = self.handler.0.as_ref().map(|handler| handler(events));
-            Ok(())
-        })?;
-        poll_fn(move |cx| {
-            let mut polled = Poll::Pending;
-            let caught = in_handler(bus, || {
-                if let Some(future) = &mut future.0 {
-                    polled = future.as_mut().poll(cx);
-                }
-                Ok(())
-            });
-            match caught {
-                Ok(()) => polled,
-                Err(panicked) => Poll::Ready(Err(panicked)),
-            }
-        })
-        .await
     }
 }
 
