@@ -95,3 +95,13 @@ pub use meter::METRICS;
 pub use settings::{Settings, SettingsError};
 pub use state::{OpenError, RedisState};
 pub use transport::RedisTransport;
+
+/// For the fuzz target: reads bytes as a connection does. The first says in pieces
+/// of how many bytes they come.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub fn fuzz_wire(input: &[u8]) {
+    if let Some((piece, bytes)) = input.split_first() {
+        wire::check(bytes, || usize::from(*piece));
+    }
+}

@@ -32,6 +32,9 @@ use tokio::{
 use self::{driver::Driver, request::Request, scan::Place, socket::Stream};
 use crate::error::ConnectionError;
 
+#[cfg(fuzzing)]
+pub(crate) use self::driver::check::check;
+
 /// Requests on their way over one connection. Others wait.
 const IN_FLIGHT: usize = 1_024;
 
@@ -135,8 +138,8 @@ struct State {
 struct Pending {
     expected: usize,
     answers: Vec<Value>,
-    /// Of a request that the server confirms name by name: how, and the names.
-    names: Option<(&'static str, Vec<String>)>,
+    /// Of a request that the server confirms name by name: which, and the names.
+    names: Option<(Subscription, Vec<String>)>,
     to: oneshot::Sender<Vec<Value>>,
     _room: Option<OwnedSemaphorePermit>,
 }
@@ -184,7 +187,7 @@ impl Connection {
             request.arg(command.name().as_bytes());
             request.arg(name.as_bytes());
         }
-        let names = Some((command.confirmation(), names.to_vec()));
+        let names = Some((command, names.to_vec()));
         self.begin(&request, names, None).all().await
     }
 
@@ -197,7 +200,7 @@ impl Connection {
     fn begin(
         &self,
         request: &Request,
-        names: Option<(&'static str, Vec<String>)>,
+        names: Option<(Subscription, Vec<String>)>,
         room: Option<OwnedSemaphorePermit>,
     ) -> Answers {
         let (to, answers) = oneshot::channel();
@@ -238,13 +241,9 @@ impl Subscription {
         }
     }
 
-    const fn confirmation(self) -> &'static str {
-        match self {
-            Self::Subscribe => "subscribe",
-            Self::Unsubscribe => "unsubscribe",
-            Self::SSubscribe => "ssubscribe",
-            Self::SUnsubscribe => "sunsubscribe",
-        }
+    /// The server confirms it by its name, in small letters.
+    fn is_confirmed_by(self, kind: &str) -> bool {
+        self.name().eq_ignore_ascii_case(kind)
     }
 }
 

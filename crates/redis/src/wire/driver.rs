@@ -2,6 +2,7 @@
 
 use std::{
     future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -44,7 +45,13 @@ impl Driver {
     }
 
     pub(super) async fn run(mut self) {
-        let error = poll_fn(|context| self.poll(context)).await;
+        let error = poll_fn(|context| {
+            // Nobody may wait for answers that nobody reads any more.
+            catch_unwind(AssertUnwindSafe(|| self.poll(context))).unwrap_or_else(|_| {
+                Poll::Ready(ConnectionError::Protocol("reading it panicked".to_owned()))
+            })
+        })
+        .await;
         self.shared.end(&error);
         (self.on_push)(Push::Ended(&error));
     }
@@ -74,29 +81,36 @@ impl Driver {
         Poll::Pending
     }
 
-    /// Passes on what is complete.
+    /// Passes on what is complete, and what comes before something that makes no
+    /// sense.
     fn understand(&mut self) -> Result<(), ConnectionError> {
         let mut at = 0;
-        while at < self.buffer.len() {
+        let understood = self.understand_from(&mut at);
+        self.hand_over(at);
+        understood
+    }
+
+    /// `at` is behind what is understood.
+    fn understand_from(&mut self, at: &mut usize) -> Result<(), ConnectionError> {
+        while *at < self.buffer.len() {
             let nonsense = |error: ScanError| ConnectionError::Protocol(error.to_string());
-            if let Some((place, end)) = message(&self.buffer, at).map_err(nonsense)? {
+            if let Some((place, end)) = message(&self.buffer, *at).map_err(nonsense)? {
                 self.places.push(place);
-                at = end;
+                *at = end;
                 // It may have begun with this one when not all of it was there.
                 self.scanner = Scanner::default();
                 continue;
             }
-            let rest = self.buffer.get(at..).unwrap_or_default();
+            let rest = self.buffer.get(*at..).unwrap_or_default();
             let Some(len) = self.scanner.end(rest).map_err(nonsense)? else { break };
             // In the order in which they came.
             if !self.places.is_empty() {
-                self.hand_over(at);
-                at = 0;
+                self.hand_over(*at);
+                *at = 0;
             }
-            self.answer(at, at + len)?;
-            at += len;
+            self.answer(*at, *at + len)?;
+            *at += len;
         }
-        self.hand_over(at);
         Ok(())
     }
 
@@ -114,7 +128,7 @@ impl Driver {
     fn answer(&mut self, from: usize, to: usize) -> Result<(), ConnectionError> {
         let bytes = self.buffer.get(from..to).unwrap_or_default();
         let value = match bytes {
-            [b'>', ..] => return self.push(from),
+            [b'>', ..] => return self.push(bytes),
             [b':', line @ .., b'\r', b'\n'] => number(line).map(Value::Int),
             _ => redis::parse_redis_value(bytes).ok(),
         };
@@ -143,19 +157,21 @@ impl Driver {
     }
 
     /// A confirmation, or news.
-    fn push(&self, at: usize) -> Result<(), ConnectionError> {
+    fn push(&self, bytes: &[u8]) -> Result<(), ConnectionError> {
         // Its kind is behind the line with the number of its parts.
-        let parts = self.buffer.get(at..).unwrap_or_default();
-        let begin = at + parts.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        let Ok(Some((kind, after))) = text(&self.buffer, begin) else { return Ok(()) };
-        let Ok(Some((name, _))) = text(&self.buffer, after) else { return Ok(()) };
-        let of = |place| std::str::from_utf8(self.buffer.get(place).unwrap_or_default()).ok();
+        let begin = bytes.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let Ok(Some((kind, after))) = text(bytes, begin) else { return Ok(()) };
+        let Ok(Some((name, _))) = text(bytes, after) else { return Ok(()) };
+        let of = |place| std::str::from_utf8(bytes.get(place).unwrap_or_default()).ok();
         let (Some(kind), Some(name)) = (of(kind), of(name)) else { return Ok(()) };
         let asked = {
             let state = self.shared.state.lock();
             let asked = state.pending.front().and_then(|pending| {
                 let (how, names) = pending.names.as_ref()?;
-                Some(*how == kind && names.get(pending.answers.len()).is_some_and(|n| n == name))
+                Some(
+                    how.is_confirmed_by(kind)
+                        && names.get(pending.answers.len()).is_some_and(|n| n == name),
+                )
             });
             asked.unwrap_or(false)
         };
@@ -168,3 +184,8 @@ impl Driver {
         Ok(())
     }
 }
+
+#[cfg(any(test, fuzzing))]
+pub(crate) mod check;
+#[cfg(test)]
+mod tests;
