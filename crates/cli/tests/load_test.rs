@@ -173,9 +173,9 @@ fn every_mode_balances() {
         assert!(count(&report, "/delivered") > count(&report, "/published"), "{report}");
         assert_eq!(count(&report, "/outcomes/delivered"), count(&report, "/delivered"));
         assert_eq!(report["settings"]["mode"], mode);
-        for figure in
-            ["p50_us", "p95_us", "p99_us", "p999_us", "max_us", "rss_start_mb", "rss_peak_mb"]
-        {
+        let times = ["p50_us", "p95_us", "p99_us", "p999_us", "max_us"];
+        let used = ["rss_start_mb", "rss_peak_mb", "cpu_seconds", "cpu_ns_per_event"];
+        for figure in times.iter().chain(&used) {
             assert!(report[figure].as_f64().unwrap() > 0.0, "{figure}: {report}");
         }
         assert!(count(&report, "/delivered_per_s") > 0);

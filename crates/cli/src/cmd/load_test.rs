@@ -9,7 +9,6 @@ mod chaos;
 mod coordinator;
 mod faults;
 mod inbox;
-mod memory;
 mod message;
 mod outlet;
 mod pace;
@@ -21,6 +20,7 @@ mod setup;
 mod store;
 mod swarm;
 mod table;
+mod usage;
 mod workload;
 
 use std::{process::ExitCode, time::Duration};
@@ -34,11 +34,11 @@ use crate::cmd::say;
 pub(crate) use self::args::Args;
 use self::{
     agents::Done,
-    memory::Memory,
     pace::Ticker,
     report::{Measured, Report},
     setup::Crew,
     store::Store,
+    usage::Usage,
 };
 
 /// How long tasks in flight may take to end once no more begin.
@@ -61,7 +61,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     if replay.as_ref().is_some_and(|replay| replay.cut) {
         say("note: --events has more than 10,000 lines or 64 MiB; the rest is not used");
     }
-    let mut memory = Memory::start();
+    let mut usage = Usage::start();
     let mut store = store::open(&args)?;
     let bus = setup::build(setup::builder(&args)?, store.as_ref())?;
     if let Some(store) = &mut store {
@@ -71,11 +71,11 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
     let ticker = Ticker::start(crew.coordinators_inboxes(), args.rate.is_some())
         .context("cannot start a thread")?;
     let started = Instant::now();
-    let interrupted = progress::wait(args.seconds, || crew.recorder.delivered(), &mut memory).await;
+    let interrupted = progress::wait(args.seconds, || crew.recorder.delivered(), &mut usage).await;
     let (elapsed, at_stop) = (started.elapsed(), bus.ledger());
     let appended = store.as_ref().map(Store::stats);
     let all = stop(&bus, &mut crew, ticker).await;
-    memory.sample();
+    usage.sample();
     let mut report = Report::new(&Measured {
         args: &args,
         swarm: crew.swarm,
@@ -87,7 +87,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode> {
         done: &all,
         breakers: &all.breakers,
         peak_depth: bus.peak_depth(),
-        memory,
+        usage,
         taken_over: store.as_ref().map_or(0, |store| store.taken_over),
     });
     if let Some((store, appended)) = store.zip(appended) {

@@ -45,9 +45,9 @@ use self::{
 };
 use super::{
     args::Args,
-    memory::Memory,
     progress, setup,
     store::{self, Store},
+    usage::Usage,
 };
 
 /// How long publishers may take to catch up with their plan.
@@ -86,7 +86,7 @@ pub(super) async fn run(args: Args) -> Result<ExitCode> {
 async fn measure(args: &Args) -> Result<Report> {
     let plan = Plan::new(args)?;
     let services = Arc::new(Services::new(args, &plan)?);
-    let mut memory = Memory::start();
+    let mut usage = Usage::start();
     let mut store = store::open(args)?;
     let witness = Witness(Arc::clone(&services.account));
     let mut builder = setup::builder(args)?.event_middleware(witness);
@@ -102,14 +102,14 @@ async fn measure(args: &Args) -> Result<Report> {
     let stop = Arc::new(AtomicBool::new(false));
     let publishers = publisher::start(&bus, args, &plan, &services.watch, started, &stop);
     let outage = tokio::spawn(Arc::clone(&services.outage).happen(bus.clone(), started));
-    let interrupted = progress::wait(plan.length, || services.delivered(), &mut memory).await;
+    let interrupted = progress::wait(plan.length, || services.delivered(), &mut usage).await;
     let (elapsed, appended) = (started.elapsed(), store.as_ref().map(Store::stats));
     if interrupted {
         stop.store(true, Relaxed);
         outage.abort();
     }
     let end = end(&bus, publishers, &stop, outage).await;
-    memory.sample();
+    usage.sample();
     let mut report = Report::new(&Measured {
         args,
         plan: &plan,
@@ -119,7 +119,7 @@ async fn measure(args: &Args) -> Result<Report> {
         services: &services,
         end: &end,
         peak_depth: bus.peak_depth(),
-        memory,
+        usage,
         taken_over: store.as_ref().map_or(0, |store| store.taken_over),
     });
     if let Some((store, appended)) = store.zip(appended) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use tokio::{signal, time};
 
-use super::memory::Memory;
+use super::usage::Usage;
 use crate::cmd::say;
 
 /// How often to look.
@@ -14,11 +14,7 @@ const STEP: Duration = Duration::from_millis(100);
 /// Waits for this long, or until Ctrl-C. Returns whether that came; another
 /// one ends the program at once.
 /// `delivered` says how many events were, so far.
-pub(super) async fn wait(
-    limit: Duration,
-    delivered: impl Fn() -> u64,
-    memory: &mut Memory,
-) -> bool {
+pub(super) async fn wait(limit: Duration, delivered: impl Fn() -> u64, usage: &mut Usage) -> bool {
     // Draws on standard error, and only if that is a terminal.
     let bar = ProgressBar::new(limit.as_millis() as u64).with_style(style());
     let started = time::Instant::now();
@@ -37,7 +33,7 @@ pub(super) async fn wait(
                 Err(_) => listening = false,
             },
             _ = steps.tick() => {
-                memory.sample();
+                usage.sample();
                 let elapsed = started.elapsed();
                 let rate = delivered() as f64 / elapsed.as_secs_f64().max(0.001);
                 bar.set_position(elapsed.as_millis() as u64);

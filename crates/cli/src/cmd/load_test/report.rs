@@ -8,8 +8,8 @@ use serde::Serialize;
 use swarmbus::{BreakerReport, Ledger, Outcomes, breaker::StateKind};
 
 use super::{
-    AllDone, args::Args, coordinator::Tasks, memory::Memory, recorder::Part, store::StoreReport,
-    swarm::Swarm, table,
+    AllDone, args::Args, coordinator::Tasks, recorder::Part, store::StoreReport, swarm::Swarm,
+    table, usage::Usage,
 };
 use crate::cmd::print;
 
@@ -26,7 +26,7 @@ pub(super) struct Measured<'a> {
     pub(super) done: &'a AllDone,
     pub(super) breakers: &'a [BreakerReport],
     pub(super) peak_depth: usize,
-    pub(super) memory: Memory,
+    pub(super) usage: Usage,
     /// Events of an earlier run among those of the ledgers.
     pub(super) taken_over: u64,
 }
@@ -59,6 +59,11 @@ pub(super) struct Report {
     pub(super) peak_queue_depth: usize,
     pub(super) rss_start_mb: f64,
     pub(super) rss_peak_mb: f64,
+    /// Time of the processor: of all threads, from before the first task until
+    /// the queue was empty. 0 where the system does not say.
+    pub(super) cpu_seconds: f64,
+    /// The same for each event delivered.
+    pub(super) cpu_ns_per_event: f64,
     pub(super) breakers: Breakers,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) store: Option<StoreReport>,
@@ -108,8 +113,11 @@ impl Report {
             tasks,
             tasks_per_s: per_second(tasks.accepted + tasks.rejected),
             peak_queue_depth: m.peak_depth,
-            rss_start_mb: megabytes(m.memory.start),
-            rss_peak_mb: megabytes(m.memory.peak),
+            rss_start_mb: megabytes(m.usage.rss_start),
+            rss_peak_mb: megabytes(m.usage.rss_peak),
+            cpu_seconds: m.usage.processor.as_secs_f64(),
+            cpu_ns_per_event: m.usage.processor.as_nanos() as f64
+                / m.ledger.outcomes.delivered.max(1) as f64,
             breakers: Breakers::of(m.breakers),
             store: None,
             ledger_balanced: imbalances.is_empty(),

@@ -86,6 +86,14 @@ fn rows(report: &Report) -> Vec<(&'static str, String)> {
             format!("{} MB at start, {} MB at peak", report.rss_start_mb, report.rss_peak_mb),
         ),
         (
+            "processor",
+            format!(
+                "{:.2} s, {} ns for each event delivered",
+                report.cpu_seconds,
+                count(report.cpu_ns_per_event as u64)
+            ),
+        ),
+        (
             "circuit breakers",
             format!(
                 "{}: opened {} times, recovered {} times, {} not closed at the end",

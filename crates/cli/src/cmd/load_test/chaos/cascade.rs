@@ -21,9 +21,9 @@ use super::{Nonsense, args::Scenario};
 use crate::cmd::{
     load_test::{
         args::Args,
-        memory::Memory,
         progress,
         table::{count, lay_out},
+        usage::Usage,
     },
     print,
 };
@@ -65,8 +65,8 @@ pub(super) async fn run(args: Args) -> Result<ExitCode> {
     let chain = |breakers| tokio::spawn(chain::run(load, breakers, stop.clone(), done.clone()));
     let started = Instant::now();
     let (without, with) = (chain(false), chain(true));
-    let mut memory = Memory::start();
-    let interrupted = progress::wait(load.length, || done.load(Relaxed), &mut memory).await;
+    let mut usage = Usage::start();
+    let interrupted = progress::wait(load.length, || done.load(Relaxed), &mut usage).await;
     if interrupted {
         stop.store(true, Relaxed);
     }

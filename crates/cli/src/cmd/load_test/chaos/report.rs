@@ -19,10 +19,10 @@ use super::{
 use crate::cmd::{
     load_test::{
         args::Args,
-        memory::Memory,
         recorder::Part,
         report::{Breakers, megabytes, quantile_us},
         store::StoreReport,
+        usage::Usage,
     },
     print,
 };
@@ -37,7 +37,7 @@ pub(super) struct Measured<'a> {
     pub(super) services: &'a Services,
     pub(super) end: &'a RunEnd,
     pub(super) peak_depth: usize,
-    pub(super) memory: Memory,
+    pub(super) usage: Usage,
     pub(super) taken_over: u64,
 }
 
@@ -132,8 +132,8 @@ impl Report {
             calm: Latency::of(&calm.latency),
             chaos: Latency::of(&chaos.latency),
             peak_queue_depth: m.peak_depth,
-            rss_start_mb: megabytes(m.memory.start),
-            rss_peak_mb: megabytes(m.memory.peak),
+            rss_start_mb: megabytes(m.usage.rss_start),
+            rss_peak_mb: megabytes(m.usage.rss_peak),
             store: None,
             ledger_balanced: imbalances.is_empty(),
             imbalances,

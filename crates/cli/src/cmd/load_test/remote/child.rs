@@ -30,7 +30,7 @@ use super::{
 };
 use crate::cmd::{
     load_test::{
-        AllDone, DRAIN, args::Args, join, memory::Memory, pace::Ticker, setup, swarm::Swarm,
+        AllDone, DRAIN, args::Args, join, pace::Ticker, setup, swarm::Swarm, usage::Usage,
     },
     print,
     server::{refused, unconnected},
@@ -56,7 +56,7 @@ const RETENTION_TIME: Duration = Duration::from_secs(60);
 
 pub(super) async fn run(args: &Args, id: &ChildId) -> Result<ExitCode> {
     let mut orders = orders()?;
-    let mut memory = Memory::start();
+    let mut usage = Usage::start();
     let (channels, swarm) = (channels(args, &id.run)?, Swarm::of(args.agents));
     let own = channels.get(id.number).context("there is no such process")?.clone();
     let transport = connect(args).await?;
@@ -98,7 +98,7 @@ pub(super) async fn run(args: &Args, id: &ChildId) -> Result<ExitCode> {
     counts.wait_for(expected).await;
     // Answers to tasks.
     transport.flush().await.map_err(|error| refused(&error))?;
-    memory.sample();
+    usage.sample();
     let mut part = counts.gaps.lock().clone();
     part.delivered = counts.delivered.load(Relaxed);
     let seen = crew.recorder.total();
@@ -108,7 +108,7 @@ pub(super) async fn run(args: &Args, id: &ChildId) -> Result<ExitCode> {
     part.tasks = all.agents.tasks;
     let counted = seen.latency.iter_recorded();
     part.latency = counted.map(|v| (v.value_iterated_to(), v.count_at_value())).collect();
-    part.rss_peak = memory.peak;
+    (part.rss_peak, part.processor) = (usage.rss_peak, usage.processor);
     transport.close().await;
     // The end of the inbox.
     let _ = receiving.await;

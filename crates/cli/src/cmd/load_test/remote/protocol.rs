@@ -4,6 +4,7 @@
 use std::{
     io::{self, BufRead},
     thread,
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -67,6 +68,8 @@ pub(super) struct Part {
     /// Latencies in nanoseconds and how often each was.
     pub(super) latency: Vec<(u64, u64)>,
     pub(super) rss_peak: u64,
+    /// Time of the processor.
+    pub(super) processor: Duration,
 }
 
 /// The orders on standard input, read in a thread that the end of the program

@@ -66,8 +66,9 @@ pub(super) struct Report {
     max_us: f64,
     tasks: Tasks,
     tasks_per_s: u64,
-    /// Of all processes.
+    /// Of all processes, without the server and those of Node.js.
     rss_peak_mb: f64,
+    cpu_seconds: f64,
     server: String,
     pub(super) ledger_balanced: bool,
     /// What does not agree, in words.
@@ -117,6 +118,7 @@ impl Report {
             tasks: sum.tasks,
             tasks_per_s: per_second(sum.tasks.accepted + sum.tasks.rejected),
             rss_peak_mb: megabytes(sum.rss_peak),
+            cpu_seconds: sum.processor.as_secs_f64(),
             server: m.server.clone(),
             ledger_balanced: imbalances.is_empty(),
             imbalances,
@@ -198,6 +200,7 @@ impl Report {
                 ),
             ),
             ("memory", format!("{} MB at peak, all processes", self.rss_peak_mb)),
+            ("processor", format!("{:.2} s, all processes without the server", self.cpu_seconds)),
             ("balance", balance(&self.imbalances)),
         ]
     }
