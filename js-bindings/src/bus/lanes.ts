@@ -20,21 +20,27 @@ const KEPT_SIZE = 256;
 class Ring<T, N> {
   /** Each with its note behind it. */
   #items: (T | N | undefined)[] = new Array<T | N | undefined>(FIRST_SIZE * 2).fill(undefined);
-  /** When each came: later ones have larger numbers. */
-  #since = new Float64Array(FIRST_SIZE);
+  /** When each came, if anybody wants to know: later ones have larger numbers. */
+  #since: Float64Array | undefined;
   #head = 0;
+  #mask = FIRST_SIZE - 1;
   length = 0;
 
+  constructor(isOrdered: boolean) {
+    if (isOrdered) this.#since = new Float64Array(FIRST_SIZE);
+  }
+
   get size(): number {
-    return this.#since.length;
+    return this.#mask + 1;
   }
 
   push(item: T, note: N, since: number): void {
-    if (this.length === this.#since.length) this.#grow();
-    const at = (this.#head + this.length) & (this.#since.length - 1);
-    this.#items[at * 2] = item;
-    this.#items[at * 2 + 1] = note;
-    this.#since[at] = since;
+    if (this.length > this.#mask) this.#grow();
+    const at = (this.#head + this.length) & this.#mask;
+    const items = this.#items;
+    items[at * 2] = item;
+    items[at * 2 + 1] = note;
+    if (this.#since !== undefined) this.#since[at] = since;
     this.length++;
   }
 
@@ -43,34 +49,36 @@ class Ring<T, N> {
     return this.#items[this.#head * 2 + 1] as N;
   }
 
+  /** Its note stays until another takes the place: notes are few, and the same ones again. */
   shift(): T {
     const at = this.#head;
-    const item = this.#items[at * 2] as T;
-    this.#items[at * 2] = undefined;
-    this.#items[at * 2 + 1] = undefined;
-    this.#head = (at + 1) & (this.#since.length - 1);
+    const items = this.#items;
+    const item = items[at * 2] as T;
+    items[at * 2] = undefined;
+    this.#head = (at + 1) & this.#mask;
     this.length--;
     return item;
   }
 
   /** When the first one came. Means nothing when there is none. */
   since(): number {
-    return this.#since[this.#head] as number;
+    return this.#since === undefined ? 0 : (this.#since[this.#head] as number);
   }
 
   #grow(): void {
-    const size = this.#since.length;
+    const size = this.size;
     const items = new Array<T | N | undefined>(size * 4).fill(undefined);
-    const since = new Float64Array(size * 2);
+    const since = this.#since === undefined ? undefined : new Float64Array(size * 2);
     for (let i = 0; i < size; i++) {
-      const from = (this.#head + i) & (size - 1);
+      const from = (this.#head + i) & this.#mask;
       items[i * 2] = this.#items[from * 2];
       items[i * 2 + 1] = this.#items[from * 2 + 1];
-      since[i] = this.#since[from] as number;
+      if (since !== undefined) since[i] = this.#since?.[from] as number;
     }
     this.#items = items;
     this.#since = since;
     this.#head = 0;
+    this.#mask = size * 2 - 1;
   }
 }
 
@@ -93,10 +101,13 @@ export class PriorityLanes<T, N> {
   /** What was noted with it. */
   lastNote: N | undefined;
 
+  /** Whether it is known when events came; it costs to remember that. */
+  constructor(private readonly isOrdered: boolean) {}
+
   push(priority: number, item: T, note: N, since: number): void {
     let lane = this.#lanes[priority];
     if (lane === undefined) {
-      lane = new Ring<T, N>();
+      lane = new Ring<T, N>(this.isOrdered);
       this.#lanes[priority] = lane;
     }
     lane.push(item, note, since);
@@ -153,7 +164,7 @@ export class PriorityLanes<T, N> {
 
   #shift(priority: number): T {
     const lane = this.#lanes[priority] as Ring<T, N>;
-    this.lastSince = lane.since();
+    if (this.isOrdered) this.lastSince = lane.since();
     this.lastNote = lane.note();
     const item = lane.shift();
     if (lane.length === 0) this.#occupied &= ~(1 << priority);

@@ -52,6 +52,8 @@ export class Gate {
   readonly #port: GatePort;
   /** Whether it must see every event, not only those that find the queue full. */
   readonly always: boolean;
+  /** Whether it makes room by dropping what waits. */
+  readonly drops: boolean;
   /** What becomes of events that have to go. */
   readonly dropsAs: number;
 
@@ -61,6 +63,7 @@ export class Gate {
     const place = POLICIES.indexOf(policy);
     this.#port = new GatePort(place, most, lowWater, highWater, cut, minRate, step, recovery);
     this.always = isAdaptive(overflow);
+    this.drops = policy === 'drop_oldest' || policy === 'drop_lowest_priority';
     this.dropsAs = policy === 'drop_oldest' ? Outcome.droppedOldest : Outcome.droppedLowest;
   }
 

@@ -39,11 +39,12 @@ export class Queue {
   readonly #gate: Gate;
   readonly #capacity: number;
   readonly #asksAlways: boolean;
-  /** Whether events carry the time at which they came, or just a number. */
+  /** Whether events carry the time at which they came, or just a number, or nothing. */
   readonly #timed: boolean;
+  readonly #isOrdered: boolean;
   #last = 0;
   /** Events that nobody has begun. */
-  readonly #lanes = new PriorityLanes<Event, Route>();
+  readonly #lanes: PriorityLanes<Event, Route>;
   /** Those that wait until an earlier event of their source is done, by source. */
   readonly #parked = new Map<string, PriorityLanes<Event, Route> | undefined>();
   /** Empty ones, as they are large. */
@@ -64,6 +65,8 @@ export class Queue {
     this.#capacity = sizes.capacity;
     this.#asksAlways = gate.always;
     this.#timed = timed;
+    this.#isOrdered = timed || gate.drops;
+    this.#lanes = new PriorityLanes<Event, Route>(this.#isOrdered);
   }
 
   /** Events that wait, parked ones among them. */
@@ -89,7 +92,7 @@ export class Queue {
       const refused = this.#makeRoom(event.priority, this.depth, mayNotWait);
       if (refused !== undefined) return refused;
     }
-    this.#lanes.push(event.priority, event, route, this.#timed ? this.#time() : ++this.#last);
+    this.#lanes.push(event.priority, event, route, this.#isOrdered ? this.#time() : 0);
     this.accepted++;
     const depth = ++this.depth;
     if (depth > this.peak) this.peak = depth;
@@ -160,6 +163,7 @@ export class Queue {
   }
 
   #time(): number {
+    if (!this.#timed) return ++this.#last;
     // Numbers must differ, as the oldest event is found by them.
     return (this.#last = Math.max(this.#host.now(), this.#last + 1e-6));
   }
@@ -167,7 +171,7 @@ export class Queue {
   #park(event: Event): void {
     let lanes = this.#parked.get(event.source);
     if (lanes === undefined) {
-      lanes = this.#spare.pop() ?? new PriorityLanes<Event, Route>();
+      lanes = this.#spare.pop() ?? new PriorityLanes<Event, Route>(this.#isOrdered);
       this.#parked.set(event.source, lanes);
     }
     lanes.push(event.priority, event, this.takenRoute, this.#lanes.lastSince);
@@ -183,13 +187,13 @@ export class Queue {
   }
 
   #makeRoom(priority: number, depth: number, mayNotWait: boolean): PublishCode | undefined {
-    const full = depth >= this.#sizes.capacity;
     const gate = this.#gate;
+    const asks = gate.drops && depth >= this.#sizes.capacity;
     const answer = gate.decide(
       priority,
       depth,
-      full ? this.#lowest() : 0,
-      full ? this.#oldest() : 0,
+      asks ? this.#lowest() : 0,
+      asks ? this.#oldest() : 0,
       gate.always ? this.#host.now() : 0,
     );
     if (answer === ACCEPT) return undefined;

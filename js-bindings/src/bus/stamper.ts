@@ -14,7 +14,8 @@ const EVENTS_A_READING = 16;
 export class Stamper {
   #low: number;
   #high: number;
-  #now = 0;
+  /** Not a number at first, so that it is held as an object that all events may share. */
+  #now: number | undefined;
   #left = 0;
 
   constructor() {
@@ -33,7 +34,7 @@ export class Stamper {
     // The carry of a long addition.
     if (low < this.#low) this.#high = (this.#high + 1) & HIGH;
     this.#low = low;
-    event.stamp(this.#now, low, this.#high);
+    event.stamp(this.#now as number, low, this.#high);
   }
 
   /** Time has passed: a handler was called. */
