@@ -1,17 +1,17 @@
 /**
  * Writers made for one shape of object: the same keys in the same order. They
- * write all keys as constants, which is most of what makes writing fast.
+ * write all keys as constants, which is most of what makes writing fast. A small
+ * one comes first, and a large one where that is worth its price.
  *
  * Bounds: a shape is compiled when it was seen a few times; there are at most
  * SHAPES writers, then all are dropped and it takes twice as many sightings to
  * get one again, so that a program with ever new shapes soon stops compiling.
  */
 
-import { CODE_GENERATION, literal } from './generate.js';
-import { GROW, GUARD } from './memory.js';
-import { Site, type ShapeWriter } from './site.js';
-import { allocate, utf8Length, writeUtf8 } from './text.js';
-import { recount, writeAny, writeNumber, writeString } from './write.js';
+import { CODE_GENERATION } from './generate.js';
+import type { Shape, ShapeWriter, Site } from './site.js';
+import { utf8Length } from './text.js';
+import { Field, largeWriter, smallWriter } from './writer.js';
 
 const SHAPES = 512;
 /** Shapes that were seen but have no writer. */
@@ -22,7 +22,7 @@ const MAX_KEY_BYTES = 200;
 /** Writers of one site behind one first key. */
 const MAX_ALIKE = 8;
 
-const writers = new Map<string, ShapeWriter>();
+const writers = new Map<string, Writer>();
 const sightings = new Map<string, number>();
 const protoNumbers = new WeakMap<object, number>();
 let protos = 0;
@@ -31,6 +31,40 @@ let threshold = 3;
 let generation = 0;
 
 let compiles = CODE_GENERATION;
+
+/** Objects that a small writer has written before a large one is thought of. */
+const USES = 512;
+/**
+ * Objects written by small writers, of all shapes, that pay for a large one: that is about the
+ * time in which V8 compiles it. Where many shapes come, the most frequent get theirs first, and
+ * V8 is not kept compiling.
+ */
+const PRICE = 65_536;
+const MOST_SAVED = 4 * PRICE;
+let saved = MOST_SAVED;
+
+/** A shape, and what writes it. */
+class Writer implements Shape {
+  write: ShapeWriter;
+  left = USES;
+  private readonly fields: readonly Field[];
+
+  constructor(
+    keys: readonly string[],
+    private readonly proto: unknown,
+  ) {
+    this.fields = keys.map((key) => new Field(key));
+    this.write = smallWriter(this.fields, proto, this);
+  }
+
+  used(object: object): void {
+    this.left = USES;
+    saved = Math.min(saved + USES, MOST_SAVED);
+    if (saved < PRICE) return;
+    saved -= PRICE;
+    this.write = largeWriter(this.fields, this.proto, object);
+  }
+}
 
 /** Turns compiling off or back on, for tests and for measuring. Returns whether it is on. */
 export function compileShapes(on: boolean): boolean {
@@ -56,12 +90,7 @@ function forget(): void {
 }
 
 /** A writer for this object from now on, if its shape has come often enough. */
-export function learn(
-  site: Site,
-  object: object,
-  proto: unknown,
-  keys: string[],
-): ShapeWriter | null {
+export function learn(site: Site, object: object, proto: unknown, keys: string[]): Shape | null {
   if (!compiles) return null;
   if (site.generation !== generation) {
     site.generation = generation;
@@ -88,7 +117,7 @@ export function learn(
       site.generation = generation;
       site.first = site.second = site.many = null;
     }
-    writer = compile(keys, proto);
+    writer = new Writer(keys, proto);
     writers.set(name, writer);
   }
   site.misses = 0;
@@ -96,7 +125,7 @@ export function learn(
   return writer;
 }
 
-function adopt(site: Site, writer: ShapeWriter, firstKey: string): void {
+function adopt(site: Site, writer: Shape, firstKey: string): void {
   if (site.first === null) {
     site.first = writer;
   } else if (site.second === null) {
@@ -116,7 +145,7 @@ function adopt(site: Site, writer: ShapeWriter, firstKey: string): void {
 
 /** The writer that fits, among many. */
 export function tryMany(
-  many: ReadonlyMap<string, ShapeWriter[]>,
+  many: ReadonlyMap<string, Shape[]>,
   b: Uint8Array,
   dv: DataView,
   p: number,
@@ -126,7 +155,7 @@ export function tryMany(
     const alike = many.get(key);
     if (alike === undefined) return -1;
     for (let i = 0; i < alike.length; i++) {
-      const end = alike[i]!(b, dv, p, o);
+      const end = alike[i]!.write(b, dv, p, o);
       if (end >= 0) return end;
     }
     return -1;
@@ -146,69 +175,4 @@ function protoNumber(proto: unknown): number {
   let number = protoNumbers.get(proto);
   if (number === undefined) protoNumbers.set(proto, (number = ++protos));
   return number;
-}
-
-/** The bytes of a key as a MessagePack string. */
-function keyBytes(key: string): number[] {
-  const bytes = allocate(3 * key.length + 5);
-  const n = writeUtf8(bytes, 0, key);
-  return [...(n < 32 ? [0xa0 | n] : [0xd9, n]), ...bytes.subarray(0, n)];
-}
-
-/** Stores these bytes at p, four at a time. */
-function stores(bytes: readonly number[]): string {
-  let code = '';
-  let at = 0;
-  for (; at + 4 <= bytes.length; at += 4) {
-    const word =
-      bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24);
-    code += `dv.setInt32(p+${at},${word},true);`;
-  }
-  for (; at < bytes.length; at++) code += `b[p+${at}]=${bytes[at]!};`;
-  return code;
-}
-
-function compile(keys: readonly string[], proto: unknown): ShapeWriter {
-  const n = keys.length;
-  let code = `'use strict';return function write(b,dv,p,o){
-if(getPrototypeOf(o)!==proto)return -1;
-let i=0;for(const k in o){if(k!==K[i++])return -1;}if(i!==${n})return -1;
-const start=p,room=b.length-${GUARD};let count=${n},v;`;
-  // Keys are only ever written as bytes and as JSON strings: no text of the program's becomes code.
-  let bytes = n < 16 ? [0x80 | n] : [0xde, n >> 8, n & 255];
-  keys.forEach((key, at) => {
-    const name = keyBytes(key);
-    bytes.push(...name);
-    code += `if(p>room)throw GROW;v=o[${literal(key)}];${stores(bytes)}p+=${bytes.length};
-if(typeof v==='string')p=writeString(b,dv,p,v);
-else if(typeof v==='number'){if((v|0)===v&&v>0&&v<128)b[p++]=v;else p=writeNumber(b,dv,p,v);}
-else if(v===true)b[p++]=0xc3;else if(v===false)b[p++]=0xc2;
-else if(v===undefined){p-=${name.length};count--;}else p=writeAny(b,dv,p,v,s${at});`;
-    bytes = [];
-  });
-  code += `if(count!==${n})recount(b,dv,start,${n},count);return p;};`;
-  const sites = keys.map((_, at) => `s${at}`);
-  const make = new Function(
-    'K',
-    'proto',
-    'getPrototypeOf',
-    'GROW',
-    'writeString',
-    'writeNumber',
-    'writeAny',
-    'recount',
-    ...sites,
-    code,
-  ) as (...args: unknown[]) => ShapeWriter;
-  return make(
-    [...keys, ''],
-    proto,
-    Object.getPrototypeOf,
-    GROW,
-    writeString,
-    writeNumber,
-    writeAny,
-    recount,
-    ...sites.map(() => new Site()),
-  );
 }
