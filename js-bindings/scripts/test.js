@@ -2,6 +2,9 @@
  * `npm test [NAME…]`: runs the tests in `test` and the examples of the documentation on
  * the built package: all, or those whose file name holds one of the words (`examples`
  * for those). Twice: as it is, and without WebAssembly.
+ *
+ * `npm test -- --in KIND=PROGRAM…`: once in each of these engines instead; a kind is `node`, `deno`
+ * or `bun`. `cargo xtask engines` gets them and does that.
  */
 import { spawnSync } from 'node:child_process';
 import { readdirSync, rmSync } from 'node:fs';
@@ -14,12 +17,25 @@ import { build } from 'esbuild';
 import { writeExamples } from './examples.js';
 
 chdir(fileURLToPath(new URL('..', import.meta.url)));
-const words = argv.slice(2);
+/** @type {Record<string, string[]>} */
+const FLAGS = {
+  node: ['--enable-source-maps', '--expose-gc', '--test'],
+  deno: ['test', '--quiet', '--allow-all', '--no-check', '--v8-flags=--expose-gc'],
+  bun: ['test'],
+};
+/** What starts Node.js or Rust beside itself, or goes by the order of turns of the event loop. */
+const ONCE = /fuzz|rust|interop|load-test|redis.transport/;
+
+const words = argv.slice(2).filter((word) => word !== '--in' && !word.includes('='));
+const engines = argv.slice(2).filter((word) => word.includes('='));
 const wanted = readdirSync('test', { recursive: true, encoding: 'utf8' }).filter(
   (name) =>
-    name.endsWith('.test.ts') && (words.length === 0 || words.some((word) => name.includes(word))),
+    name.endsWith('.test.ts') &&
+    (words.length === 0 || words.some((word) => name.includes(word))) &&
+    (engines.length === 0 || !ONCE.test(name)),
 );
-const examples = words.length === 0 || words.includes('examples') ? writeExamples() : [];
+const all = words.length === 0 && engines.length === 0;
+const examples = all || words.includes('examples') ? writeExamples() : [];
 if (wanted.length + examples.length === 0) {
   console.error('error: no test file has such a name');
   exit(1);
@@ -51,7 +67,7 @@ await build({
   sourcemap: 'inline',
   logLevel: 'warning',
 });
-const files = wanted.map((name) => `build/test/${name.replace(/\.ts$/, '.mjs')}`);
+const files = wanted.map((name) => `./build/test/${name.replace(/\.ts$/, '.mjs')}`);
 
 if (examples.length > 0) {
   const tsc = ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.examples.json'];
@@ -68,16 +84,25 @@ if (examples.length > 0) {
   files.push(...examples.map((name) => name.replace(/\.ts$/, '.mjs')));
 }
 
-for (const engine of ['wasm', 'js']) {
-  console.log(`# engine: ${engine}`);
-  const flags = engine === 'js' ? ['--no-expose-wasm'] : [];
-  const run = spawnSync(
-    'node',
-    [...flags, '--enable-source-maps', '--expose-gc', '--test', ...files],
-    {
-      stdio: 'inherit',
-      env: { ...env, SWARMBUS_TEST_ENGINE: engine },
-    },
-  );
-  if (run.status !== 0) exit(1);
+for (const engine of engines) {
+  const [kind = '', ...path] = engine.split('=');
+  console.log(`# ${engine}`);
+  run(path.join('='), FLAGS[kind] ?? [], 'wasm');
+}
+if (engines.length > 0) exit();
+for (const form of ['wasm', 'js']) {
+  console.log(`# engine: ${form}`);
+  run('node', [...(form === 'js' ? ['--no-expose-wasm'] : []), ...(FLAGS['node'] ?? [])], form);
+}
+
+/** @param {string} program @param {string[]} flags @param {string} form */
+function run(program, flags, form) {
+  const { status, error } = spawnSync(program, [...flags, ...files], {
+    stdio: 'inherit',
+    // A test that hangs is one that fails.
+    timeout: 15 * 60_000,
+    env: { ...env, SWARMBUS_TEST_ENGINE: form },
+  });
+  if (error !== undefined) console.error(`error: ${program}: ${error.message}`);
+  if (status !== 0) exit(1);
 }

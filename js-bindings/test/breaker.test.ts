@@ -14,6 +14,8 @@ import {
   type BreakerSettings,
 } from 'swarmbus';
 
+import { collect } from './support/collect.js';
+
 function invented(settings: BreakerSettings = {}) {
   const time = { now: 1000 };
   return { time, breaker: new CircuitBreaker({ ...settings, clock: () => time.now }) };
@@ -192,8 +194,7 @@ test('a probe that is lost is released when it is collected', async () => {
   time.now += 30_000;
   (() => void breaker.acquire())();
   for (let i = 0; i < 100 && breaker.stats().probesInFlight !== 0; i += 1) {
-    globalThis.gc?.();
-    await new Promise((resolve) => setImmediate(resolve));
+    await collect();
   }
   assert.equal(breaker.stats().probesInFlight, 0);
   breaker.free();
@@ -291,8 +292,7 @@ test('what nobody frees is freed by the collector', async () => {
   })();
   assert.equal(liveHandles(), before + 50);
   for (let i = 0; i < 100 && liveHandles() !== before; i += 1) {
-    globalThis.gc?.();
-    await new Promise((resolve) => setImmediate(resolve));
+    await collect();
   }
   assert.equal(liveHandles(), before);
 });

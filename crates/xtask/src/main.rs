@@ -2,12 +2,13 @@
 //!
 //! `test` is the one command that sets a machine up and runs every check of
 //! every language; `tidy` holds the repository's rules as code; `wasm` builds the
-//! npm package; `bench` prints the comparison with the rivals; `chaos` breaks
-//! Redis under load.
+//! npm package, and `engines` tests it outside of the Node.js that is here; `bench`
+//! prints the comparison with the rivals; `chaos` breaks Redis under load.
 
 mod apt;
 mod bench;
 mod chaos;
+mod engines;
 mod test;
 mod tidy;
 mod wasm;
@@ -35,6 +36,8 @@ enum Task {
     Tidy,
     /// Build the WebAssembly module and the npm package round it.
     Wasm,
+    /// Test the npm package in Deno, Bun and newer versions of Node.js.
+    Engines(engines::Args),
     /// Measure swarmbus and its rivals in one run.
     Bench(bench::Args),
     /// Break Redis under load, again and again, and count what is lost.
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&workspace, &args),
         Task::Tidy => tidy::run(&workspace).map(|()| ExitCode::SUCCESS),
         Task::Wasm => wasm::run(&workspace).map(|()| ExitCode::SUCCESS),
+        Task::Engines(args) => engines::run(&workspace, &args).map(|()| ExitCode::SUCCESS),
         Task::Bench(args) => bench::run(&workspace, &args).map(|()| ExitCode::SUCCESS),
         Task::Chaos(args) => chaos::run(&workspace, &args),
     });

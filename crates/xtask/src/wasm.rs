@@ -19,6 +19,7 @@ use anyhow::Result;
 
 use crate::workspace::Workspace;
 
+pub(crate) use self::cache::Cache;
 pub(crate) use self::npm::{install, npm};
 
 /// The folder of the npm package, below the root.
@@ -31,7 +32,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         println!("{PACKAGE} is built of these very files");
         return Ok(());
     }
-    let cache = cache::Cache::open()?;
+    let cache = Cache::open()?;
     let toolchain = toolchain::ensure(workspace, &cache)?;
     let tools = tools::ensure(workspace, &cache)?;
     module::generate(workspace, &module::compile(workspace, &toolchain, &tools)?)?;
@@ -41,7 +42,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
 
 /// Builds the crate in `folder` as a module for Node.js into `to`, for measuring.
 pub(crate) fn rival(workspace: &Workspace, folder: &str, to: &Path) -> Result<()> {
-    let cache = cache::Cache::open()?;
+    let cache = Cache::open()?;
     let toolchain = toolchain::ensure(workspace, &cache)?;
     let tools = tools::ensure(workspace, &cache)?;
     module::rival(workspace, &toolchain, &tools, folder, to)

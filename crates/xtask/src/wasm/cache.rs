@@ -7,12 +7,12 @@ use std::{env, io};
 use anyhow::{Context, Result};
 
 /// A folder in the user's cache, shared by all checkouts.
-pub(super) struct Cache {
+pub(crate) struct Cache {
     root: PathBuf,
 }
 
 impl Cache {
-    pub(super) fn open() -> Result<Self> {
+    pub(crate) fn open() -> Result<Self> {
         let root = root(|name| env::var_os(name).map(PathBuf::from))
             .context("neither XDG_CACHE_HOME nor HOME says where tools may be kept")?;
         fs::create_dir_all(&root).with_context(|| format!("cannot make {}", root.display()))?;
@@ -22,7 +22,7 @@ impl Cache {
     /// The folder `name`. When it is missing, `fill` fills it under another name
     /// first: one that was cut off is not taken for a whole one. Of several runs
     /// one fills it, and the others wait.
-    pub(super) fn folder(
+    pub(crate) fn folder(
         &self,
         name: &str,
         fill: impl FnOnce(&Path) -> Result<()>,
