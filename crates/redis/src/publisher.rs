@@ -1,10 +1,11 @@
 //! [`Publisher`]: takes events, and sends them in batches that form by
 //! themselves.
 //!
-//! A lone event leaves at once. While batches are on their way, what comes in
+//! A lone event leaves at once, written by whoever publishes it. While batches are on their way, what comes in
 //! collects, and the next batch takes all of it: the busier the connection, the
 //! larger the batches.
 
+mod desk;
 mod pack;
 mod send;
 mod state;
@@ -28,7 +29,8 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::{
-    send::{Sender, Ticketed},
+    desk::{Desk, Ticketed},
+    send::Sender,
     state::{Refusal, State},
 };
 use crate::{
@@ -66,12 +68,23 @@ pub(crate) struct Publisher {
 }
 
 struct Shared {
+    /// Locked before the state, if both are.
+    desk: Mutex<Desk>,
     state: Mutex<State>,
     prefix: String,
     batching: Batching,
-    /// There is something to send.
-    work: Notify,
+    /// There is something to send, or an answer to what a publisher sent: for the task.
+    ///
+    /// Who adds the first event to an empty outbox sees to it that all are sent, by
+    /// sending them or by this. It remembers one notice, so that none is lost between
+    /// the task's look and its wait.
+    work: Arc<Notify>,
     /// Something was taken to be sent, so that there is room.
+    ///
+    /// Whoever waits for it asks to be notified, then looks under the lock of the state,
+    /// then waits. Whoever makes room does so under that lock and notifies afterwards.
+    /// So either the one who looks sees the room, or the notice comes after it was asked
+    /// for, and [`Notify::notify_waiters`] reaches also those who do not wait yet.
     room: Notify,
     /// Every event with a lower ticket has arrived or is lost.
     settled: watch::Sender<u64>,
@@ -96,10 +109,11 @@ impl Publisher {
         let Batching { overflow, buffer_events, buffer_bytes, .. } = batching;
         let end = CancellationToken::new();
         let shared = Arc::new(Shared {
+            desk: Mutex::new(Desk::new(link.clone(), Arc::clone(&carrier), &batching)),
             state: Mutex::new(State::new(overflow, buffer_events, buffer_bytes)),
             prefix: link.dialer().settings.prefix.clone(),
             batching,
-            work: Notify::new(),
+            work: Arc::default(),
             room: Notify::new(),
             settled: watch::Sender::new(0),
             meter: PublishMeter::new(carrier.name()),
@@ -345,7 +359,12 @@ impl Shared {
         let offered = state.offer(self, channel, event, len);
         drop(state);
         if was_empty && offered.is_ok() {
-            self.work.notify_one();
+            // Whoever has the desk may have looked before this came.
+            let sent = len <= Desk::LONG
+                && self.desk.try_lock().is_some_and(|mut desk| desk.send_directly(self));
+            if !sent {
+                self.work.notify_one();
+            }
         }
         offered
     }

@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use redis::{Cmd, Value};
 use tokio::{
     io::AsyncWrite,
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot},
     task::AbortHandle,
     time::{Instant, timeout_at},
 };
@@ -142,6 +142,17 @@ struct Pending {
     names: Option<(Subscription, Vec<String>)>,
     to: oneshot::Sender<Vec<Value>>,
     _room: Option<OwnedSemaphorePermit>,
+    /// Dropped after the answers are there, or never will be.
+    _wakes: Option<Wakes>,
+}
+
+/// Wakes somebody who waits for something else, too.
+struct Wakes(Arc<Notify>);
+
+impl Drop for Wakes {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
 }
 
 impl Connection {
@@ -172,7 +183,7 @@ impl Connection {
     pub(crate) async fn ask_all(&self, request: Request) -> Result<Vec<Value>, ConnectionError> {
         // It is never closed.
         let room = Arc::clone(&self.shared.room).acquire_owned().await.ok();
-        self.begin(&request, None, room).all().await
+        self.begin(&request, None, room, None).all().await
     }
 
     /// SUBSCRIBE and the like, with a command and an answer for each name.
@@ -188,13 +199,14 @@ impl Connection {
             request.arg(name.as_bytes());
         }
         let names = Some((command, names.to_vec()));
-        self.begin(&request, names, None).all().await
+        self.begin(&request, names, None, None).all().await
     }
 
     /// Sends at once, in the order of calls, and has the answers come later. For
-    /// those who see to it that not too many are on their way.
-    pub(crate) fn send(&self, request: &Request) -> Answers {
-        self.begin(request, None, None)
+    /// those who see to it that not too many are on their way. `wakes` is notified when
+    /// they are there, or never will be.
+    pub(crate) fn send(&self, request: &Request, wakes: Option<Arc<Notify>>) -> Answers {
+        self.begin(request, None, None, wakes)
     }
 
     fn begin(
@@ -202,6 +214,7 @@ impl Connection {
         request: &Request,
         names: Option<(Subscription, Vec<String>)>,
         room: Option<OwnedSemaphorePermit>,
+        wakes: Option<Arc<Notify>>,
     ) -> Answers {
         let (to, answers) = oneshot::channel();
         let deadline = self.patience.map(|patience| (Instant::now() + patience, patience));
@@ -210,7 +223,8 @@ impl Connection {
             let _ = to.send(Vec::new());
         } else {
             let answers = Vec::with_capacity(expected);
-            self.shared.send(request, Pending { expected, answers, names, to, _room: room });
+            let (_room, _wakes) = (room, wakes.map(Wakes));
+            self.shared.send(request, Pending { expected, answers, names, to, _room, _wakes });
         }
         Answers { answers, deadline, connection: self.clone() }
     }

@@ -507,3 +507,54 @@ async fn a_server_that_stalls_leaves_publishers_the_whole_buffer() {
     let (delivered, missed) = read_to(&mut inbox, &mut 1, EVENTS).await;
     assert_eq!(delivered + missed, EVENTS);
 }
+
+/// Nothing runs here but this test, so that no task can have written it.
+#[tokio::test]
+async fn a_lone_event_is_written_by_whoever_publishes_it() {
+    use std::io::{Read, Write};
+
+    let server = Server::start().unwrap();
+    let transport = connect(&server.url()).await;
+    let channel = live("alone");
+    transport.publish(&channel, event(0)).await.unwrap();
+    transport.flush().await.unwrap();
+    let mut listener = std::net::TcpStream::connect(server.address()).unwrap();
+    listener.set_read_timeout(Some(LONG)).unwrap();
+    listener.write_all(b"PSUBSCRIBE *alone*\r\n").unwrap();
+    let mut heard = [0; 4_096];
+    assert!(listener.read(&mut heard).unwrap() > 0, "it listens");
+    transport.publish(&channel, event(1)).await.unwrap();
+    let len = listener.read(&mut heard).expect("it has left");
+    assert!(heard[..len].windows(8).any(|part| part == b"pmessage"));
+    transport.flush().await.unwrap();
+}
+
+/// Each waits for its event before it sends the next. One that nobody was woken for
+/// would wait for the next probe.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_event_waits_for_somebody_who_was_not_woken() {
+    let server = Server::start().unwrap();
+    let settings = Settings::new(&server.url()).unwrap().probe_every(2 * LONG);
+    let transport = RedisTransport::builder(settings).connect().await.unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..8 {
+        let (transport, channel) = (transport.clone(), live(&format!("task{task}")));
+        tasks.spawn(async move {
+            let mut inbox = subscribe(&transport, &channel).await;
+            for n in 0..500 {
+                let burst = 1 + n % 4;
+                for _ in 0..burst {
+                    transport.publish(&channel, event(n)).await.unwrap();
+                }
+                for _ in 0..burst {
+                    let Incoming::Event(received) = next(&mut inbox).await else { panic!("a gap") };
+                    assert_eq!(received.event.text(), Some(&*n.to_string()));
+                }
+                if n % 50 == 0 {
+                    timeout(LONG, transport.flush()).await.unwrap().unwrap();
+                }
+            }
+        });
+    }
+    tasks.join_all().await;
+}

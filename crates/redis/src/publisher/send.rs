@@ -2,32 +2,22 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use redis::Value;
 use swarmbus::transport::TransportError;
-use swarmbus_core::{backoff::Backoff, overflow::Overflow};
+use swarmbus_core::backoff::Backoff;
 use tokio::time::sleep;
 use tracing::warn;
 
 use super::{
     Shared,
-    pack::{Limits, Packer},
+    desk::{Broken, Round, Ticketed},
 };
 use crate::{
     carrier::{Answer, Carrier, Parcel},
     connection::Link,
     error::{ConnectionError, disconnected, refused},
-    outbox::Entry,
-    wire::{Answers, Connection, request::Request},
+    wire::Connection,
 };
-
-/// Rounds on their way at a time: the server works on one while the other is
-/// made. More of them would be smaller ones.
-const WINDOW: usize = 2;
-
-/// What one round holds at most, in events and bytes, of carriers that do not
-/// send again.
-const ROUND: (usize, usize) = (2_048, 256 << 10);
 
 /// Between tries when the server does not take what it is sent.
 const NOT_NOW: Backoff =
@@ -37,49 +27,26 @@ pub(super) struct Sender {
     shared: Arc<Shared>,
     link: Link,
     carrier: Arc<dyn Carrier>,
-    packer: Packer,
-    rounds: VecDeque<Round>,
+    /// The oldest of those that are on their way.
+    first: Option<Round>,
     /// To be sent before anything newer.
     again: VecDeque<Ticketed>,
     /// How often in a row the server said: not now.
     refusals: u32,
     /// The keys are on another node: nothing more is sent to this one.
     moved: Option<ConnectionError>,
-    taken: Vec<Entry>,
-    /// Kept for its memory.
-    request: Request,
 }
-
-/// A parcel, and the lowest ticket of the round that it was packed in.
-pub(super) struct Ticketed(pub(super) u64, pub(super) Parcel);
-
-/// Parcels that were sent together.
-struct Round {
-    parcels: Vec<Ticketed>,
-    answers: Answers,
-}
-
-/// A connection is of no use any more.
-struct Broken;
 
 impl Sender {
     pub(super) fn new(shared: Arc<Shared>, link: Link, carrier: Arc<dyn Carrier>) -> Self {
-        let limits = Limits {
-            events: shared.batching.events.get(),
-            bytes: shared.batching.bytes.get(),
-            numbered: carrier.numbered(),
-        };
         Self {
             shared,
             link,
             carrier,
-            packer: Packer::new(limits),
-            rounds: VecDeque::new(),
+            first: None,
             again: VecDeque::new(),
             refusals: 0,
             moved: None,
-            taken: Vec::new(),
-            request: Request::new(),
         }
     }
 
@@ -120,7 +87,7 @@ impl Sender {
     /// is on its way nobody will know whether it arrived.
     fn hand_back(&mut self) {
         let (mut unknown, mut left) = (0, Vec::new());
-        let rounds = std::mem::take(&mut self.rounds);
+        let rounds = self.give_up();
         unknown += rounds.iter().flat_map(|round| &round.parcels).map(|p| p.1.count).sum::<u32>();
         for Ticketed(ticket, parcel) in std::mem::take(&mut self.again) {
             if parcel.again {
@@ -146,20 +113,13 @@ impl Sender {
         connection: &Connection,
     ) -> Result<std::convert::Infallible, Broken> {
         self.moved = None;
+        self.shared.desk.lock().open(number, connection);
         loop {
-            if let Some(error) = self.moved.take_if(|_| self.rounds.is_empty()) {
-                return self.broken(number, error);
-            }
-            let alone = self.carrier.resends() || !self.again.is_empty();
-            let window = match (&self.moved, alone) {
-                (Some(_), _) => 0,
-                (None, true) => 1,
-                (None, false) => WINDOW,
-            };
-            while self.rounds.len() < window && self.next_round(number, connection)? {}
-            self.pack_ahead();
-            let room = self.rounds.len() < window;
-            let Some(first) = self.rounds.front_mut() else {
+            let room = self.send_what_waits()?;
+            let Some(first) = &mut self.first else {
+                if let Some(error) = self.moved.take() {
+                    return self.broken(number, error);
+                }
                 tokio::select! {
                     () = self.shared.work.notified() => {}
                     () = self.link.lost(number) => return Err(Broken),
@@ -176,6 +136,23 @@ impl Sender {
         }
     }
 
+    /// Sends what may be on its way now. `true` if more may follow before an answer.
+    fn send_what_waits(&mut self) -> Result<bool, Broken> {
+        let shared = Arc::clone(&self.shared);
+        let mut desk = shared.desk.lock();
+        let alone = self.carrier.resends() || !self.again.is_empty();
+        desk.lend(!alone && self.moved.is_none() && shared.batching.delay.is_zero());
+        let room = loop {
+            let room = self.moved.is_none() && desk.has_room(alone);
+            if !room || !desk.next_round(&shared, &mut self.again, false)? {
+                break room;
+            }
+        };
+        desk.pack_ahead(&shared);
+        self.first = self.first.take().or_else(|| desk.rounds.pop_front());
+        Ok(room)
+    }
+
     /// Lets a batch grow, if that is wanted.
     async fn linger(&mut self) {
         let batching = &self.shared.batching;
@@ -186,100 +163,6 @@ impl Sender {
         }
     }
 
-    /// Sends what waits, and returns before it is answered; `false` if nothing
-    /// waits.
-    fn next_round(&mut self, number: u64, connection: &Connection) -> Result<bool, Broken> {
-        // What is sent over a connection that is known to be gone is lost.
-        if !self.link.is_current(number) {
-            return Err(Broken);
-        }
-        let mut request = std::mem::take(&mut self.request);
-        request.clear();
-        let parcels = self.fill(&mut request);
-        let sent = request.commands() > 0;
-        if sent {
-            let answers = connection.send(&request);
-            self.rounds.push_back(Round { parcels, answers });
-        }
-        self.request = request;
-        Ok(sent)
-    }
-
-    /// Puts the commands of the next round into `request`: those of the parcels
-    /// that are returned, and then those of positions.
-    fn fill(&mut self, request: &mut Request) -> Vec<Ticketed> {
-        if let Some(Ticketed(front, _)) = self.again.front() {
-            // By themselves, so that a channel has one parcel on its way.
-            let same = self.again.iter().take_while(|next| next.0 == *front).count();
-            let parcels: Vec<_> = self.again.drain(..same).collect();
-            for Ticketed(_, parcel) in &parcels {
-                self.carrier.command(parcel, request);
-            }
-            return parcels;
-        }
-        let carrier = &*self.carrier;
-        let keeps = carrier.keeps();
-        let (events, bytes) = self.most();
-        let (mut parcels, positions) = {
-            let mut state = self.shared.state.lock();
-            state.flowing = matches!(self.shared.batching.overflow, Overflow::Reject);
-            let packed = std::mem::take(&mut state.packed);
-            if packed.is_empty() {
-                state.outbox.take(events, bytes, &mut self.taken);
-            }
-            self.shared.meter.waiting(state.outbox.len());
-            (packed, state.due_positions(carrier))
-        };
-        for Ticketed(_, parcel) in &parcels {
-            carrier.command(parcel, request);
-        }
-        if let Some(ticket) = self.taken.first().map(|entry| entry.ticket) {
-            self.shared.room.notify_waiters();
-            self.packer.pack(&mut self.taken, |mut parcel| {
-                carrier.command(&parcel, request);
-                if !keeps {
-                    parcel.frame = Bytes::new();
-                }
-                parcels.push(Ticketed(ticket, parcel));
-            });
-        }
-        request.append(&positions);
-        parcels
-    }
-
-    /// What one round holds at most, in events and bytes.
-    fn most(&self) -> (usize, usize) {
-        if !self.carrier.resends() {
-            return ROUND;
-        }
-        // One parcel of each channel at the most.
-        let batching = &self.shared.batching;
-        (batching.events.get(), batching.bytes.get().saturating_sub(PARCEL_SLACK).max(1))
-    }
-
-    /// Packs the next round while the server works on this one, if it is full
-    /// already: one that is not may still grow. Only for carriers that have one
-    /// round on its way at a time.
-    fn pack_ahead(&mut self) {
-        if !self.carrier.resends() || self.rounds.is_empty() {
-            return;
-        }
-        let (events, bytes) = self.most();
-        {
-            let mut state = self.shared.state.lock();
-            let full = state.outbox.len() >= events || state.outbox.bytes() >= bytes;
-            if !full || !state.packed.is_empty() {
-                return;
-            }
-            state.outbox.take(events, bytes, &mut self.taken);
-        }
-        self.shared.room.notify_waiters();
-        let Some(ticket) = self.taken.first().map(|entry| entry.ticket) else { return };
-        let mut packed = Vec::new();
-        self.packer.pack(&mut self.taken, |parcel| packed.push(Ticketed(ticket, parcel)));
-        self.shared.state.lock().packed = packed;
-    }
-
     /// Takes note of what became of the oldest round.
     async fn settle(
         &mut self,
@@ -287,7 +170,8 @@ impl Sender {
         connection: &Connection,
         answers: Result<Vec<Value>, ConnectionError>,
     ) -> Result<(), Broken> {
-        let Some(round) = self.rounds.pop_front() else { return Ok(()) };
+        let Some(round) = self.first.take() else { return Ok(()) };
+        self.shared.desk.lock().answered(&round);
         let answers = match answers {
             Ok(answers) => answers,
             Err(error) => {
@@ -302,6 +186,8 @@ impl Sender {
                 Answer::Taken => events += parcel.count as usize,
                 Answer::Refused(error) => self.lose(&parcel, "refused", refused(error)),
                 Answer::NotNow(error) => {
+                    // It goes before anything newer.
+                    self.shared.desk.lock().lend(false);
                     not_now = Some(error);
                     self.again.push_back(Ticketed(ticket, parcel));
                 }
@@ -373,11 +259,16 @@ impl Sender {
     /// What became of rounds whose connection broke is not known.
     fn forget_rounds(&mut self) {
         self.stop_flowing();
-        let rounds = std::mem::take(&mut self.rounds);
-        for round in rounds {
+        for round in self.give_up() {
             let error = self.link.error().unwrap_or(ConnectionError::Closed);
             self.unknown(round.parcels, &error);
         }
+    }
+
+    /// Nothing more goes over this connection. Gives what was on its way.
+    fn give_up(&mut self) -> Vec<Round> {
+        let rounds = self.shared.desk.lock().close();
+        self.first.take().into_iter().chain(rounds).collect()
     }
 
     fn unknown(&mut self, mut parcels: Vec<Ticketed>, error: &ConnectionError) {
@@ -399,7 +290,8 @@ impl Sender {
 
     /// Tells those who wait for a flush.
     fn mark_settled(&self) {
-        let rounds = self.rounds.iter().flat_map(|round| &round.parcels);
+        let desk = self.shared.desk.lock();
+        let rounds = self.first.iter().chain(&desk.rounds).flat_map(|round| &round.parcels);
         let oldest = self.again.iter().chain(rounds).map(|Ticketed(ticket, _)| *ticket).min();
         let settled = oldest.unwrap_or_else(|| {
             let state = self.shared.state.lock();
@@ -409,6 +301,3 @@ impl Sender {
         self.shared.settled.send_replace(settled);
     }
 }
-
-/// The header of a parcel's frame, of which the outbox knows nothing.
-const PARCEL_SLACK: usize = swarmbus_core::codec::layout::FRAME_HEADER;

@@ -11,7 +11,7 @@ use swarmbus_core::{
 };
 use tokio::time::Instant;
 
-use super::{Shared, send::Ticketed};
+use super::{Shared, desk::Ticketed};
 use crate::{
     carrier::Carrier,
     channel::{key, main_purpose},

@@ -120,7 +120,7 @@ async fn the_end_is_told_to_everybody() {
         let (connection, mut server, mut pushed) = pair(1 << 16);
         let mut request = Request::of(&redis::cmd("ONE"));
         request.command(&redis::cmd("TWO"));
-        let mut answers = connection.send(&request);
+        let mut answers = connection.send(&request, None);
         server.write_all(bytes).await.unwrap();
         drop(server);
         assert_eq!(answers.all().await.is_ok(), bytes.starts_with(b":"));
@@ -143,7 +143,7 @@ async fn no_answer_is_an_error_and_comes_too_late() {
 #[tokio::test]
 async fn it_ends_with_its_last_clone() {
     let (connection, mut server, _pushed) = pair(1 << 16);
-    let answers = connection.clone().send(&Request::of(&redis::cmd("ONE")));
+    let answers = connection.clone().send(&Request::of(&redis::cmd("ONE")), None);
     drop(connection);
     sent(&mut server, 13).await;
     drop(answers);

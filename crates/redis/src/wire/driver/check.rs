@@ -85,6 +85,7 @@ fn asked() -> Shared {
         names: Some((Subscription::Subscribe, names)),
         to: oneshot::channel().0,
         _room: None,
+        _wakes: None,
     };
     let state = State {
         writer: Box::new(tokio::io::sink()),
