@@ -5,7 +5,7 @@
  * has no other types than TypeScript's own. Prints the packed size, and fails when it is over the limit.
  */
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chdir, cwd, exit } from 'node:process';
@@ -16,10 +16,16 @@ import { build } from 'esbuild';
 /** Of the packed size, in bytes. */
 const LIMIT = 250_000;
 
-/** What each program does: all it needs is the module, in whichever form. */
+/** What each program does, with the module in whichever form: core, the codec, and the bus. */
 const USE = `
-const { Backoff, status } = swarmbus;
-console.log(status().engine, Backoff.exponential(100).delay(2));
+const { Backoff, decode, encode, EventBus, liveHandles, status } = swarmbus;
+const bus = new EventBus();
+let delay = 0;
+bus.subscribe('task.*', (event) => (delay = decode(encode(event)).payload.delay));
+const payload = { delay: Backoff.exponential(100).delay(2) };
+Promise.resolve(bus.dispatch({ type: 'task.done', payload }))
+  .then(() => bus.close())
+  .then(() => console.log(status().engine, delay, liveHandles()));
 `;
 
 chdir(fileURLToPath(new URL('..', import.meta.url)));
@@ -47,15 +53,15 @@ function check() {
   write('esm.mjs', `import * as swarmbus from 'swarmbus';\n${USE}`);
   write('cjs.cjs', `const swarmbus = require('swarmbus');\n${USE}`);
   for (const file of ['esm.mjs', 'cjs.cjs']) {
-    expect(file, run(folder, 'node', file), 'wasm 400\n');
+    expect(file, run(folder, 'node', file), 'wasm 400 0\n');
     expect(
       `${file} without WebAssembly`,
       run(folder, 'node', '--no-expose-wasm', file),
-      'js 400\n',
+      'js 400 0\n',
     );
     // Settings of a page that forbids code from strings.
     const strict = '--disallow-code-generation-from-strings';
-    expect(`${file} without eval`, run(folder, 'node', strict, file), 'wasm 400\n');
+    expect(`${file} without eval`, run(folder, 'node', strict, file), 'wasm 400 0\n');
   }
   write(
     'both.mjs',
@@ -81,17 +87,17 @@ async function bundled() {
       platform: 'browser',
       logLevel: 'warning',
     });
-    expect(`${name}, bundled`, run(folder, 'node', `${name}.bundle.mjs`), 'wasm 400\n');
+    expect(`${name}, bundled`, run(folder, 'node', `${name}.bundle.mjs`), 'wasm 400 0\n');
   }
   const out = run(folder, 'node', '--no-expose-wasm', 'safe.bundle.mjs');
-  expect('safe, bundled, without WebAssembly', out, 'js 400\n');
+  expect('safe, bundled, without WebAssembly', out, 'js 400 0\n');
 }
 
 /** Strict, with no types but the package's own, and none of its files skipped. */
 function types() {
   write(
     'use.ts',
-    `import { Backoff, CircuitBreaker, Router, status, type Status } from 'swarmbus';
+    `import { Backoff, CircuitBreaker, EventBus, Router, decode, status, type Status } from 'swarmbus';
      import 'swarmbus/fallback';
      const now: Status = status();
      using breaker = new CircuitBreaker({ openBackoff: Backoff.exponential(100) });
@@ -100,7 +106,20 @@ function types() {
      export const state: 'closed' | undefined = breaker.state === 'closed' ? 'closed' : undefined;
      export { names };
      // @ts-expect-error settings are checked
-     new CircuitBreaker({ openFor: '5' });`,
+     new CircuitBreaker({ openFor: '5' });
+     const bus = new EventBus<{ 'task.done': { id: number } }>();
+     bus.subscribe('task.*', ({ payload }): number => payload.id);
+     // @ts-expect-error payloads are checked
+     bus.tryPublish({ type: 'task.done', payload: { id: '7' } });
+     export const id: number = decode<'task.done', { id: number }>(new Uint8Array()).payload.id;`,
+  );
+  // Of Node.js, whose own types its users have.
+  write(
+    'redis.ts',
+    `import { Messenger } from 'swarmbus';
+     import { RedisTransport, type RedisOptions } from 'swarmbus/redis';
+     export const join = async (url: string, options: RedisOptions): Promise<Messenger> =>
+       Messenger.join(await RedisTransport.connect(url, options), 'swarm', 'agent');`,
   );
   const tsc = join(home, 'node_modules/typescript/bin/tsc');
   const common = ['--strict', '--noEmit', '--skipLibCheck', 'false', '--types', ''];
@@ -110,7 +129,12 @@ function types() {
     ['ESNext', 'Bundler'],
   ]) {
     const kind = ['--module', String(module), '--moduleResolution', String(resolution)];
-    run(folder, 'node', tsc, ...common, ...target, ...kind, 'use.ts');
+    const check = [...common, ...target, ...kind];
+    run(folder, 'node', tsc, ...check, 'use.ts');
+    const node = join(folder, 'node_modules/@types');
+    symlinkSync(join(home, 'node_modules/@types'), node, 'junction');
+    run(folder, 'node', tsc, ...check, 'redis.ts');
+    rmSync(node);
     console.log(`ok: types, ${resolution}`);
   }
 }

@@ -19,7 +19,7 @@ export class Topic {
     private readonly channel: Channel,
   ) {}
 
-  /** For messengers. */
+  /** @internal For messengers. */
   static async follow(hub: Hub, name: string): Promise<Topic> {
     const topic = new Topic(hub, channelOf('topic', name).withMode(hub.mode));
     const { signal } = topic.#ending;

@@ -2,6 +2,7 @@
  * `swarmbus/redis`: joins processes through a Redis or Valkey server, over the package `redis` or
  * `ioredis`.
  */
+/// <reference types="node" preserve="true" />
 
 export { ConnectionError, type ConnectionErrorCode } from './connection-error.js';
 export type { Address, Arg, Call, Connection, Driver, Outcome, Reply } from './driver.js';
