@@ -102,9 +102,9 @@ impl Stamper {
     /// As much of it as an id holds, so that an event can be made again from
     /// its id and time.
     const NONCE: u64 = u64::MAX >> 2;
-    /// The wall clock is asked again after this long, so that a clock that
-    /// was set is followed.
-    const REANCHOR: Duration = Duration::from_millis(500);
+    /// The wall clock is asked again after this many nanoseconds, so that a clock
+    /// that was set is followed.
+    const REANCHOR: u64 = 500_000_000;
 
     pub(crate) fn new(clock: &BusClock, seed: u64) -> Self {
         Self {
@@ -118,19 +118,36 @@ impl Stamper {
     /// `cycles`.
     #[inline]
     pub(crate) fn stamp(&mut self, clock: &BusClock, cycles: u64, event: &mut Event) {
-        if event.is_stamped() {
-            return;
+        if !event.is_stamped() {
+            let at = self.time(clock, cycles);
+            self.stamp_at(at, event);
         }
-        let mut since = clock.between(self.anchor_cycles, cycles);
+    }
+
+    /// The time when the cycle counter showed `cycles`, for events that came then.
+    #[inline]
+    pub(crate) fn time(&mut self, clock: &BusClock, cycles: u64) -> Option<Timestamp> {
+        let mut since = clock.cycles.delta_as_nanos(self.anchor_cycles, cycles);
         if since > Self::REANCHOR {
-            *self = Self::new(clock, self.nonce);
-            since = Duration::ZERO;
+            self.anchor(clock);
+            since = 0;
         }
-        let micros = self.anchor_micros.saturating_add(since.as_nanos() as u64 / 1_000);
+        Timestamp::from_micros(self.anchor_micros.saturating_add(since / 1_000))
+    }
+
+    /// Stamps an event that came at this [`time`](Self::time).
+    #[inline]
+    pub(crate) fn stamp_at(&mut self, at: Option<Timestamp>, event: &mut Event) {
         self.nonce = self.nonce.wrapping_add(Self::STEP);
-        if let Some(now) = Timestamp::from_micros(micros) {
-            event.stamp(now, (self.nonce & Self::NONCE).max(1));
+        if let Some(at) = at {
+            event.stamp(at, (self.nonce & Self::NONCE).max(1));
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn anchor(&mut self, clock: &BusClock) {
+        *self = Self::new(clock, self.nonce);
     }
 }
 

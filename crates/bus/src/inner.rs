@@ -114,7 +114,7 @@ impl Inner {
             return None;
         }
         runner.refresh(self);
-        runner.run_now(self, event, true)
+        runner.run_now(self, event)
     }
 
     /// Does so whatever the handlers are.
@@ -275,6 +275,20 @@ impl Inner {
         self.routes
             .insert(session, pattern, subscriber, limit)
             .ok_or(SubscribeError::TooMany { limit })
+    }
+
+    /// Whether an event that came at `since`, by the cycle counter, had waited for
+    /// longer than it may when it was `taken`. As of then, so that no event costs a
+    /// look at the clock.
+    #[inline]
+    pub(crate) fn is_stale(&self, since: u64, taken: u64) -> bool {
+        self.limits.queue_ttl.is_some_and(|ttl| self.clock.between(since, taken) > ttl)
+    }
+
+    /// Measures how long an event has waited that came at `since`.
+    #[cold]
+    pub(crate) fn waited(&self, since: u64) {
+        self.meter.waited(self.clock.between(since, self.clock.cycles()));
     }
 
     /// Puts one subscriber under many patterns, in place of what is at `old`.

@@ -192,6 +192,11 @@ impl Meter {
         }
     }
 
+    /// Whether [`due`](Self::due) would say so.
+    pub(crate) fn is_due(&self, until: u32) -> bool {
+        until == 0 && self.every > 0
+    }
+
     pub(crate) fn handled(&self, took: Duration) {
         self.processing.record(took);
     }

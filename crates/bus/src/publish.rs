@@ -295,15 +295,19 @@ impl Inner {
         self.enqueue_batch(&mut part.events).await
     }
 
-    /// The usual case: one source, and room for all.
+    /// The usual case: one source, one priority, and room for all.
     fn push_whole(&self, batch: &mut Vec<Event>) -> bool {
         let Some(first) = batch.first() else { return true };
-        let number = self.shard_number(first.source());
-        let alike = batch.iter().all(|event| self.shard_number(event.source()) == number);
+        let (source, priority) = (first.source(), first.priority());
+        let number = self.shard_number(source);
+        let alike = batch.iter().all(|event| {
+            event.priority() == priority
+                && (event.source() == source || self.shard_number(event.source()) == number)
+        });
         if !alike || !self.middleware.events.is_empty() {
             return false;
         }
-        let pushed = self.shards[number].push_all(batch, &self.clock);
+        let pushed = self.shards[number].push_all(batch, priority, &self.clock);
         if pushed == Some(true) {
             self.pressure.rose();
         }

@@ -200,19 +200,21 @@ impl Shard {
         Ok(pushed)
     }
 
-    /// Stamps and queues all of `batch` if there is room for all, else none.
-    /// Says whether the depth rose to the high-water mark.
-    pub(crate) fn push_all(&self, batch: &mut Vec<Event>, clock: &BusClock) -> Option<bool> {
+    /// Stamps and queues all of `batch`, which are of one priority, if there is room
+    /// for all, else none. Says whether the depth rose to the high-water mark.
+    pub(crate) fn push_all(
+        &self,
+        batch: &mut Vec<Event>,
+        priority: Priority,
+        clock: &BusClock,
+    ) -> Option<bool> {
         let since = clock.cycles();
         let mut guard = self.state.lock();
         let state = &mut *guard;
         if self.room_without_asking(state) < batch.len() {
             return None;
         }
-        for event in batch.drain(..) {
-            let priority = event.priority();
-            state.add(Some(event), priority, since, clock);
-        }
+        state.add_all(batch, priority, since, clock);
         let rose = self.rises(state);
         let wake = mem::take(&mut state.asleep);
         drop(guard);
@@ -283,13 +285,12 @@ impl Shard {
         }
         match state.gate.decide(priority, &state.lanes, clock) {
             Decision::Accept => Ok(None),
-            Decision::Evict { lane } => Ok(state.lanes.evict(lane).map(|waiting| {
+            Decision::Evict { lane } => {
+                let evicted = state.lanes.evict(lane).and_then(|waiting| waiting.event);
                 let lowest = matches!(self.overflow, Overflow::DropLowestPriority);
-                (
-                    waiting.event,
-                    if lowest { Outcome::DroppedLowest } else { Outcome::DroppedOldest },
-                )
-            })),
+                let outcome = if lowest { Outcome::DroppedLowest } else { Outcome::DroppedOldest };
+                Ok(evicted.map(|event| (event, outcome)))
+            }
             // A handler must not wait: it has a reserve.
             Decision::Reject(Reason::Full | Reason::RateLimited { .. })
                 if pusher == Pusher::Handler
@@ -360,13 +361,12 @@ impl Shard {
     /// Takes everything out, for a worker that has stopped; and says whether
     /// the depth fell to the low-water mark with it.
     pub(crate) fn clear(&self) -> (Vec<Event>, bool) {
-        let mut waiting = VecDeque::new();
         let mut state = self.state.lock();
-        state.lanes.take(&mut waiting, usize::MAX);
+        let waiting = state.lanes.take_all();
         state.asleep = true;
         let fell = mem::take(&mut state.pressed);
         drop(state);
-        (waiting.into_iter().map(|waiting| waiting.event).collect(), fell)
+        (waiting.into_iter().filter_map(|waiting| waiting.event).collect(), fell)
     }
 
     /// How many events were accepted so far, if nothing waits and the worker
@@ -396,13 +396,42 @@ impl State {
     /// `event` is never `None`; as an option it is moved only once.
     #[inline]
     fn add(&mut self, event: Option<Event>, priority: Priority, since: u64, clock: &BusClock) {
-        let Some(event) = event else { return };
         let lane = self.lanes.of(priority);
         lane.push_back(Waiting { event, since });
-        if let Some(waiting) = lane.back_mut() {
-            self.stamper.stamp(clock, since, &mut waiting.event);
+        if let Some(Waiting { event: Some(event), .. }) = lane.back_mut() {
+            self.stamper.stamp(clock, since, event);
         }
+        self.added(1);
+    }
+
+    /// All of `batch`, which are of this priority.
+    fn add_all(
+        &mut self,
+        batch: &mut Vec<Event>,
+        priority: Priority,
+        since: u64,
+        clock: &BusClock,
+    ) {
+        let at = self.stamper.time(clock, since);
+        let mut left = batch.len();
+        let mut events = batch.drain(..);
+        while left > 0 {
+            let (lane, n) = self.lanes.of_some(priority, left);
+            let before = lane.len();
+            lane.extend(events.by_ref().take(n).map(|event| Waiting { event: Some(event), since }));
+            for event in lane.range_mut(before..).filter_map(|waiting| waiting.event.as_mut()) {
+                if !event.is_stamped() {
+                    self.stamper.stamp_at(at, event);
+                }
+            }
+            self.added(n);
+            left -= n;
+        }
+    }
+
+    #[inline]
+    fn added(&mut self, n: usize) {
         self.peak = self.peak.max(self.lanes.depth());
-        self.accepted += 1;
+        self.accepted += n as u64;
     }
 }

@@ -21,6 +21,7 @@ use crate::{
     journal::Receipt,
     ledger::{CellIndex, Outcome, RunnerCounts},
     pipeline::{Call, dead_letter::Retried, detached::Detached, layered::Step},
+    queue::Waiting,
     subscriber::{Match, Route},
 };
 
@@ -62,27 +63,75 @@ impl Runner {
     }
 
     /// Runs one event through its handlers for a worker, which others wait for:
-    /// what would keep it goes on in tasks of its own.
-    #[inline]
+    /// what would keep it goes on in tasks of its own. Those that
+    /// [`run_ahead`](Self::run_ahead) can run it has run.
     pub(crate) async fn run_for_worker(&mut self, host: &Arc<Inner>, event: &Event) {
-        if self.run_now(host, event, false).is_none() {
-            self.run_all(host, Some(host), event).await;
+        self.run_all(host, Some(host), event).await;
+    }
+
+    /// Runs the events that a worker has `waiting`, from number `begun` on, until it
+    /// comes to one that [`run_now`](Self::run_now) would not run, or that is late
+    /// as of `taken`. What is done is dropped where it lies.
+    ///
+    /// Not a part of the worker's future, which would keep everything here in memory.
+    /// Events of one type often come together, as they do from one source: they are
+    /// routed once.
+    #[inline(never)]
+    pub(crate) fn run_ahead(
+        &mut self,
+        inner: &Inner,
+        waiting: &mut [Waiting],
+        begun: &mut usize,
+        taken: u64,
+    ) {
+        if !inner.plain || self.cell.shared {
+            return;
+        }
+        let cell = CellIndex { index: self.cell.index, shared: false };
+        let counts = inner.books.of(cell);
+        while let Some(Waiting { event: Some(first), .. }) = waiting.get(*begun) {
+            let route = self.cache.get_or_insert_with(self.generation, first.ty(), || {
+                inner.routes.of_type(first.ty())
+            });
+            if !route.plain {
+                return;
+            }
+            let mut alike = true;
+            while alike {
+                let Some((now, later)) = waiting[*begun..].split_first_mut() else { return };
+                let Some(event) = &now.event else { return };
+                if is_special(event) || inner.is_stale(now.since, taken) {
+                    return;
+                }
+                *begun += 1;
+                let sampled = inner.meter.due(&mut self.until_sample);
+                if sampled {
+                    inner.waited(now.since);
+                }
+                run_plain(inner, cell, counts, route, event, sampled);
+                let next = later.first().and_then(|next| next.event.as_ref());
+                alike = next.is_some_and(|next| next.ty() == event.ty());
+                now.event = None;
+                if inner.stopped.load(Relaxed) {
+                    return;
+                }
+            }
         }
     }
 
-    /// Does so at once, if all handlers are plain functions and nobody watches
-    /// every call. Nothing here can be cut off, and a panic ends in the handler's
-    /// result. `dispatched` events have not been counted yet.
+    /// Measures how long an event waited if it is due that its times are measured.
+    pub(crate) fn note_wait(&self, inner: &Inner, since: u64) {
+        if inner.meter.is_due(self.until_sample) {
+            inner.waited(since);
+        }
+    }
+
+    /// Runs one event at once, if all handlers are plain functions and nobody
+    /// watches every call. Nothing here can be cut off, and a panic ends in the handler's
+    /// result. Counts the event as dispatched.
     #[inline]
-    pub(crate) fn run_now(
-        &mut self,
-        inner: &Inner,
-        event: &Event,
-        dispatched: bool,
-    ) -> Option<Delivery> {
-        let special =
-            event.session().is_some() || event.deadline().is_some() || !event.hops().is_empty();
-        if special || !inner.plain || self.cell.shared {
+    pub(crate) fn run_now(&mut self, inner: &Inner, event: &Event) -> Option<Delivery> {
+        if is_special(event) || !inner.plain || self.cell.shared {
             return None;
         }
         // Known not to be shared, so that counting asks no more.
@@ -95,23 +144,8 @@ impl Runner {
         }
         let sampled = inner.meter.due(&mut self.until_sample);
         let counts = inner.books.of(cell);
-        if dispatched {
-            counts.dispatched(cell);
-        }
-        let mut delivery = Delivery::default();
-        for matched in route.matches() {
-            if matched.subscriber.is_active() {
-                counts.matched(cell, matched.subscriber.serial);
-                delivery.matched += 1;
-                let call =
-                    Call { inner, runner: cell.index, event, matched, sampled, retried: None };
-                let outcome = call.run_now();
-                matched.subscriber.counts.count(cell, outcome);
-                delivery.delivered += u32::from(outcome == Outcome::Delivered);
-            }
-        }
-        counts.resolved(cell, delivery.matched == 0);
-        Some(delivery)
+        counts.dispatched(cell);
+        Some(run_plain(inner, cell, counts, route, event, sampled))
     }
 
     /// Runs one event through every handler that it matches, in order: those
@@ -223,6 +257,37 @@ impl Runner {
             delivery: Delivery::default(),
         }
     }
+}
+
+/// Whether an event takes more than its type's handlers one by one.
+#[inline(always)]
+fn is_special(event: &Event) -> bool {
+    event.session().is_some() || event.deadline().is_some() || !event.hops().is_empty()
+}
+
+/// Runs one event through handlers that are all plain functions.
+#[inline(always)]
+fn run_plain(
+    inner: &Inner,
+    cell: CellIndex,
+    counts: &RunnerCounts,
+    route: &Route,
+    event: &Event,
+    sampled: bool,
+) -> Delivery {
+    let mut delivery = Delivery::default();
+    for matched in route.matches() {
+        if matched.subscriber.is_active() {
+            counts.matched(cell, matched.subscriber.serial);
+            delivery.matched += 1;
+            let call = Call { inner, runner: cell.index, event, matched, sampled, retried: None };
+            let outcome = call.run_now();
+            matched.subscriber.counts.count(cell, outcome);
+            delivery.delivered += u32::from(outcome == Outcome::Delivered);
+        }
+    }
+    counts.resolved(cell, delivery.matched == 0);
+    delivery
 }
 
 fn is_late(event: &Event) -> bool {

@@ -6,15 +6,17 @@ use std::{
     time::Duration,
 };
 
+use swarmbus_core::Event;
+
 use crate::{
     inner::Inner,
     ledger::Outcome,
-    queue::{Taken, Waiting},
+    queue::{Taken, Waiting, lanes::BLOCK},
     runner::Runner,
 };
 
 /// The most events a worker takes at once.
-const LARGEST_TAKE: usize = 256;
+const LARGEST_TAKE: usize = BLOCK;
 
 /// A worker takes fewer events at once when these take longer, so that an
 /// urgent event seldom waits behind many slow ones: only when handlers turn
@@ -28,10 +30,10 @@ const LONGEST_DUTY: Duration = Duration::from_micros(500);
 pub(crate) async fn work(duty: Duty, shard: usize, mut runner: Runner) {
     let inner = &*duty.0;
     let shard = &inner.shards[shard];
-    let mut batch = Batch { inner, waiting: VecDeque::with_capacity(LARGEST_TAKE), begun: false };
+    let waiting = VecDeque::with_capacity(LARGEST_TAKE);
+    let mut batch = Batch { inner, waiting, begun: 0 };
     let mut largest = 1;
     let mut on_duty = Duration::ZERO;
-    let mut until_sample = 0;
     loop {
         match shard.take(&mut batch.waiting, largest) {
             Taken::Some { fell } => {
@@ -51,25 +53,27 @@ pub(crate) async fn work(duty: Duty, shard: usize, mut runner: Runner) {
         runner.refresh(inner);
         let taken = batch.waiting.len();
         let started = inner.clock.cycles();
-        // In place, as an event is large; one that was begun is the runner's
-        // to account for, so it leaves the batch even if this is cut off.
-        while let Some(waiting) = batch.begin() {
-            // As of when it was taken, so that no event costs a look at the clock.
-            if inner.limits.queue_ttl.is_some_and(|ttl| waited(inner, waiting, started) > ttl) {
-                runner.account(inner, &waiting.event, Outcome::Expired);
-                batch.end();
-                continue;
-            }
-            if inner.meter.due(&mut until_sample) {
-                inner.meter.waited(waited(inner, waiting, inner.clock.cycles()));
-            }
-            runner.run_for_worker(&duty.0, &waiting.event).await;
-            batch.end();
+        while batch.begun < taken {
+            runner.run_ahead(inner, batch.waiting.make_contiguous(), &mut batch.begun, started);
             if inner.stopped.load(Relaxed) {
                 // A handler that never yields held up the end of this task.
                 return;
             }
+            // In place, as an event is large; one that was begun is the runner's
+            // to account for, so it leaves the batch even if this is cut off.
+            let Some((event, since)) = batch.begin() else { break };
+            if inner.is_stale(since, started) {
+                runner.account(inner, event, Outcome::Expired);
+            } else {
+                runner.note_wait(inner, since);
+                runner.run_for_worker(&duty.0, event).await;
+            }
+            batch.end();
+            if inner.stopped.load(Relaxed) {
+                return;
+            }
         }
+        batch.clear();
         let took = inner.clock.between(started, inner.clock.cycles());
         if took > LONGEST_TAKE {
             largest = (largest / 2).max(1);
@@ -87,10 +91,6 @@ pub(crate) async fn work(duty: Duty, shard: usize, mut runner: Runner) {
     inner.idle.notify_waiters();
 }
 
-fn waited(inner: &Inner, waiting: &Waiting, until: u64) -> Duration {
-    inner.clock.between(waiting.since, until)
-}
-
 /// A worker's hold on its bus. A bus whose worker is gone, with its runtime for example, must not let
 /// publishers wait for it.
 pub(crate) struct Duty(pub(crate) Arc<Inner>);
@@ -105,22 +105,29 @@ impl Drop for Duty {
 struct Batch<'a> {
     inner: &'a Inner,
     waiting: VecDeque<Waiting>,
-    /// Whether the first is with its handlers.
-    begun: bool,
+    /// How many are done, or with their handlers.
+    begun: usize,
 }
 
 impl Batch<'_> {
-    #[inline]
-    fn begin(&mut self) -> Option<&Waiting> {
-        let first = self.waiting.front();
-        self.begun = first.is_some();
-        first
+    /// The next event, and when it came.
+    fn begin(&mut self) -> Option<(&Event, u64)> {
+        let waiting = self.waiting.get(self.begun)?;
+        self.begun += 1;
+        Some((waiting.event.as_ref()?, waiting.since))
     }
 
-    #[inline]
+    /// What was begun last is done.
     fn end(&mut self) {
-        self.waiting.pop_front();
-        self.begun = false;
+        if let Some(waiting) = self.waiting.get_mut(self.begun - 1) {
+            waiting.event = None;
+        }
+    }
+
+    /// All is done.
+    fn clear(&mut self) {
+        self.waiting.clear();
+        self.begun = 0;
     }
 }
 
@@ -128,8 +135,8 @@ impl Drop for Batch<'_> {
     /// The worker was stopped: what was not begun is cancelled, and goes back
     /// to be reported.
     fn drop(&mut self) {
-        let left = self.waiting.drain(..).skip(usize::from(self.begun));
-        for Waiting { event, .. } in left {
+        let left = self.waiting.drain(..).skip(self.begun);
+        for event in left.filter_map(|waiting| waiting.event) {
             self.inner.account(&event, Outcome::Cancelled);
             self.inner.left_over.lock().push(event);
         }

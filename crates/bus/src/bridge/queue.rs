@@ -199,7 +199,7 @@ impl OutQueue {
     pub(super) fn put_back(&self, parcels: Vec<Parcel>) {
         let mut state = self.state.lock();
         for parcel in parcels.into_iter().rev() {
-            state.lanes.of(parcel.priority()).push_front(parcel);
+            state.lanes.put_back(parcel.priority(), parcel);
         }
     }
 
@@ -212,9 +212,7 @@ impl OutQueue {
     pub(super) fn clear(&self) -> VecDeque<Parcel> {
         let mut state = self.state.lock();
         state.closed = true;
-        let mut all = VecDeque::new();
-        let depth = state.lanes.depth();
-        state.lanes.take(&mut all, depth);
+        let mut all = state.lanes.take_all();
         all.extend(std::mem::take(&mut state.delayed).into_values());
         drop(state);
         self.room.notify_waiters();

@@ -16,10 +16,15 @@ use swarmbus_core::{Event, Priority, overflow::Lanes};
 /// How many events of each priority one round may take, priority 0 first.
 const SHARE: [u16; Priority::COUNT] = [8, 8, 8, 16, 16, 16, 32, 32, 64, 64];
 
+/// The most that one block of a lane holds. As many as a worker takes at once, so
+/// that it can take a block as it is.
+pub(crate) const BLOCK: usize = 256;
+
 /// An event that waits, and when it came by the clock's cycle counter.
 #[derive(Debug)]
 pub(crate) struct Waiting {
-    pub(crate) event: Event,
+    /// `None` once a worker is done with it: so it is dropped where it lies.
+    pub(crate) event: Option<Event>,
     pub(crate) since: u64,
 }
 
@@ -35,10 +40,50 @@ impl Waits for Waiting {
     }
 }
 
+/// What waits in one lane, in order: full blocks, and the one that is being
+/// filled. So a worker takes many without one of them being moved.
+#[derive(Debug)]
+struct Lane<T> {
+    full: VecDeque<VecDeque<T>>,
+    last: VecDeque<T>,
+}
+
+impl<T> Default for Lane<T> {
+    fn default() -> Self {
+        Self { full: VecDeque::new(), last: VecDeque::new() }
+    }
+}
+
+impl<T> Lane<T> {
+    /// The block in front.
+    fn first(&mut self) -> &mut VecDeque<T> {
+        self.full.front_mut().unwrap_or(&mut self.last)
+    }
+
+    fn front(&self) -> Option<&T> {
+        self.full.front().unwrap_or(&self.last).front()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.full.is_empty() && self.last.is_empty()
+    }
+
+    /// Moves the next ones, at most `n` and at most to the end of a block. Returns
+    /// how many.
+    fn move_some(&mut self, into: &mut VecDeque<T>, n: usize) -> usize {
+        let first = self.first();
+        let n = n.min(first.len());
+        into.extend(first.drain(..n));
+        n
+    }
+}
+
 /// A lane for each priority.
 #[derive(Debug)]
 pub(crate) struct PriorityLanes<T = Waiting> {
-    lanes: [VecDeque<T>; Priority::COUNT],
+    lanes: [Lane<T>; Priority::COUNT],
+    /// Empty blocks, to be filled again.
+    spare: Vec<VecDeque<T>>,
     /// A bit for each lane that is not empty.
     occupied: u16,
     /// What is left of each lane's share in this round.
@@ -48,7 +93,8 @@ pub(crate) struct PriorityLanes<T = Waiting> {
 
 impl<T> Default for PriorityLanes<T> {
     fn default() -> Self {
-        Self { lanes: Default::default(), occupied: 0, credit: SHARE, depth: 0 }
+        let lanes = Default::default();
+        Self { lanes, spare: Vec::new(), occupied: 0, credit: SHARE, depth: 0 }
     }
 }
 
@@ -59,30 +105,60 @@ impl<T> PriorityLanes<T> {
         self.depth
     }
 
-    /// The lane that one event is about to be added to.
+    /// The end of a lane that one event is about to be added to.
     #[inline]
     pub(crate) fn of(&mut self, priority: Priority) -> &mut VecDeque<T> {
+        self.of_some(priority, 1).0
+    }
+
+    /// The end of a lane that events are about to be added to, and how many of
+    /// the `n` that are to come.
+    #[inline]
+    pub(crate) fn of_some(&mut self, priority: Priority, n: usize) -> (&mut VecDeque<T>, usize) {
         let lane = priority.index();
+        if self.lanes[lane].last.len() >= BLOCK {
+            self.begin_block(lane);
+        }
+        let last = &mut self.lanes[lane].last;
+        let n = n.min(BLOCK - last.len());
+        self.occupied |= 1 << lane;
+        self.depth += n;
+        (last, n)
+    }
+
+    #[cold]
+    fn begin_block(&mut self, lane: usize) {
+        let lane = &mut self.lanes[lane];
+        lane.full.push_back(mem::replace(&mut lane.last, self.spare.pop().unwrap_or_default()));
+    }
+
+    /// Puts one back that was taken, as the next to be taken.
+    pub(crate) fn put_back(&mut self, priority: Priority, taken: T) {
+        let lane = priority.index();
+        self.lanes[lane].first().push_front(taken);
         self.occupied |= 1 << lane;
         self.depth += 1;
-        &mut self.lanes[lane]
     }
 
     pub(crate) fn evict(&mut self, priority: Priority) -> Option<T> {
         let lane = priority.index();
-        let evicted = self.lanes[lane].pop_front()?;
+        let evicted = self.lanes[lane].first().pop_front()?;
         self.removed(lane, 1);
         Some(evicted)
     }
 
+    /// Moves up to `max`, and one at least if there is one.
     pub(crate) fn take(&mut self, into: &mut VecDeque<T>, max: usize) {
         let mut left = max.min(self.depth);
-        if self.occupied.is_power_of_two() && left == self.depth && into.is_empty() {
-            // The usual case: everything there is, without touching an event.
+        if self.occupied.is_power_of_two() && into.is_empty() {
             let only = self.occupied.trailing_zeros() as usize;
-            mem::swap(&mut self.lanes[only], into);
-            self.credit = SHARE;
-            return self.removed(only, left);
+            let first = self.lanes[only].first();
+            if first.len() <= left {
+                // The usual case: a block as it is, without touching an event.
+                mem::swap(first, into);
+                self.credit = SHARE;
+                return self.removed(only, into.len());
+            }
         }
         while left > 0 {
             let Some(lane) = self.highest_with_credit() else {
@@ -91,8 +167,7 @@ impl<T> PriorityLanes<T> {
             };
             let alone = self.occupied.is_power_of_two();
             let share = if alone { left } else { usize::from(self.credit[lane]) };
-            let n = left.min(share).min(self.lanes[lane].len());
-            into.extend(self.lanes[lane].drain(..n));
+            let n = self.lanes[lane].move_some(into, left.min(share));
             if alone {
                 self.credit = SHARE;
             } else {
@@ -103,11 +178,24 @@ impl<T> PriorityLanes<T> {
         }
     }
 
+    pub(crate) fn take_all(&mut self) -> VecDeque<T> {
+        let mut all = VecDeque::new();
+        while self.depth > 0 {
+            self.take(&mut all, self.depth);
+        }
+        all
+    }
+
+    /// After some were taken off the front of a lane.
     fn removed(&mut self, lane: usize, n: usize) {
-        if self.lanes[lane].is_empty() {
+        self.depth -= n;
+        let lane_of = &mut self.lanes[lane];
+        if let Some(empty) = lane_of.full.pop_front_if(|block| block.is_empty()) {
+            self.spare.push(empty);
+        }
+        if lane_of.is_empty() {
             self.occupied &= !(1 << lane);
         }
-        self.depth -= n;
     }
 
     fn highest_with_credit(&self) -> Option<usize> {
@@ -174,16 +262,16 @@ mod tests {
 
     fn waiting(priority: u8, since: u64) -> Waiting {
         let priority = Priority::new(priority).unwrap();
-        Waiting { event: Event::of("x", ()).with_priority(priority), since }
+        Waiting { event: Some(Event::of("x", ()).with_priority(priority)), since }
     }
 
     fn add(lanes: &mut PriorityLanes, priority: u8, since: u64) {
         let waiting = waiting(priority, since);
-        lanes.of(waiting.event.priority()).push_back(waiting);
+        lanes.of(Priority::new(priority).unwrap()).push_back(waiting);
     }
 
     fn seen(taken: &VecDeque<Waiting>) -> Vec<(u8, u64)> {
-        taken.iter().map(|w| (w.event.priority().get(), w.since)).collect()
+        taken.iter().map(|w| (w.event.as_ref().unwrap().priority().get(), w.since)).collect()
     }
 
     #[derive(Clone, Debug)]
@@ -195,8 +283,8 @@ mod tests {
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            4 => (0_u8..10, 1_u16..100).prop_map(|(p, n)| Step::Add(p, n)),
-            3 => (0_usize..300).prop_map(Step::Take),
+            4 => (0_u8..10, 1_u16..400).prop_map(|(p, n)| Step::Add(p, n)),
+            3 => (0_usize..400).prop_map(Step::Take),
             1 => Just(Step::Evict),
         ]
     }
@@ -216,8 +304,11 @@ mod tests {
                     Step::Take(max) => {
                         let mut taken = VecDeque::new();
                         lanes.take(&mut taken, max);
+                        // It may stop early, at the end of a block.
+                        prop_assert!(!taken.is_empty() || max.min(model.waiting.len()) == 0);
+                        prop_assert!(taken.len() <= max);
                         let expected: Vec<_> =
-                            (0..max).map_while(|_| model.take_one()).collect();
+                            (0..taken.len()).map_while(|_| model.take_one()).collect();
                         prop_assert_eq!(seen(&taken), expected);
                     }
                     Step::Evict => {
