@@ -292,7 +292,7 @@ mod tests {
     proptest! {
         /// Whatever goes in comes out as the rule says, all of it, in order.
         #[test]
-        fn the_lanes_follow_the_fairness_rule(steps in prop::collection::vec(step(), 1..60)) {
+        fn the_lanes_follow_the_fairness_rule(steps in prop::collection::vec(step(), 1..30)) {
             let (mut lanes, mut model, mut clock) = (PriorityLanes::default(), Model::default(), 0);
             for step in steps {
                 match step {
