@@ -9,8 +9,10 @@ const to = new URL('../generated/', import.meta.url);
 
 /** Of durable and group channels. */
 const files = readdirSync(from).filter((name) => /^(log|task)_.*\.lua$/.test(name));
+const read = (file) => readFileSync(new URL(file, from), 'utf8');
+const shared = read('shared.lua');
 const scripts = files.sort().map((file) => {
-  const text = readFileSync(new URL(file, from), 'utf8');
+  const text = read(file).startsWith('#!lua') ? read(file) : shared + read(file);
   return `  ${file.replace('.lua', '')}: ${JSON.stringify(text)},\n`;
 });
 const types = files.map((file) => `  readonly ${file.replace('.lua', '')}: string;\n`);

@@ -128,6 +128,7 @@ fn unreached(error: &ConnectionError) -> Finding {
     // The texts of these errors end with what to do.
     let (found, advice) = text.rsplit_once("; ").unwrap_or((&text, "see the server's log"));
     let check = match error {
+        ConnectionError::WrongPassword => "password",
         ConnectionError::WrongRole { .. } => "role",
         ConnectionError::WrongMode { .. } => "mode",
         ConnectionError::Unsettled(_) => "cluster",

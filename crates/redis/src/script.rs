@@ -10,7 +10,7 @@ use swarmbus::transport::EntryId;
 
 use crate::{dialer::Dialer, error::ConnectionError, wire::Connection};
 
-/// A file of `lua/`.
+/// A file of `lua/`, with `shared.lua` before it if it does not begin with `#!lua`.
 pub(crate) struct Script {
     source: &'static str,
     hash: OnceLock<String>,

@@ -1,6 +1,6 @@
 //! [`Server`]: somebody to ask, once or until there is an answer.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use redis::{Cmd, Value};
@@ -13,6 +13,10 @@ use crate::{
 /// Names one run of a server: it changes when the server is started again, or
 /// another takes over. 0 if that is not known.
 pub(crate) type Run = u64;
+
+/// This bit of a [`Run`] says that the server has everything on disk before it answers,
+/// and no replica that could take over: if it is started again, nothing is missing.
+const KEEPS: Run = 1;
 
 /// A supervised connection for calls and their answers.
 #[derive(Clone, Debug)]
@@ -107,17 +111,66 @@ pub(crate) async fn run_of(
     dialer: &Dialer,
     connection: &Connection,
 ) -> Result<Run, ConnectionError> {
-    let answer = match dialer.ask(connection, redis::cmd("INFO").arg("server")).await {
-        Err(ConnectionError::NoPermission { .. } | ConnectionError::Protocol(_)) => return Ok(0),
-        answer => answer?,
-    };
-    let text = match &answer {
-        Value::BulkString(bytes) => String::from_utf8_lossy(bytes),
-        Value::VerbatimString { text, .. } | Value::SimpleString(text) => text.as_str().into(),
-        _ => return Ok(0),
-    };
-    let id = text.lines().find_map(|line| line.strip_prefix("run_id:"));
-    Ok(id.and_then(|id| u64::from_str_radix(id.get(..16)?, 16).ok()).unwrap_or(0))
+    let mut ask = redis::cmd("INFO");
+    ask.arg("server").arg("replication").arg("persistence");
+    let info = allowed(dialer, connection, &ask).await?.and_then(|info| text(&info));
+    let info = info.map(|info| lines(&info)).unwrap_or_default();
+    let id = info.get("run_id").and_then(|id| u64::from_str_radix(id.get(..16)?, 16).ok());
+    let Some(id) = id else { return Ok(0) };
+    let is = |name: &str, value: &str| info.get(name).is_some_and(|found| found == value);
+    // Nobody else has what it has, nor did it get that from anybody while it runs.
+    let alone =
+        is("role", "master") && is("connected_slaves", "0") && is("second_repl_offset", "-1");
+    let keeps = alone && is("aof_enabled", "1") && syncs_always(dialer, connection).await?;
+    Ok(if keeps { id | KEEPS } else { id & !KEEPS })
+}
+
+/// Whether everything is on disk before it is answered.
+async fn syncs_always(dialer: &Dialer, connection: &Connection) -> Result<bool, ConnectionError> {
+    let mut ask = redis::cmd("CONFIG");
+    ask.arg("GET").arg("appendfsync").arg("no-appendfsync-on-rewrite");
+    let config = allowed(dialer, connection, &ask).await?.as_ref().map(pairs).unwrap_or_default();
+    let is = |name: &str, value: &str| config.get(name).is_some_and(|found| found == value);
+    Ok(is("appendfsync", "always") && is("no-appendfsync-on-rewrite", "no"))
+}
+
+/// Asks what not every user may ask and not every server answers; `None` without an
+/// answer.
+pub(crate) async fn allowed(
+    dialer: &Dialer,
+    connection: &Connection,
+    command: &Cmd,
+) -> Result<Option<Value>, ConnectionError> {
+    match dialer.ask(connection, command).await {
+        Ok(value) => Ok(Some(value)),
+        // A server of a cloud has renamed or removed some.
+        Err(
+            ConnectionError::NoPermission { .. }
+            | ConnectionError::TooOld { .. }
+            | ConnectionError::Protocol(_),
+        ) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// `name:value` lines.
+pub(crate) fn lines(info: &str) -> HashMap<String, String> {
+    let pairs = info.lines().filter_map(|line| line.split_once(':'));
+    pairs.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()
+}
+
+pub(crate) fn pairs(map: &Value) -> HashMap<String, String> {
+    let Value::Map(pairs) = map else { return HashMap::new() };
+    pairs.iter().filter_map(|(name, value)| text(name).zip(text(value))).collect()
+}
+
+pub(crate) fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::BulkString(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(text.clone()),
+        Value::Int(number) => Some(number.to_string()),
+        _ => None,
+    }
 }
 
 /// As scripts take it: nothing if it is not known.

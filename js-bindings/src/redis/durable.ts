@@ -32,6 +32,7 @@ import { Tap } from './durable/tap.js';
 import { key } from './keys.js';
 import type { Current, Link } from './link.js';
 import { Reached } from './reached.js';
+import { UNKNOWN, runOf, type Run } from './run.js';
 import type { Server } from './script.js';
 import type { Settings } from './settings.js';
 import type { Subscriber } from './subscriber.js';
@@ -45,12 +46,15 @@ export class DurableCarrier implements Carrier {
   readonly resends = true;
   /** Where the log was when something was confirmed to a publisher last. */
   readonly #reached: Reached<Position>;
+  /** Who answers on the connection now. */
+  #server = UNKNOWN;
 
   constructor(private readonly settings: Settings) {
     this.#reached = new Reached(settings.remember);
   }
 
   async prepare(link: Link, { connection }: Current): Promise<void> {
+    this.#server = await runOf(link, connection);
     await APPEND.load(link, connection);
   }
 
@@ -65,6 +69,7 @@ export class DurableCarrier implements Carrier {
         record: key(prefix, channel, `sent:${publisher}`),
         number: parcel.first,
         reached: this.#reached.get(publisher),
+        server: this.#server,
       },
       keysOf(prefix, channel),
       this.settings,
@@ -85,7 +90,9 @@ export class DurableCarrier implements Carrier {
 
 /** The position of a frame that was there already is the log's. */
 function isOlder(position: Position, known: Position): boolean {
-  return position.epoch === known.epoch && position.offset < known.offset;
+  return (
+    position.epoch === known.epoch && position.term === known.term && position.offset < known.offset
+  );
 }
 
 /** Durable channels of one transport. */
@@ -143,21 +150,19 @@ export class Durable {
   async publishOnce(channel: Channel, once: string, event: Event): Promise<boolean> {
     const { settings } = this.server.link;
     const frame = Buffer.from(fit(() => encode(event)));
-    const call = append(
-      {
-        frame,
-        count: 1,
-        publisher: randomWord(),
-        record: key(settings.prefix, channel, `idem:log:${once}`),
-        number: 0,
-        reached: undefined,
-      },
-      keysOf(settings.prefix, channel),
-      settings,
-    );
+    const call = {
+      frame,
+      count: 1,
+      publisher: randomWord(),
+      record: key(settings.prefix, channel, `idem:log:${once}`),
+      number: 0,
+      reached: undefined,
+    };
+    const keys = keysOf(settings.prefix, channel);
+    const command = (server: Run): readonly Arg[] => append({ ...call, server }, keys, settings);
     try {
       // The same call again does nothing, so a broken connection is no reason to give up.
-      const reply = await this.server.insist({ command: call, script: APPEND });
+      const reply = await this.server.insist({ command, script: APPEND });
       return readAppended(reply).position !== undefined;
     } catch (error) {
       throw ConnectionError.from(error).toTransport();
@@ -184,7 +189,7 @@ function readerFrom(
   const entry = newest.entries[0]?.entry;
   const header = entry === undefined ? undefined : Header.parse(entry);
   const isLast = header !== undefined && last(header.stamp) === newest.end.offset;
-  return isLast ? Reader.behind(header.stamp) : Reader.after(newest.end);
+  return isLast ? Reader.behind(header.stamp, newest.end) : Reader.after(newest.end);
 }
 
 /** @throws {@link TransportError} `unfit` */

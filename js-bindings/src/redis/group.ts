@@ -22,11 +22,12 @@ import { fit } from './durable.js';
 import { readFrame } from './frames.js';
 import { Desk } from './group/desk.js';
 import { Member } from './group/member.js';
-import { APPEND, Place, append, readAppended } from './group/scripts.js';
+import { APPEND, Place, append, keysOf, readAppended, type TaskPlace } from './group/scripts.js';
 import { key } from './keys.js';
 import { Link, type Current } from './link.js';
 import { Answer, numberOf, type Server } from './script.js';
 import { Reached } from './reached.js';
+import { UNKNOWN, runOf, type Run } from './run.js';
 import type { Settings } from './settings.js';
 import { randomWord } from './words.js';
 
@@ -39,24 +40,37 @@ export class GroupCarrier implements Carrier {
   readonly numbered = false;
   readonly resends = true;
   /** The last task of each publisher that was confirmed. */
-  readonly #reached: Reached<string>;
+  readonly #reached: Reached<TaskPlace>;
+  /** Who answers on the connection now. */
+  #server = UNKNOWN;
 
   constructor(private readonly settings: Settings) {
     this.#reached = new Reached(settings.remember);
   }
 
   async prepare(link: Link, { connection }: Current): Promise<void> {
+    this.#server = await runOf(link, connection);
     await APPEND.load(link, connection);
   }
 
   command(parcel: Parcel): readonly Arg[] {
-    const { channel, publisher, key: tasks } = parcel.lane;
-    const record = key(this.settings.prefix, channel, `sent:${publisher}`);
+    const { channel, publisher } = parcel.lane;
+    const { prefix } = this.settings;
+    const record = key(prefix, channel, `sent:${publisher}`);
     const reached = this.#reached.get(publisher);
     const { count, first: number, again } = parcel;
     return append(
-      { frame: frameIn(parcel), count, publisher, record, number, reached, again },
-      tasks,
+      {
+        frame: frameIn(parcel),
+        count,
+        publisher,
+        record,
+        number,
+        reached,
+        again,
+        server: this.#server,
+      },
+      keysOf(prefix, channel),
       this.settings,
     );
   }
@@ -67,8 +81,8 @@ export class GroupCarrier implements Carrier {
       const { publisher, number, appended } = readAppended(outcome.reply);
       if (appended === 'full')
         return { notNow: ConnectionError.tooManyTasks(this.settings.maxTasks) };
-      if (appended !== 'key_used' && appended.id !== undefined)
-        this.#reached.note(publisher, appended.id, number);
+      if (appended !== 'key_used' && appended.place !== undefined)
+        this.#reached.note(publisher, appended.place, number);
       return 'taken';
     } catch (error) {
       return { refused: ConnectionError.from(error) };
@@ -127,19 +141,17 @@ export class Groups {
   /** See `Transport.publishOnce`. */
   async publishOnce(channel: Channel, once: string, event: Event): Promise<boolean> {
     const { settings } = this.server.link;
-    const command = append(
-      {
-        frame: Buffer.from(fit(() => encode(event))),
-        count: 1,
-        publisher: randomWord(),
-        record: key(settings.prefix, channel, `idem:tasks:${once}`),
-        number: 0,
-        reached: undefined,
-        again: false,
-      },
-      key(settings.prefix, channel, 'tasks'),
-      settings,
-    );
+    const call = {
+      frame: Buffer.from(fit(() => encode(event))),
+      count: 1,
+      publisher: randomWord(),
+      record: key(settings.prefix, channel, `idem:tasks:${once}`),
+      number: 0,
+      reached: undefined,
+      again: false,
+    };
+    const keys = keysOf(settings.prefix, channel);
+    const command = (server: Run): readonly Arg[] => append({ ...call, server }, keys, settings);
     try {
       const { appended } = readAppended(await this.server.insist({ command, script: APPEND }));
       if (appended === 'full') throw TransportError.full();

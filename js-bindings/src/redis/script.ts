@@ -11,9 +11,10 @@ import { sleep } from '../messenger/async.js';
 import { ConnectionError } from './connection-error.js';
 import type { Arg, Connection, Reply } from './driver.js';
 import type { Link } from './link.js';
+import { UNKNOWN, runOf, type Run } from './run.js';
 import { asBuffer, wordAt } from './words.js';
 
-/** A file of `crates/redis/src/lua`. */
+/** A file of `crates/redis/src/lua`, with `shared.lua` before it where it needs that. */
 export class Script {
   readonly #hash: string;
 
@@ -51,7 +52,8 @@ export class Script {
 
 /** What is asked: a command, or a call of a script. */
 export interface Question {
-  readonly command: readonly Arg[];
+  /** As a function, of one that names who answers. */
+  readonly command: readonly Arg[] | ((run: Run) => readonly Arg[]);
   readonly script?: Script;
 }
 
@@ -60,6 +62,9 @@ const AGAIN = 50;
 
 /** Somebody to ask, once or until there is an answer. */
 export class Server {
+  /** The number of a connection, and who answers there. */
+  #known: { readonly number: number; readonly run: Run } = { number: 0, run: UNKNOWN };
+
   constructor(readonly link: Link) {}
 
   /** Waits for a connection, at most as long as for an answer, and asks once. @throws {@link ConnectionError} */
@@ -86,17 +91,26 @@ export class Server {
   }
 
   async #within(patience: number, { command, script }: Question): Promise<Reply> {
-    const { connection } = await this.link.ready(patience);
+    const { number, connection } = await this.link.ready(patience);
     try {
+      const call =
+        typeof command === 'function' ? command(await this.#run(number, connection)) : command;
       return await (script === undefined
-        ? this.link.ask(connection, command)
-        : script.run(this.link, connection, command));
+        ? this.link.ask(connection, call)
+        : script.run(this.link, connection, call));
     } catch (error) {
       // It may be the connection's fault.
       const why = ConnectionError.from(error);
       if (why.breaksConnection) this.link.doubt();
       throw why;
     }
+  }
+
+  async #run(number: number, connection: Connection): Promise<Run> {
+    if (this.#known.number !== number) {
+      this.#known = { number, run: await runOf(this.link, connection) };
+    }
+    return this.#known.run;
   }
 }
 

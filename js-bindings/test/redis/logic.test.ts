@@ -3,10 +3,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { Channel, encodeBatch, Event, Position } from '../../src/index.js';
+import { Channel, encodeBatch, Event } from '../../src/index.js';
 
 import { HEADROOM } from '../../src/redis/carrier.js';
-import { last, Reader, type Act, type Stamp } from '../../src/redis/durable/reader.js';
 import { ENVELOPE_LEN, readEnvelope, writeEnvelope } from '../../src/redis/envelope.js';
 import { Desk } from '../../src/redis/group/desk.js';
 import { readNew } from '../../src/redis/group/scripts.js';
@@ -15,17 +14,7 @@ import { Numbers } from '../../src/redis/numbers.js';
 import { Outbox, type Entry, type Lane, type RoomPolicy } from '../../src/redis/outbox.js';
 import { pack } from '../../src/redis/pack.js';
 import { wordAt } from '../../src/redis/words.js';
-
-/** Numbers from 0 to `below`, the same for the same seed. */
-function random(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) % below;
-  };
-}
+import { random } from '../support/random.js';
 
 const WORD = (n: number): string => n.toString(16).padStart(16, '0');
 const lane = (publisher: string): Lane => ({
@@ -33,176 +22,6 @@ const lane = (publisher: string): Lane => ({
   key: 'a',
   publisher,
   born: 0,
-});
-
-/** A server and one subscription of it, as in `crates/redis/src/durable/reader/tests.rs`. */
-class World {
-  epoch = 1;
-  offset = 0;
-  /** The highest offset that was confirmed to a publisher. */
-  reached = 0;
-  log: Stamp[] = [];
-  live: Stamp[] = [];
-  frames = 0;
-  appends = 0;
-  reader = Reader.after(new Position(WORD(1), 0));
-  /** Where the log is to be read from, when it is. */
-  reading: number | undefined;
-  delivered: string[] = [];
-  inOrder = true;
-  gaps = 0;
-  /** Delivered or known to be missing in this epoch. */
-  accounted = 0;
-  #lastMark = [0, 0] as [number, number];
-
-  constructor(readonly pageSize: number) {}
-
-  get end(): Position {
-    return new Position(WORD(this.epoch), this.offset);
-  }
-
-  append(count: number, mark: string): Stamp {
-    this.offset = Math.max(this.offset, this.reached);
-    this.appends += 1;
-    const frame = {
-      epoch: WORD(this.epoch),
-      first: this.offset + 1,
-      count,
-      append: `${this.appends}`,
-      mark,
-      term: 0,
-    };
-    this.offset += count;
-    this.log.push(frame);
-    return frame;
-  }
-
-  publish(count: number, seen: boolean): void {
-    this.frames += 1;
-    const frame = this.append(count, `${this.frames}`);
-    if (seen) this.live.push(frame);
-  }
-
-  forget(): void {
-    this.log = [];
-    this.epoch += 1;
-    this.offset = 0;
-    this.reached = 0;
-  }
-
-  reconnect(): void {
-    this.live = [];
-    this.reading = this.reader.recover();
-  }
-
-  check(): void {
-    if (!this.reader.isAt(this.end)) this.reading = this.reader.recover();
-  }
-
-  /** A replica without the newest frames becomes master, and they are sent again, backwards, or not. */
-  failOver(count: number, sentAgain: boolean): void {
-    const lost = this.log.splice(Math.max(0, this.log.length - count));
-    if (lost[0] !== undefined) {
-      if (!sentAgain) this.reached = Math.max(this.reached, this.offset);
-      this.offset = lost[0].first - 1;
-    }
-    if (sentAgain) for (const frame of lost.reverse()) this.append(frame.count, frame.mark);
-    this.reconnect();
-  }
-
-  work(): void {
-    if (this.reading !== undefined) {
-      const from = this.reading;
-      const frames = this.log.filter((frame) => last(frame) >= from).slice(0, this.pageSize);
-      const acts: Act[] = [];
-      this.reading = this.reader.page(
-        { end: this.end, frames, full: frames.length === this.pageSize },
-        acts,
-      );
-      for (const act of acts) {
-        if ('frame' in act) {
-          this.#deliver(frames[act.frame] as Stamp, act.skip);
-        } else {
-          this.gaps += 1;
-          this.accounted = act.reason === 'new_epoch' ? 0 : this.accounted + (act.missed ?? 0);
-        }
-      }
-      return;
-    }
-    const frame = this.live.shift();
-    if (frame === undefined) return;
-    const step = this.reader.live(frame);
-    if (step === 'recover') this.reading = this.reader.recover();
-    else if (step !== 'skip') this.#deliver(frame, step.deliver);
-  }
-
-  /** No more trouble: everything that can come, comes, and one frame more. */
-  settle(): void {
-    this.publish(1, true);
-    for (let n = 0; n < 100_000; n += 1) {
-      if (this.reading === undefined && this.live.length === 0) {
-        this.check();
-        if (this.reading === undefined) return;
-      }
-      this.work();
-    }
-    assert.fail('the reader never comes to rest');
-  }
-
-  #deliver(frame: Stamp, skip: number): void {
-    assert.ok(skip < frame.count, 'nothing is left of the frame');
-    for (let n = skip; n < frame.count; n += 1) {
-      this.delivered.push(`${frame.mark}/${n}`);
-      const [mark, before] = this.#lastMark;
-      this.inOrder &&= Number(frame.mark) > mark || (Number(frame.mark) === mark && n > before);
-      this.#lastMark = [Number(frame.mark), n];
-    }
-    this.accounted += frame.count - skip;
-  }
-}
-
-test('every durable event is delivered once or missing by a gap', () => {
-  for (let seed = 0; seed < 3_000; seed += 1) {
-    const next = random(seed);
-    const world = new World(1 + next(4));
-    let [failedOver, restarted] = [false, false];
-    for (let n = next(120); n > 0; n -= 1) {
-      const op = next(25);
-      if (op < 6) world.publish(1 + next(4), next(5) > 0);
-      else if (op === 6) world.live.push(...world.live.slice(-1));
-      else if (op === 7) world.reconnect();
-      else if (op === 8) world.log.splice(0, 1 + next(3));
-      else if (op === 9) world.forget();
-      else if (op === 10) {
-        world.failOver(next(4), next(2) === 0);
-        failedOver = true;
-      } else if (op === 11) {
-        world.reader = Reader.after(world.reader.position);
-        world.reconnect();
-        restarted = true;
-      } else if (op < 14) {
-        if (world.reading === undefined && world.live.length === 0) world.check();
-      } else world.work();
-    }
-    world.settle();
-    const all = new Set(world.delivered);
-    // A restarted reader knows the position alone, so a failover may have changed what is behind it.
-    if (!(failedOver && restarted)) {
-      assert.equal(all.size, world.delivered.length, `seed ${seed}: something came twice`);
-      for (const { mark, count } of world.log) {
-        for (let n = 0; n < count; n += 1)
-          assert.ok(all.has(`${mark}/${n}`), `seed ${seed}: ${mark} did not come`);
-      }
-      if (world.gaps === 0) {
-        for (let mark = 1; mark <= world.frames; mark += 1)
-          assert.ok(all.has(`${mark}/0`), `seed ${seed}: lost`);
-      }
-    }
-    if (!failedOver) {
-      assert.equal(world.accounted, world.offset, `seed ${seed}: gaps are of the right size`);
-      assert.ok(world.inOrder, `seed ${seed}: out of order`);
-    }
-  }
 });
 
 test('live events are delivered or missing, whatever is lost, repeated or cut', () => {
@@ -377,6 +196,8 @@ test('a task that a server gives as new, and has given before, is marked', () =>
   assert.deepEqual(deliveries(1, [1, 2, 5]), [1, 1, 1]);
   assert.deepEqual(deliveries(1, [4, 5, 6, 7]), [2, 2, 1, 1]);
   assert.deepEqual(deliveries(2, [1, 2]), [1, 1], 'of another life');
+  desk.doubt(`4-${2 * 2 ** 32 + 9}`);
+  assert.deepEqual(deliveries(2, [3, 4, 5]), [2, 2, 1], 'another server may have given them');
 
   const text = (words: string): Buffer => Buffer.from(words);
   const entry = (id: string, ...fields: string[]) => [text(id), fields.map(text)];

@@ -542,6 +542,64 @@ test('nothing durable is lost when the server is killed and comes back', async (
   );
 });
 
+test('what a server lost that had confirmed it is missed by those who did not have it', async () => {
+  await using own = await RedisServer.start();
+  await pair(
+    async (here, there) => {
+      const log = Channel.durable(name());
+      await here.publishConfirmed(log, numbers(100));
+      const reader = await there.subscribe(log, { start: 'beginning' });
+      // From here on it will forget, as a replica does that was behind.
+      await own.run('SAVE');
+      await here.publishConfirmed(log, numbers(100, 101));
+      for (let n = 1; n <= 200; n += 1) assert.equal((await next(reader)).event.payload, n);
+      await own.kill();
+      await own.begin();
+      await here.publishConfirmed(log, numbers(10, 201));
+      for (let n = 201; n <= 210; n += 1) {
+        const { event, position } = await next(reader);
+        assert.deepEqual([event.payload, position?.term], [n, 1]);
+      }
+      const late = await there.subscribe(log, { start: 'beginning' });
+      for (let n = 1; n <= 100; n += 1) assert.equal((await next(late)).event.payload, n);
+      const gap = await late.next();
+      assert.ok(gap?.kind === 'gap' && gap.missed === 100 && gap.reason === 'lost', String(gap));
+      assert.equal((await next(late)).event.payload, 201);
+    },
+    {},
+    own.url,
+  );
+});
+
+test('tasks that another server may have given to somebody are marked, those of one that keeps all are not', async () => {
+  for (const keeps of [false, true]) {
+    const args = keeps ? ['--appendonly', 'yes', '--appendfsync', 'always'] : [];
+    await using own = await RedisServer.start(...args);
+    await pair(
+      async (here, there) => {
+        const tasks = Channel.group(name());
+        const first = await there.subscribe(tasks, { capacity: 1 });
+        await here.publishConfirmed(tasks, numbers(5));
+        const held = await next(first);
+        await first.close();
+        if (!keeps) await own.run('SAVE');
+        await own.kill();
+        await own.begin();
+        await here.publishConfirmed(tasks, numbers(2, 6));
+        const worker = await there.subscribe(tasks);
+        for (let n = 2; n <= 7; n += 1) {
+          const task = await next(worker);
+          assert.deepEqual([task.event.payload, task.redelivered], [n, !keeps && n <= 5]);
+          task.ack();
+        }
+        held.ack();
+      },
+      {},
+      own.url,
+    );
+  }
+});
+
 test('while the server is away, the policy decides', async () => {
   await using own = await RedisServer.start();
   const news = Channel.live('news');

@@ -4,11 +4,7 @@ use std::sync::Arc;
 
 use redis::cmd;
 
-use super::{
-    Finding,
-    facts::{lines, text},
-    unreached,
-};
+use super::{Finding, unreached};
 use crate::{
     cluster::{
         Cluster,
@@ -16,6 +12,7 @@ use crate::{
     },
     dialer::Dialer,
     error::ConnectionError,
+    server::{lines, text},
     wire::Connection,
 };
 

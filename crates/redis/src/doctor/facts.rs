@@ -5,10 +5,15 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use redis::{Cmd, Value, cmd};
+use redis::{Value, cmd};
 use tokio::time::Instant;
 
-use crate::{dialer::Dialer, error::ConnectionError, wire::Connection};
+use crate::{
+    dialer::Dialer,
+    error::ConnectionError,
+    server::{allowed, lines, pairs, text},
+    wire::Connection,
+};
 
 /// How often it is pinged.
 const PINGS: usize = 200;
@@ -57,20 +62,6 @@ impl Facts {
     }
 }
 
-/// Asks what not every user may ask; `None` if this one may not.
-async fn allowed(
-    dialer: &Dialer,
-    connection: &Connection,
-    command: &Cmd,
-) -> Result<Option<Value>, ConnectionError> {
-    match dialer.ask(connection, command).await {
-        Ok(value) => Ok(Some(value)),
-        // A server of a cloud has renamed or removed some.
-        Err(ConnectionError::NoPermission { .. } | ConnectionError::TooOld { .. }) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
 /// Times of answers, shortest first.
 pub(super) async fn ping(
     dialer: &Dialer,
@@ -103,24 +94,4 @@ pub(super) async fn clock(
 
 fn wall() -> i128 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as i128
-}
-
-/// `name:value` lines.
-pub(super) fn lines(info: &str) -> HashMap<String, String> {
-    let pairs = info.lines().filter_map(|line| line.split_once(':'));
-    pairs.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()
-}
-
-fn pairs(map: &Value) -> HashMap<String, String> {
-    let Value::Map(pairs) = map else { return HashMap::new() };
-    pairs.iter().filter_map(|(name, value)| text(name).zip(text(value))).collect()
-}
-
-pub(super) fn text(value: &Value) -> Option<String> {
-    match value {
-        Value::BulkString(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
-        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(text.clone()),
-        Value::Int(number) => Some(number.to_string()),
-        _ => None,
-    }
 }

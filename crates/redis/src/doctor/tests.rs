@@ -2,11 +2,11 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use super::{
-    facts::{Facts, lines},
-    judge, *,
+use super::{facts::Facts, judge, *};
+use crate::{
+    local::{Cluster, Fsync, Server},
+    server::lines,
 };
-use crate::local::{Cluster, Fsync, Server};
 
 /// A server that is well.
 const INFO: &str = "# Server\r\nredis_version:7.0.15\r\nredis_mode:standalone\r\n\

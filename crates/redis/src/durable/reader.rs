@@ -312,10 +312,10 @@ impl Reader {
             }
         }
         let in_order = page.end.offset >= at;
-        // If the position went back, the newest frame was beyond it.
-        let back = self.phase == Phase::Parted || at < self.furthest;
-        let last =
-            if back { self.recent.at(self.position.epoch, at) } else { self.recent.newest() };
+        // If the position went back, the newest frame is beyond it.
+        let newest = self.recent.newest().filter(|f| f.last() <= at && self.phase != Phase::Parted);
+        let back = newest.is_none() || at < self.furthest;
+        let last = if back { self.recent.at(self.position.epoch, at) } else { newest };
         let known = match last {
             // Nothing was delivered yet that could be compared.
             None => in_order,

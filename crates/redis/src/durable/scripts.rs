@@ -18,8 +18,10 @@ use crate::{
     server::{Run, run_bytes},
 };
 
-pub(super) static APPEND: Script = Script::new(include_str!("../lua/log_append.lua"));
-pub(super) static READ: Script = Script::new(include_str!("../lua/log_read.lua"));
+pub(super) static APPEND: Script =
+    Script::new(concat!(include_str!("../lua/shared.lua"), include_str!("../lua/log_append.lua")));
+pub(super) static READ: Script =
+    Script::new(concat!(include_str!("../lua/shared.lua"), include_str!("../lua/log_read.lua")));
 
 /// What a channel is called on the server.
 #[derive(Clone, Debug)]

@@ -14,8 +14,10 @@ use crate::{
     server::{Run, run_bytes},
 };
 
-pub(super) static APPEND: Script = Script::new(include_str!("../lua/task_append.lua"));
-pub(super) static MEET: Script = Script::new(include_str!("../lua/task_meet.lua"));
+pub(super) static APPEND: Script =
+    Script::new(concat!(include_str!("../lua/shared.lua"), include_str!("../lua/task_append.lua")));
+pub(super) static MEET: Script =
+    Script::new(concat!(include_str!("../lua/shared.lua"), include_str!("../lua/task_meet.lua")));
 pub(super) static JOIN: Script = Script::new(include_str!("../lua/task_join.lua"));
 pub(super) static CLAIM: Script = Script::new(include_str!("../lua/task_claim.lua"));
 pub(super) static ACK: Script = Script::new(include_str!("../lua/task_ack.lua"));

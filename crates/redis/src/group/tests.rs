@@ -355,6 +355,25 @@ async fn what_another_server_may_have_given_to_somebody_says_so() {
 }
 
 #[tokio::test]
+async fn a_restart_that_loses_nothing_marks_only_what_was_given() {
+    let world = World::new(Server::builder().append_only(Fsync::Always).start().unwrap()).await;
+    let mut worker = world.worker(group("g").capacity(NonZeroUsize::MIN)).await;
+    world.publish(0..10).await;
+    world.publisher.flush().await.unwrap();
+    let first = task(&mut worker).await;
+    world.server.kill9();
+    world.server.restart().unwrap();
+    drop(first);
+    drop(worker);
+    let mut worker = world.worker(group("g")).await;
+    for n in 1..10 {
+        let new = task(&mut worker).await;
+        assert_eq!((number(&new), new.redelivered()), (n, false));
+        new.ack();
+    }
+}
+
+#[tokio::test]
 async fn losing_everything_is_a_gap() {
     let world = World::new(Server::start().unwrap()).await;
     let mut worker = world.worker(group("g")).await;

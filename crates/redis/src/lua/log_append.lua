@@ -1,4 +1,3 @@
-#!lua
 -- Appends one frame to a channel's log and publishes it to those who listen.
 --
 -- A publisher numbers its frames upwards, and sends one again when it does not
@@ -7,10 +6,7 @@
 --
 -- KEYS[1] log       stream; an entry is a header and a frame, its id the offset of the
 --                   last event
--- KEYS[2] meta      hash: epoch, offset; server and term: which server appended last, and
---                   how often that changed; from:T and counted:T: where the log ended
---                   when term T began, and up to which offset of the term before it is
---                   counted what was lost then
+-- KEYS[2] meta      hash: epoch, offset; server, term, from:T and counted:T: see shared.lua
 -- KEYS[3] record    string: the number of this publisher's last event; of a key, who
 --                   published with it
 -- KEYS[4] live      pub/sub channel: the header is published, and then the frame. To
@@ -28,7 +24,7 @@
 -- ARGV[13] command  PUBLISH or SPUBLISH
 -- ARGV[14] before   the number of the last event that was confirmed to the publisher in
 --                   that epoch, or 0
--- ARGV[15] server   names this run of the server; '' or none if that is not known
+-- ARGV[15] server   names this run of the server; '' if that is not known
 -- ARGV[16] term     in which something was confirmed to the publisher last
 --
 -- Returns {status, publisher, epoch, offset, number of the last event, term}: 1 appended,
@@ -38,16 +34,12 @@ local count, number = tonumber(ARGV[2]), tonumber(ARGV[4])
 local meta = redis.call('HMGET', KEYS[2], 'epoch', 'offset', 'server', 'term')
 local epoch, offset, term = meta[1], tonumber(meta[2] or 0), tonumber(meta[4] or 0)
 
-local record = redis.call('GET', KEYS[3])
-if record and (number == 0 or number <= tonumber(record)) then
-  local status = 0
-  if number == 0 and record ~= ARGV[3] then
-    status = 2
-  end
-  return {status, ARGV[3], epoch or '', offset, tonumber(number == 0 and 0 or record), term}
+local status, last = sent(KEYS[3], number, ARGV[3])
+if status then
+  return {status, ARGV[3], epoch or '', offset, last, term}
 end
 
-local server, lost = ARGV[15] or '', nil
+local server, lost = ARGV[15], nil
 if not epoch then
   -- Meta was lost, by FLUSHALL or eviction. Offsets begin again, so that what an
   -- old log holds could not be told from what comes now.
@@ -56,43 +48,31 @@ if not epoch then
 else
   local ours = ARGV[5] == epoch
   local reached = ours and tonumber(ARGV[6]) or 0
-  local its = ours and tonumber(ARGV[16] or '')
+  local its = ours and tonumber(ARGV[16])
   local missing = 0
   if ours and number > 0 then
-    missing = math.max(tonumber(ARGV[14] or 0) - tonumber(record or 0), 0)
+    missing = math.max(tonumber(ARGV[14]) - last, 0)
   end
-  if server ~= '' and (meta[3] or '') ~= '' and meta[3] ~= server then
-    -- A replica that took over, or a server that was started again: it may lack the
-    -- last writes of the one before, from here on.
+  local doubt = missing > 0 or reached > offset or (its or 0) > term
+  if is_other(meta[3], server, doubt) then
     term = math.max(term, its or 0) + 1
     local from = offset
     if missing > 0 then
       -- Somebody who does not say where may have appended since.
       from = math.min(from, math.max(reached - missing, 0))
     end
-    from = string.format('%.0f', from)
-    redis.call('HSET', KEYS[2], 'term', term, 'from:' .. term, from, 'counted:' .. term, from)
-    redis.call('HDEL', KEYS[2], 'from:' .. (term - 16), 'counted:' .. (term - 16))
+    begin_term(KEYS[2], '', term, from)
   end
   -- Less than what was confirmed: writes are lost. As many offsets stay empty, and
   -- readers see the hole. All publishers' events of a term have offsets of one row,
   -- so what one has counted the next does not count again.
-  local past = {}
-  while its and its < term do
-    past = redis.call('HMGET', KEYS[2], 'from:' .. (its + 1), 'counted:' .. (its + 1))
-    if not past[1] or reached > tonumber(past[1]) then
-      break
-    end
-    -- The next term had it, too.
-    its, past = its + 1, {}
-  end
-  if past[1] then
-    local counted = tonumber(past[2])
-    local more = math.max(reached - counted, missing - (counted - tonumber(past[1])))
+  local past, from, counted = parting(KEYS[2], '', its, term, reached)
+  if past then
+    local more = math.max(reached - counted, missing - (counted - from))
     if more > 0 then
-      lost = {its, counted, counted + more}
+      lost = {past, counted, counted + more}
       offset = offset + more
-      redis.call('HSET', KEYS[2], 'counted:' .. (its + 1), string.format('%.0f', counted + more))
+      count_lost(KEYS[2], '', past, counted + more)
     end
   else
     -- It is not known which server it was.

@@ -1,4 +1,3 @@
-#!lua
 -- One page of a channel's log, and where the log ends, at one moment. Gives the
 -- channel an epoch if it has none, so that a reader who waits for the first event
 -- notices when all is lost.
@@ -10,25 +9,24 @@
 -- ARGV[2] frames    how many at most; 0 for none
 -- ARGV[3] fresh     8 random bytes: the epoch, if a new one begins
 -- ARGV[4] meta_ttl  milliseconds
--- ARGV[5] server    names this run of the server; '' or none if that is not known
--- ARGV[6] term      in which the reader is, if it knows
+-- ARGV[5] server    names this run of the server; '' if that is not known
+-- ARGV[6] term      in which the reader is; '' if it is in none
 --
 -- Returns {epoch, offset, entries, term, common}: up to offset common the log is the one
 -- that the reader's term had; -1 if that is not known, or the term is this one.
 local meta = redis.call('HMGET', KEYS[2], 'epoch', 'offset', 'server', 'term')
-local server = ARGV[5] or ''
+local server = ARGV[5]
 if not meta[1] then
   redis.call('DEL', KEYS[1], KEYS[2])
   redis.call('HSET', KEYS[2], 'epoch', ARGV[3], 'offset', '0', 'server', server)
   redis.call('PEXPIRE', KEYS[2], ARGV[4])
   return {ARGV[3], 0, {}, 0, -1}
 end
-local its, term = tonumber(ARGV[6] or ''), tonumber(meta[4] or 0)
+local its, term = tonumber(ARGV[6]), tonumber(meta[4] or 0)
 if server ~= '' and meta[3] ~= server then
-  if meta[3] and meta[3] ~= '' then
+  if is_other(meta[3], server, (its or 0) > term) then
     term = math.max(term, its or 0) + 1
-    redis.call('HSET', KEYS[2], 'term', term, 'from:' .. term, meta[2], 'counted:' .. term, meta[2])
-    redis.call('HDEL', KEYS[2], 'from:' .. (term - 16), 'counted:' .. (term - 16))
+    begin_term(KEYS[2], '', term, meta[2])
   end
   redis.call('HSET', KEYS[2], 'server', server)
 end

@@ -1,4 +1,3 @@
-#!lua
 -- Appends events to a channel's tasks, all or none, each as an entry of its own.
 --
 -- A publisher numbers its frames upwards, and sends one again when it does not
@@ -11,9 +10,7 @@
 --                   number now
 -- KEYS[2] record    string: the number of this publisher's last event; of a key, who
 --                   published with it
--- KEYS[3] groups    hash: see task_meet.lua; from:T and counted:T are the number of the
---                   last task when term T began, and up to which number of the term
---                   before it is counted what was lost then
+-- KEYS[3] groups    hash: see task_meet.lua
 -- ARGV[1] frame     events, encoded
 -- ARGV[2] count     how many events
 -- ARGV[3] publisher 8 bytes
@@ -27,19 +24,16 @@
 --                   may have been there, and done, on a server that this one replaced
 -- ARGV[11] before   the number of the last event that was confirmed to the publisher in
 --                   that life, or 0
--- ARGV[12] server   names this run of the server; '' or none if that is not known
+-- ARGV[12] server   names this run of the server; '' if that is not known
 -- ARGV[13] term     in which something was confirmed to the publisher last
 --
 -- Returns {status, publisher, id, number of the last event, term}: 1 appended, id of the
 -- last task; 0 it was there already; 2 somebody else published with this key; 3 too many
 -- tasks wait.
 local frame, number = ARGV[1], tonumber(ARGV[4])
-local record = redis.call('GET', KEYS[2])
-if record and (number == 0 or number <= tonumber(record)) then
-  if number == 0 and record ~= ARGV[3] then
-    return {2, ARGV[3], ''}
-  end
-  return {0, ARGV[3], '', tonumber(number == 0 and 0 or record)}
+local status, before = sent(KEYS[2], number, ARGV[3])
+if status then
+  return {status, ARGV[3], '', before}
 end
 local waiting = redis.call('XLEN', KEYS[1])
 if waiting > 0 and waiting + tonumber(ARGV[2]) > tonumber(ARGV[5]) then
@@ -61,44 +55,29 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
 end
 local ours = ARGV[8] == string.format('%.0f', life)
 local reached = ours and tonumber(ARGV[9]) or 0
-local its = ours and tonumber(ARGV[13] or '')
+local its = ours and tonumber(ARGV[13])
 local missing = 0
 if ours and number > 0 then
-  missing = math.max(tonumber(ARGV[11] or 0) - tonumber(record or 0), 0)
+  missing = math.max(tonumber(ARGV[11]) - before, 0)
 end
-local server, meta = ARGV[12] or '', {}
-if KEYS[3] then
-  meta = redis.call('HMGET', KEYS[3], ' server', ' term')
-end
+local server, meta = ARGV[12], redis.call('HMGET', KEYS[3], ' server', ' term')
 local term = tonumber(meta[2] or 0)
-if KEYS[3] and server ~= '' and meta[1] ~= server then
-  if meta[1] then
+if server ~= '' and meta[1] ~= server then
+  if is_other(meta[1], server, missing > 0 or reached > id or (its or 0) > term) then
     -- As in task_meet.lua. Somebody who does not say where may have appended since.
     term = math.max(term, its or 0) + 1
-    local from = missing > 0 and math.min(id, math.max(reached - missing, 0)) or id
-    from = string.format('%.0f', from)
-    redis.call('HSET', KEYS[3], ' before', last, ' term', term,
-      ' from:' .. term, from, ' counted:' .. term, from)
-    redis.call('HDEL', KEYS[3], ' from:' .. (term - 16), ' counted:' .. (term - 16))
+    redis.call('HSET', KEYS[3], ' before', last)
+    begin_term(KEYS[3], ' ', term, missing > 0 and math.min(id, math.max(reached - missing, 0)) or id)
   end
   redis.call('HSET', KEYS[3], ' server', server)
 end
 -- Less than what was confirmed: writes are lost. As many numbers stay empty, and who
 -- gets the next task is told. What another publisher has counted is not counted again.
-local past = {}
-while its and its < term do
-  past = redis.call('HMGET', KEYS[3], ' from:' .. (its + 1), ' counted:' .. (its + 1))
-  if not past[1] or reached > tonumber(past[1]) then
-    break
-  end
-  -- The next term had it, too.
-  its, past = its + 1, {}
-end
-if past[1] then
-  local counted = tonumber(past[2])
-  lost = math.max(reached - counted, missing - (counted - tonumber(past[1])), 0)
+local past, from, counted = parting(KEYS[3], ' ', its, term, reached)
+if past then
+  lost = math.max(reached - counted, missing - (counted - from), 0)
   if lost > 0 then
-    redis.call('HSET', KEYS[3], ' counted:' .. (its + 1), string.format('%.0f', counted + lost))
+    count_lost(KEYS[3], ' ', past, counted + lost)
   end
   id = math.max(id, reached)
 elseif reached > id then

@@ -7,7 +7,7 @@ import { type Event, Gap, type Incoming, Position, Received } from '../../index.
 import { ENVELOPE_LEN, readEnvelope, writeEnvelope } from '../envelope.js';
 import { readRecords } from '../frames.js';
 import { asBuffer } from '../words.js';
-import type { Stamp } from './reader.js';
+import type { Lost, Stamp } from './reader.js';
 
 /** Bytes of a header. */
 const HEADER_LEN = ENVELOPE_LEN + 24;
@@ -16,6 +16,8 @@ const HEADER_LEN = ENVELOPE_LEN + 24;
 export interface Entry {
   readonly header: Uint8Array;
   readonly frame: Uint8Array;
+  /** What the offsets before it stand for: only the log says so. */
+  readonly lost?: Lost | undefined;
 }
 
 export function entryLength(entry: Entry): number {
@@ -46,6 +48,7 @@ export class Header {
       // Publisher and number.
       mark: bytes.toString('latin1', 40, 56),
       term: envelope.age,
+      lost: entry.lost,
     };
     return new Header(stamp, entry.frame);
   }

@@ -1,9 +1,9 @@
 /** {@link Recent}: what the last frames were, to know them again. */
 
-import type { Stamp } from './reader.js';
+import { last, type Stamp } from './reader.js';
 
-/** A failover loses what was on its way to the replica: seconds at most. */
-const FRAMES = 1_024;
+/** Frames that are known: a failover loses what was on its way to the replica, seconds at most. */
+export const MAX_FRAMES = 1_024;
 
 /**
  * The last frames that were delivered. Offsets alone do not name an event for ever: after a
@@ -15,11 +15,11 @@ export class Recent {
   #oldest = 0;
 
   push(frame: Stamp): void {
-    if (this.#frames.length < FRAMES) {
+    if (this.#frames.length < MAX_FRAMES) {
       this.#frames.push(frame);
     } else {
       this.#frames[this.#oldest] = frame;
-      this.#oldest = (this.#oldest + 1) % FRAMES;
+      this.#oldest = (this.#oldest + 1) % MAX_FRAMES;
     }
   }
 
@@ -29,7 +29,17 @@ export class Recent {
 
   /** The frame that was delivered last. */
   get newest(): Stamp | undefined {
-    return this.#frames[(this.#oldest + this.#frames.length - 1) % FRAMES];
+    return this.#frames[(this.#oldest + this.#frames.length - 1) % MAX_FRAMES];
+  }
+
+  /** The frame that was delivered last of those that had this offset. */
+  at(epoch: string, offset: number): Stamp | undefined {
+    const count = this.#frames.length;
+    for (let n = count - 1; n >= 0; n -= 1) {
+      const frame = this.#frames[(this.#oldest + n) % count] as Stamp;
+      if (frame.epoch === epoch && frame.first <= offset && last(frame) >= offset) return frame;
+    }
+    return undefined;
   }
 
   /**

@@ -7,7 +7,7 @@
  */
 
 import { sleep } from '../../messenger/async.js';
-import { type Feed, Gap, type Incoming, Position, TransportError } from '../../index.js';
+import { type Feed, Gap, type Incoming, type Position, TransportError } from '../../index.js';
 import { ConnectionError } from '../connection-error.js';
 import type { Server } from '../script.js';
 import { Header, entryLength, unreadable, type Entry } from './header.js';
@@ -26,17 +26,22 @@ export class LogReader {
   ) {}
 
   /** Tries as long as a command may take. @throws {@link ConnectionError} */
-  async tryRead(from: number | 'newest', frames: number): Promise<LogPage> {
-    const question = read(this.keys, from, frames, this.server.link.settings);
+  async tryRead(from: number | 'newest', frames: number, term?: number): Promise<LogPage> {
+    const question = read(this.keys, from, frames, term, this.server.link.settings);
     return readPage(await this.server.insist(question));
   }
 
   /** Tries until there is an answer, or there will never be one. @throws {@link TransportError} */
-  async read(from: number | 'newest', frames: number, end: AbortSignal): Promise<LogPage> {
+  async read(
+    from: number,
+    frames: number,
+    term: number | undefined,
+    end: AbortSignal,
+  ): Promise<LogPage> {
     for (let failures = 0; ; failures += 1) {
       if (end.aborted) throw TransportError.closed();
       try {
-        return await this.tryRead(from, frames);
+        return await this.tryRead(from, frames, term);
       } catch (error) {
         const why = ConnectionError.from(error);
         if (why.code === 'closed') throw TransportError.closed();
@@ -94,7 +99,7 @@ export class Subscription {
       taken = this.tap.take();
       if (taken.length === 0) {
         if (!quiet || this.#isOver) return;
-        const { end } = await this.log.read(0, 0, this.end);
+        const { end } = await this.log.read(0, 0, undefined, this.end);
         if (this.reader.isAt(end)) return;
         taken = 'missed';
       }
@@ -127,10 +132,11 @@ export class Subscription {
       // What came before this page was read is on it, or follows.
       this.tap.clear();
       const limit = this.#frames;
-      const { end, entries } = await this.log.read(from, limit, this.end);
-      const headers = this.#headers(end.epoch, entries);
+      const page = await this.log.read(from, limit, this.reader.term, this.end);
+      const { end, entries, common } = page;
+      const headers = this.#headers(end, entries);
       const frames = headers.map(({ stamp }) => stamp);
-      from = this.reader.page({ end, frames, full: frames.length === limit }, acts);
+      from = this.reader.page({ end, common, frames, full: frames.length === limit }, acts);
       for (const act of acts) {
         if (act instanceof Gap) {
           this.#batch.push(act);
@@ -151,16 +157,15 @@ export class Subscription {
 
   /** Takes entries apart. One that cannot be read still has its offsets, by its id. */
   #headers(
-    epoch: string,
+    end: Position,
     entries: LogPage['entries'],
   ): { stamp: Stamp; header: Header | undefined }[] {
-    const { offset, term } = this.reader.position;
-    const at = new Position(epoch, offset, term);
-    let before = offset;
+    let before = this.reader.position.offset;
     return entries.map(({ id, entry }) => {
       const parsed = Header.parse(entry);
       const header = parsed !== undefined && last(parsed.stamp) === id ? parsed : undefined;
-      const stamp = header?.stamp ?? unreadableStamp(at, Math.min(before, Math.max(0, id - 1)), id);
+      const stamp =
+        header?.stamp ?? unreadableStamp(end, Math.min(before, Math.max(0, id - 1)), id);
       before = id;
       return { stamp, header };
     });

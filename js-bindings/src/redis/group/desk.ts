@@ -33,8 +33,10 @@ export class Desk implements Settle {
   readonly #known = new Set<string>();
   /** The life of the channel that they are of. */
   #life: number | undefined;
-  /** The newest task that was given to us. */
+  /** The newest task that came as a new one. */
   #newest: string | undefined;
+  /** Up to this one, a server before this may have given tasks to anybody. */
+  #doubtful: string | undefined;
   /** What there was no room for. */
   #backlog: Task[] = [];
   #answers: Answered[] = [];
@@ -70,22 +72,25 @@ export class Desk implements Settle {
   }
 
   /**
+   * Another server answers, or the same on another connection: tasks up to this one may have been
+   * given out without its knowledge.
+   */
+  doubt(doubtful: string | undefined): void {
+    // Numbers after it are given anew.
+    if (doubtful !== undefined && doubtful !== this.#doubtful) this.#newest = undefined;
+    this.#doubtful = doubtful;
+  }
+
+  /**
    * New tasks came, which a server gives in their order. Those that are not newer than one before
    * were given out already, and a failover to a replica that was behind has forgotten it: they are
-   * marked.
+   * marked, as are those that another server may have given to others.
    */
   recognise(tasks: readonly { readonly id: string; deliveries: number }[]): void {
     for (const task of tasks) {
-      const newest = this.#newest;
-      if (
-        newest !== undefined &&
-        lifeOf(newest) === lifeOf(task.id) &&
-        numberOf(task.id) <= numberOf(newest)
-      ) {
-        task.deliveries = Math.max(task.deliveries, 2);
-      } else {
-        this.#newest = task.id;
-      }
+      const seen = isWithin(task.id, this.#newest);
+      if (seen || isWithin(task.id, this.#doubtful)) task.deliveries = Math.max(task.deliveries, 2);
+      if (!seen) this.#newest = task.id;
     }
   }
 
@@ -184,4 +189,9 @@ export class Desk implements Settle {
     this.#known.clear();
     this.#backlog = [];
   }
+}
+
+/** Whether a task comes no later than another one of the same life. */
+function isWithin(id: string, newest: string | undefined): boolean {
+  return newest !== undefined && lifeOf(newest) === lifeOf(id) && numberOf(id) <= numberOf(newest);
 }

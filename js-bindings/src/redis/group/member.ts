@@ -10,12 +10,16 @@ import { Notify, sleep } from '../../messenger/async.js';
 import { type Feed, Gap } from '../../index.js';
 import { ConnectionError } from '../connection-error.js';
 import { readFrame } from '../frames.js';
+import type { Connection } from '../driver.js';
 import type { Link } from '../link.js';
+import { runOf } from '../run.js';
 import type { Server } from '../script.js';
 import type { Desk, Task } from './desk.js';
 import {
+  MEET,
   readClaimed,
   readJoined,
+  readMet,
   readNew,
   readPending,
   type Claimed,
@@ -123,7 +127,7 @@ export class Member {
 
   async #fetch(): Promise<void> {
     const { settings } = this.waiting;
-    let [last, failures] = [0, 0];
+    let [last, met, failures] = [0, 0, 0];
     while (!this.#isOver) {
       const current = await this.waiting.next(0);
       if (current === undefined) return;
@@ -141,6 +145,10 @@ export class Member {
         continue;
       }
       try {
+        if (number !== met) {
+          await this.#meet(connection);
+          met = number;
+        }
         const call = this.place.read(most, WAIT);
         const answer = await this.waiting.ask(connection, call, WAIT + settings.responseTimeout);
         const tasks = readNew(answer);
@@ -165,6 +173,14 @@ export class Member {
       await this.#pause(failures);
       failures += 1;
     }
+  }
+
+  /** A new connection: who is there, and what may it not know? */
+  async #meet(connection: Connection): Promise<void> {
+    const server = await runOf(this.waiting, connection);
+    if (server.length === 0) return this.desk.doubt(undefined);
+    const reply = await MEET.run(this.waiting, connection, this.place.meet(server));
+    this.desk.doubt(readMet(reply));
   }
 
   /** The server lost the group, and with it the channel. */

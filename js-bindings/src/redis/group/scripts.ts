@@ -8,11 +8,13 @@ import type { Arg, Reply } from '../driver.js';
 import { key } from '../keys.js';
 import { lua } from '../../../generated/lua.js';
 import type { Confirmed } from '../reached.js';
+import type { Run } from '../run.js';
 import { Answer, Script, numberOf, type Question } from '../script.js';
 import type { Settings } from '../settings.js';
 import { wordToBytes } from '../words.js';
 
 export const APPEND = new Script(lua.task_append);
+export const MEET = new Script(lua.task_meet);
 const JOIN = new Script(lua.task_join);
 const CLAIM = new Script(lua.task_claim);
 const ACK = new Script(lua.task_ack);
@@ -29,14 +31,32 @@ export interface Append {
   /** Of the frame, counted by its publisher; 0 with a key. */
   readonly number: number;
   /** The last task that was confirmed to the publisher. */
-  readonly reached: Confirmed<string> | undefined;
+  readonly reached: Confirmed<TaskPlace> | undefined;
   /** They were sent before, and nobody knows what became of that. */
   readonly again: boolean;
+  /** The server that gets them. */
+  readonly server: Run;
 }
 
-export function append(call: Append, tasks: string, settings: Settings): readonly Arg[] {
+/** Where a task is: its id, and in which term of the channel it was appended. */
+export interface TaskPlace {
+  readonly id: string;
+  readonly term: number;
+}
+
+/** What a channel is called on the server, as far as publishers need it. */
+export interface Keys {
+  readonly tasks: string;
+  readonly groups: string;
+}
+
+export function keysOf(prefix: string, channel: Channel): Keys {
+  return { tasks: key(prefix, channel, 'tasks'), groups: key(prefix, channel, 'groups') };
+}
+
+export function append(call: Append, keys: Keys, settings: Settings): readonly Arg[] {
   return APPEND.call(
-    [tasks, call.record],
+    [keys.tasks, call.record, keys.groups],
     [
       call.frame,
       call.count,
@@ -45,10 +65,12 @@ export function append(call: Append, tasks: string, settings: Settings): readonl
       settings.maxTasks,
       settings.remember,
       randomLife(),
-      call.reached === undefined ? '' : lifeOf(call.reached.place),
-      call.reached === undefined ? 0 : numberOf(call.reached.place),
+      call.reached === undefined ? '' : lifeOf(call.reached.place.id),
+      call.reached === undefined ? 0 : numberOf(call.reached.place.id),
       call.again ? 1 : 0,
       call.reached?.number ?? 0,
+      call.server,
+      call.reached?.place.term ?? 0,
     ],
   );
 }
@@ -63,8 +85,8 @@ export function lifeOf(id: string): number {
   return Math.floor(Number(id.slice(id.indexOf('-') + 1)) / 2 ** 32);
 }
 
-/** What became of events: they are there, and the id of the last if it is known; or why not. */
-export type Appended = { readonly id: string | undefined } | 'key_used' | 'full';
+/** What became of events: they are there, and where the last is if that is known; or why not. */
+export type Appended = { readonly place: TaskPlace | undefined } | 'key_used' | 'full';
 
 /** The answer, the publisher that it is for, and the number of its last event that the server has. */
 export function readAppended(reply: Reply): {
@@ -76,10 +98,12 @@ export function readAppended(reply: Reply): {
   const status = answer.int();
   const publisher = answer.word() ?? '';
   switch (status) {
-    case 1:
-      return { publisher, appended: { id: answer.id() }, number: answer.count() };
+    case 1: {
+      const [id, number] = [answer.id(), answer.count()];
+      return { publisher, appended: { place: { id, term: answer.count() } }, number };
+    }
     case 0:
-      return { publisher, appended: { id: undefined }, number: 0 };
+      return { publisher, appended: { place: undefined }, number: 0 };
     case 2:
       return { publisher, appended: 'key_used', number: 0 };
     case 3:
@@ -138,6 +162,11 @@ export class Place {
     return question(JOIN, [this.tasks, this.#groups], [this.group, fromBeginning ? '0' : '$']);
   }
 
+  /** Says which server this is. */
+  meet(server: Run): readonly Arg[] {
+    return MEET.call([this.tasks, this.#groups], [server]);
+  }
+
   /** Waits for new tasks. */
   read(most: number, wait: number): readonly Arg[] {
     const who = ['GROUP', this.group, this.consumer];
@@ -191,6 +220,12 @@ function question(script: Script, keys: readonly string[], args: readonly Arg[])
 export function readJoined(reply: Reply): { created: boolean; missed: number } {
   const answer = new Answer(reply);
   return { created: answer.int() === 1, missed: answer.count() };
+}
+
+/** What a meeting found: the last task that another server may have given to somebody. */
+export function readMet(reply: Reply): string | undefined {
+  const answer = new Answer([reply]);
+  return String(reply) === '' ? undefined : answer.id();
 }
 
 export function readClaimed(reply: Reply): Claimed {

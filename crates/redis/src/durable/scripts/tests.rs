@@ -197,6 +197,28 @@ async fn what_a_server_lost_is_counted_once_whoever_tells() {
 }
 
 #[tokio::test]
+async fn a_server_that_keeps_everything_is_believed_until_something_is_missing() {
+    let mut log = Log::new().await;
+    // Runs with an odd number keep what they have confirmed.
+    let Appended::Done(end) = log.append(|a| a.server = 1).await else { panic!("appended") };
+    let reached = |place: Position| confirmed(place, 3);
+    let next = |number, place, server| {
+        move |a: &mut Append<'_>| (a.number, a.reached, a.server) = (number, reached(place), server)
+    };
+    let Appended::Done(end) = log.append(next(4, end, 3)).await else { panic!("appended") };
+    assert_eq!((end.term, end.offset), (0, 6), "started again");
+    let call = read(&log.keys, Part::From(0), 0, Some(0), &log.retention, 5);
+    let page = LogPage::read(log.desk.run(&READ, &call).await.unwrap()).unwrap();
+    assert_eq!((page.end, page.common), (end, None), "for a reader, too");
+    // A file of yesterday, put back.
+    let lost = Position { offset: 9, ..end };
+    let Appended::Done(end) = log.append(next(10, lost, 7)).await else { panic!("appended") };
+    assert_eq!((end.term, end.offset), (1, 12));
+    assert_eq!(offset(log.append(next(13, end, 8)).await), 15);
+    assert_eq!(log.page(Part::From(0), 0).await.end.term, 3, "others are not");
+}
+
+#[tokio::test]
 async fn without_memory_nothing_is_changed() {
     let server = Server::builder().max_memory(3 << 20, "noeviction").start().unwrap();
     let mut log = Log { desk: Desk::new(server).await, ..Log::new().await };
