@@ -232,13 +232,15 @@ enum More {
 
 impl Session {
     async fn run(&mut self, mut inbox: Inbox) -> Result<()> {
-        let end = interrupted();
-        tokio::pin!(end);
+        let (end, unread) = (interrupted(), show::unread());
+        tokio::pin!(end, unread);
+        let shows = matches!(self.to, To::Show(_));
         loop {
             let next = tokio::select! {
                 biased;
                 heard = &mut end => return heard,
                 next = inbox.next() => next,
+                () = &mut unread, if shows => return Ok(()),
             };
             let Some(incoming) = next else {
                 return inbox.error().map_or(Ok(()), |error| Err(refused(&error)));

@@ -30,6 +30,11 @@ fn a_problem_is_exit_code_1() {
     let said = text(&output.stdout);
     assert_eq!(output.status.code(), Some(1));
     assert!(said.contains("install redis-server") && !said.contains("pa55word"), "{said}");
+    let server = Server::builder().password("right").start().unwrap();
+    let url = server.url().replace("right", "pa55word");
+    let output = at(&url, "doctor").output().unwrap();
+    let said = text(&output.stdout);
+    assert!(said.contains("check them in the URL") && !said.contains("install"), "{said}");
     let said = error(&mut at("http://:pa55word@host", "doctor"));
     assert!(said.contains("it looks like redis://") && !said.contains("pa55word"), "{said}");
 }

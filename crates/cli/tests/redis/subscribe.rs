@@ -119,6 +119,17 @@ fn a_reader_that_leaves_is_no_error() {
 }
 
 #[test]
+fn a_reader_that_leaves_is_noticed_though_nothing_comes() {
+    let server = Server::start().unwrap();
+    let mut read = Listening::start(&mut swarmbus(&server, "subscribe"));
+    ok(&mut swarmbus(&server, "publish note.taken x"));
+    assert!(read.line().contains("note.taken"));
+    read.leave();
+    let (code, _, err) = read.end();
+    assert_eq!((code, err.as_str()), (0, ""));
+}
+
+#[test]
 fn what_a_mode_cannot_do_is_said() {
     let server = Server::start().unwrap();
     for (args, says) in [

@@ -73,6 +73,25 @@ impl Show {
     }
 }
 
+/// Returns when nobody reads standard output any more, as far as that can be seen without
+/// writing to it.
+pub(super) async fn unread() {
+    #[cfg(unix)]
+    {
+        use std::os::fd::AsFd;
+        use tokio::{io::Interest, net::unix::pipe::Sender};
+        let output = std::io::stdout().as_fd().try_clone_to_owned();
+        // An error of a pipe is that its other end is closed. Files have none, and are refused.
+        // Unchecked, so that it goes on to wait when it is written to.
+        if let Ok(output) = output.and_then(Sender::from_owned_fd_unchecked)
+            && output.ready(Interest::ERROR).await.is_ok()
+        {
+            return;
+        }
+    }
+    std::future::pending::<()>().await;
+}
+
 /// Prints a gap.
 pub(super) fn gap(gap: &Gap, json: bool) -> Result<More> {
     Ok(if print_on(gap_line(gap, json))?.is_break() { More::No } else { More::Yes })
