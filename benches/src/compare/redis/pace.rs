@@ -24,7 +24,9 @@ pub(super) fn pace(count: u64, mut send: impl FnMut(u64)) {
             send(number);
             number += 1;
         }
-        let next = began + Duration::from_secs(1) * number as u32 / RATE as u32;
+        // An event is due when its share of the second is over; before that a sleep
+        // would be none, and the thread would take a whole processor.
+        let next = began + Duration::from_secs(1) * (number + 1) as u32 / RATE as u32;
         thread::sleep(next.saturating_duration_since(Instant::now()));
     }
 }
