@@ -93,6 +93,11 @@ impl Clock for &BusClock {
 pub(crate) struct Stamper {
     anchor_cycles: u64,
     anchor_micros: u64,
+    /// Microseconds a cycle, in parts of 2^[`PARTS`](Self::PARTS): nothing but a
+    /// product of two small numbers lies between a cycle count and a time.
+    micros_per_cycle: u64,
+    /// How many cycles after the anchor it is renewed.
+    reanchor: u64,
     nonce: u64,
 }
 
@@ -102,14 +107,22 @@ impl Stamper {
     /// As much of it as an id holds, so that an event can be made again from
     /// its id and time.
     const NONCE: u64 = u64::MAX >> 2;
-    /// The wall clock is asked again after this many nanoseconds, so that a clock
+    /// The wall clock is asked again after this many microseconds, so that a clock
     /// that was set is followed.
-    const REANCHOR: u64 = 500_000_000;
+    const REANCHOR: u64 = 500_000;
+    /// So many bits that the product fits for as long as an anchor holds, and the
+    /// error in that time is far below a microsecond.
+    const PARTS: u32 = 43;
 
     pub(crate) fn new(clock: &BusClock, seed: u64) -> Self {
+        // Of so many cycles that the nanoseconds have all digits that matter.
+        let nanos = clock.cycles.delta_as_nanos(0, 1 << Self::PARTS);
+        let micros_per_cycle = (nanos / 1_000).max(1);
         Self {
             anchor_cycles: clock.cycles(),
             anchor_micros: BusClock::wall().as_micros(),
+            micros_per_cycle,
+            reanchor: (Self::REANCHOR << Self::PARTS) / micros_per_cycle,
             nonce: seed,
         }
     }
@@ -127,12 +140,13 @@ impl Stamper {
     /// The time when the cycle counter showed `cycles`, for events that came then.
     #[inline]
     pub(crate) fn time(&mut self, clock: &BusClock, cycles: u64) -> Option<Timestamp> {
-        let mut since = clock.cycles.delta_as_nanos(self.anchor_cycles, cycles);
-        if since > Self::REANCHOR {
+        let mut since = cycles.saturating_sub(self.anchor_cycles);
+        if since > self.reanchor {
             self.anchor(clock);
             since = 0;
         }
-        Timestamp::from_micros(self.anchor_micros.saturating_add(since / 1_000))
+        let micros = (since * self.micros_per_cycle) >> Self::PARTS;
+        Timestamp::from_micros(self.anchor_micros + micros)
     }
 
     /// Stamps an event that came at this [`time`](Self::time).
