@@ -13,6 +13,7 @@ use crate::{
     inner::Inner,
     journal::{self, Journal, JournalError, Recorded, RecordedSlot, Settlement},
     queue::{Pushed, Pusher, Shard},
+    routes::is_same,
 };
 
 impl Inner {
@@ -295,19 +296,18 @@ impl Inner {
         self.enqueue_batch(&mut part.events).await
     }
 
-    /// The usual case: one source, one priority, and room for all.
+    /// The usual case: one source, and room for all.
     fn push_whole(&self, batch: &mut Vec<Event>) -> bool {
         let Some(first) = batch.first() else { return true };
-        let (source, priority) = (first.source(), first.priority());
+        let source = first.source();
         let number = self.shard_number(source);
         let alike = batch.iter().all(|event| {
-            event.priority() == priority
-                && (event.source() == source || self.shard_number(event.source()) == number)
+            is_same(event.source(), source) || self.shard_number(event.source()) == number
         });
         if !alike || !self.middleware.events.is_empty() {
             return false;
         }
-        let pushed = self.shards[number].push_all(batch, priority, &self.clock);
+        let pushed = self.shards[number].push_all(batch, &self.clock);
         if pushed == Some(true) {
             self.pressure.rose();
         }

@@ -6,7 +6,7 @@
 
 pub(crate) mod lanes;
 
-use std::{collections::VecDeque, mem, num::NonZeroUsize, pin::pin};
+use std::{mem, num::NonZeroUsize, pin::pin};
 
 use parking_lot::Mutex;
 use swarmbus_core::{
@@ -15,8 +15,8 @@ use swarmbus_core::{
 };
 use tokio::sync::Notify;
 
-use self::lanes::PriorityLanes;
-pub(crate) use self::lanes::Waiting;
+use self::lanes::{BLOCK, PriorityLanes};
+pub(crate) use self::lanes::{Block, Waiting};
 use crate::{
     clock::{BusClock, Stamper},
     error::PublishCause,
@@ -162,7 +162,7 @@ impl Shard {
         if self.room_without_asking(state) == 0 {
             return None;
         }
-        state.add(slot.take(), priority, since, clock);
+        state.add(slot, priority, since, clock);
         let rose = self.rises(state);
         let wake = mem::take(&mut state.asleep);
         drop(guard);
@@ -190,7 +190,7 @@ impl Shard {
         if self.room_without_asking(state) == 0 {
             pushed.evicted = self.make_room(state, priority, pusher, clock)?;
         }
-        state.add(slot.take(), priority, since, clock);
+        state.add(slot, priority, since, clock);
         pushed.rose = self.rises(state);
         let wake = mem::take(&mut state.asleep);
         drop(guard);
@@ -200,21 +200,16 @@ impl Shard {
         Ok(pushed)
     }
 
-    /// Stamps and queues all of `batch`, which are of one priority, if there is room
-    /// for all, else none. Says whether the depth rose to the high-water mark.
-    pub(crate) fn push_all(
-        &self,
-        batch: &mut Vec<Event>,
-        priority: Priority,
-        clock: &BusClock,
-    ) -> Option<bool> {
+    /// Stamps and queues all of `batch` if there is room for all, else none.
+    /// Says whether the depth rose to the high-water mark.
+    pub(crate) fn push_all(&self, batch: &mut Vec<Event>, clock: &BusClock) -> Option<bool> {
         let since = clock.cycles();
         let mut guard = self.state.lock();
         let state = &mut *guard;
         if self.room_without_asking(state) < batch.len() {
             return None;
         }
-        state.add_all(batch, priority, since, clock);
+        state.add_all(batch, since, clock);
         let rose = self.rises(state);
         let wake = mem::take(&mut state.asleep);
         drop(guard);
@@ -249,7 +244,7 @@ impl Shard {
                     }
                 }
             }
-            state.add(backwards.pop(), priority, since, clock);
+            state.add(&mut backwards.pop(), priority, since, clock);
             done.accepted += 1;
             done.rose |= self.rises(state);
         }
@@ -311,7 +306,7 @@ impl Shard {
     }
 
     /// Moves up to `max` events, most urgent first by the fairness rule.
-    pub(crate) fn take(&self, into: &mut VecDeque<Waiting>, max: usize) -> Taken {
+    pub(crate) fn take(&self, into: &mut Block<Waiting>, max: usize) -> Taken {
         let mut state = self.state.lock();
         if state.lanes.depth() == 0 {
             state.asleep = true;
@@ -366,7 +361,7 @@ impl Shard {
         state.asleep = true;
         let fell = mem::take(&mut state.pressed);
         drop(state);
-        (waiting.into_iter().filter_map(|waiting| waiting.event).collect(), fell)
+        (waiting.filter_map(|waiting| waiting.event).collect(), fell)
     }
 
     /// How many events were accepted so far, if nothing waits and the worker
@@ -393,39 +388,35 @@ impl Shard {
 }
 
 impl State {
-    /// `event` is never `None`; as an option it is moved only once.
+    /// Takes the event out of `slot`, which is not empty: it is moved only once.
     #[inline]
-    fn add(&mut self, event: Option<Event>, priority: Priority, since: u64, clock: &BusClock) {
-        let lane = self.lanes.of(priority);
-        lane.push_back(Waiting { event, since });
-        if let Some(Waiting { event: Some(event), .. }) = lane.back_mut() {
-            self.stamper.stamp(clock, since, event);
+    fn add(&mut self, slot: &mut Option<Event>, priority: Priority, since: u64, clock: &BusClock) {
+        if let Some(place) = self.lanes.next(priority) {
+            mem::swap(&mut place.event, slot);
+            place.since = since;
+            if let Some(event) = &mut place.event {
+                self.stamper.stamp(clock, since, event);
+            }
         }
         self.added(1);
     }
 
-    /// All of `batch`, which are of this priority.
-    fn add_all(
-        &mut self,
-        batch: &mut Vec<Event>,
-        priority: Priority,
-        since: u64,
-        clock: &BusClock,
-    ) {
+    fn add_all(&mut self, batch: &mut Vec<Event>, since: u64, clock: &BusClock) {
         let at = self.stamper.time(clock, since);
-        let mut left = batch.len();
         let mut events = batch.drain(..);
-        while left > 0 {
-            let (lane, n) = self.lanes.of_some(priority, left);
-            let before = lane.len();
-            lane.extend(events.by_ref().take(n).map(|event| Waiting { event: Some(event), since }));
-            for event in lane.range_mut(before..).filter_map(|waiting| waiting.event.as_mut()) {
+        while let Some(priority) = events.as_slice().first().map(Event::priority) {
+            let next = events.as_slice().iter().take(BLOCK);
+            let alike = next.take_while(|event| event.priority() == priority).count();
+            let places = self.lanes.add(priority, alike);
+            let n = places.len();
+            for (place, event) in places.iter_mut().zip(events.by_ref()) {
+                let event = place.event.insert(event);
                 if !event.is_stamped() {
                     self.stamper.stamp_at(at, event);
                 }
+                place.since = since;
             }
             self.added(n);
-            left -= n;
         }
     }
 

@@ -22,6 +22,7 @@ use crate::{
     ledger::{CellIndex, Outcome, RunnerCounts},
     pipeline::{Call, dead_letter::Retried, detached::Detached, layered::Step},
     queue::Waiting,
+    routes::is_same,
     subscriber::{Match, Route},
 };
 
@@ -110,7 +111,7 @@ impl Runner {
                 }
                 run_plain(inner, cell, counts, route, event, sampled);
                 let next = later.first().and_then(|next| next.event.as_ref());
-                alike = next.is_some_and(|next| next.ty() == event.ty());
+                alike = next.is_some_and(|next| is_same(next.ty().as_str(), event.ty().as_str()));
                 now.event = None;
                 if inner.stopped.load(Relaxed) {
                     return;

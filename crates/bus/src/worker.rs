@@ -1,7 +1,6 @@
 //! Workers: the tasks that empty the queue.
 
 use std::{
-    collections::VecDeque,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -11,7 +10,7 @@ use swarmbus_core::Event;
 use crate::{
     inner::Inner,
     ledger::Outcome,
-    queue::{Taken, Waiting, lanes::BLOCK},
+    queue::{Block, Taken, Waiting, lanes::BLOCK},
     runner::Runner,
 };
 
@@ -30,12 +29,11 @@ const LONGEST_DUTY: Duration = Duration::from_micros(500);
 pub(crate) async fn work(duty: Duty, shard: usize, mut runner: Runner) {
     let inner = &*duty.0;
     let shard = &inner.shards[shard];
-    let waiting = VecDeque::with_capacity(LARGEST_TAKE);
-    let mut batch = Batch { inner, waiting, begun: 0 };
+    let mut batch = Batch { inner, block: Block::default(), begun: 0 };
     let mut largest = 1;
     let mut on_duty = Duration::ZERO;
     loop {
-        match shard.take(&mut batch.waiting, largest) {
+        match shard.take(&mut batch.block, largest) {
             Taken::Some { fell } => {
                 if fell {
                     inner.pressure.fell();
@@ -51,10 +49,10 @@ pub(crate) async fn work(duty: Duty, shard: usize, mut runner: Runner) {
             Taken::Closed => break,
         }
         runner.refresh(inner);
-        let taken = batch.waiting.len();
+        let taken = batch.block.waiting().len();
         let started = inner.clock.cycles();
         while batch.begun < taken {
-            runner.run_ahead(inner, batch.waiting.make_contiguous(), &mut batch.begun, started);
+            runner.run_ahead(inner, batch.block.waiting(), &mut batch.begun, started);
             if inner.stopped.load(Relaxed) {
                 // A handler that never yields held up the end of this task.
                 return;
@@ -104,7 +102,7 @@ impl Drop for Duty {
 /// Events that a worker has taken.
 struct Batch<'a> {
     inner: &'a Inner,
-    waiting: VecDeque<Waiting>,
+    block: Block<Waiting>,
     /// How many are done, or with their handlers.
     begun: usize,
 }
@@ -112,21 +110,21 @@ struct Batch<'a> {
 impl Batch<'_> {
     /// The next event, and when it came.
     fn begin(&mut self) -> Option<(&Event, u64)> {
-        let waiting = self.waiting.get(self.begun)?;
+        let waiting = self.block.waiting().get(self.begun)?;
         self.begun += 1;
         Some((waiting.event.as_ref()?, waiting.since))
     }
 
     /// What was begun last is done.
     fn end(&mut self) {
-        if let Some(waiting) = self.waiting.get_mut(self.begun - 1) {
+        if let Some(waiting) = self.block.waiting().get_mut(self.begun - 1) {
             waiting.event = None;
         }
     }
 
     /// All is done.
     fn clear(&mut self) {
-        self.waiting.clear();
+        self.block.clear();
         self.begun = 0;
     }
 }
@@ -135,8 +133,8 @@ impl Drop for Batch<'_> {
     /// The worker was stopped: what was not begun is cancelled, and goes back
     /// to be reported.
     fn drop(&mut self) {
-        let left = self.waiting.drain(..).skip(self.begun);
-        for event in left.filter_map(|waiting| waiting.event) {
+        let left = self.block.waiting().iter_mut().skip(self.begun);
+        for event in left.filter_map(|waiting| waiting.event.take()) {
             self.inner.account(&event, Outcome::Cancelled);
             self.inner.left_over.lock().push(event);
         }

@@ -73,8 +73,8 @@ impl Parcel {
     }
 }
 
-impl Waits for Parcel {
+impl Waits for Option<Parcel> {
     fn since(&self) -> u64 {
-        self.since
+        self.as_ref().map_or(0, |parcel| parcel.since)
     }
 }

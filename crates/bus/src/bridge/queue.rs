@@ -23,7 +23,7 @@ use crate::{
     clock::BusClock,
     ledger::Outcome,
     pipeline::detached::{Detached, Outlet},
-    queue::lanes::PriorityLanes,
+    queue::{Block, lanes::PriorityLanes},
 };
 
 /// What waits to be sent over one bridge.
@@ -41,7 +41,7 @@ pub(super) struct OutQueue {
 }
 
 struct State {
-    lanes: PriorityLanes<Parcel>,
+    lanes: PriorityLanes<Option<Parcel>>,
     /// What is to be tried again, by when.
     delayed: BTreeMap<(Instant, u64), Parcel>,
     gate: Gate,
@@ -56,7 +56,7 @@ impl State {
 }
 
 /// The lanes, with what is delayed counted in.
-struct All<'a>(&'a PriorityLanes<Parcel>, usize);
+struct All<'a>(&'a PriorityLanes<Option<Parcel>>, usize);
 
 impl Lanes for All<'_> {
     fn len(&self) -> usize {
@@ -114,7 +114,7 @@ impl OutQueue {
         };
         let evicted = match decision {
             Decision::Accept => None,
-            Decision::Evict { lane } => lanes.evict(lane),
+            Decision::Evict { lane } => lanes.evict(lane).flatten(),
             Decision::Reject(reason) => {
                 drop(state);
                 let full = BridgeSendError::Full;
@@ -129,7 +129,7 @@ impl OutQueue {
         };
         *last += 1;
         parcel.since = *last;
-        lanes.of(priority).push_back(parcel);
+        lanes.push(priority, Some(parcel));
         drop(state);
         self.arrived.notify_one();
         if let Some(evicted) = evicted {
@@ -161,19 +161,21 @@ impl OutQueue {
         let mut state = self.state.lock();
         while let Some(due) = state.delayed.first_entry().filter(|first| first.key().0 <= now) {
             let parcel = due.remove();
-            state.lanes.of(parcel.priority()).push_back(parcel);
+            state.lanes.push(parcel.priority(), Some(parcel));
         }
         if open {
             let urgent = Priority::all().rev().take_while(|priority| priority.bypasses_breaker());
             for priority in urgent {
                 while into.len() < max
-                    && let Some(parcel) = state.lanes.evict(priority)
+                    && let Some(parcel) = state.lanes.evict(priority).flatten()
                 {
                     into.push_back(parcel);
                 }
             }
         } else {
-            state.lanes.take(into, max);
+            let mut taken = Block::default();
+            state.lanes.take(&mut taken, max);
+            into.extend(taken.waiting().iter_mut().filter_map(Option::take));
         }
         let next = state.delayed.keys().next().map(|(at, _)| *at);
         drop(state);
@@ -199,7 +201,7 @@ impl OutQueue {
     pub(super) fn put_back(&self, parcels: Vec<Parcel>) {
         let mut state = self.state.lock();
         for parcel in parcels.into_iter().rev() {
-            state.lanes.put_back(parcel.priority(), parcel);
+            state.lanes.put_back(parcel.priority(), Some(parcel));
         }
     }
 
@@ -212,7 +214,7 @@ impl OutQueue {
     pub(super) fn clear(&self) -> VecDeque<Parcel> {
         let mut state = self.state.lock();
         state.closed = true;
-        let mut all = state.lanes.take_all();
+        let mut all: VecDeque<_> = state.lanes.take_all().flatten().collect();
         all.extend(std::mem::take(&mut state.delayed).into_values());
         drop(state);
         self.room.notify_waiters();

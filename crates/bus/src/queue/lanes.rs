@@ -21,11 +21,76 @@ const SHARE: [u16; Priority::COUNT] = [8, 8, 8, 16, 16, 16, 32, 32, 64, 64];
 pub(crate) const BLOCK: usize = 256;
 
 /// An event that waits, and when it came by the clock's cycle counter.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Waiting {
-    /// `None` once a worker is done with it: so it is dropped where it lies.
+    /// `None` before it is there and once a worker is done with it: so events are
+    /// filled in and dropped where they lie.
     pub(crate) event: Option<Event>,
     pub(crate) since: u64,
+}
+
+/// Places for what waits, filled and emptied from the front. A place without
+/// anything in it holds the default value.
+#[derive(Debug, Default)]
+pub(crate) struct Block<T> {
+    places: Vec<T>,
+    /// What is before is gone.
+    first: usize,
+    /// What comes then is still to be filled in.
+    end: usize,
+}
+
+impl<T: Default> Block<T> {
+    fn len(&self) -> usize {
+        self.end - self.first
+    }
+
+    fn is_empty(&self) -> bool {
+        self.first == self.end
+    }
+
+    /// What waits, in order. Who empties it calls [`clear`](Self::clear).
+    #[inline]
+    pub(crate) fn waiting(&mut self) -> &mut [T] {
+        &mut self.places[self.first..self.end]
+    }
+
+    /// All places are empty: the first to be filled is the first of all.
+    pub(crate) fn clear(&mut self) {
+        (self.first, self.end) = (0, 0);
+    }
+
+    /// The next `n` places, which count as filled.
+    #[inline]
+    fn add(&mut self, n: usize) -> &mut [T] {
+        let (from, end) = (self.end, self.end + n);
+        if end > self.places.len() {
+            self.grow(end);
+        }
+        self.end = end;
+        &mut self.places[from..end]
+    }
+
+    #[cold]
+    fn grow(&mut self, len: usize) {
+        self.places.resize_with(len, T::default);
+    }
+
+    fn pop(&mut self) -> Option<T> {
+        let popped = self.waiting().first_mut().map(std::mem::take)?;
+        self.first += 1;
+        Some(popped)
+    }
+
+    fn put_back(&mut self, taken: T) {
+        if self.first > 0 {
+            self.first -= 1;
+            self.places[self.first] = taken;
+        } else {
+            self.places.insert(0, taken);
+            self.end += 1;
+        }
+    }
 }
 
 /// What may wait in lanes.
@@ -42,26 +107,21 @@ impl Waits for Waiting {
 
 /// What waits in one lane, in order: full blocks, and the one that is being
 /// filled. So a worker takes many without one of them being moved.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Lane<T> {
-    full: VecDeque<VecDeque<T>>,
-    last: VecDeque<T>,
+    full: VecDeque<Block<T>>,
+    last: Block<T>,
 }
 
-impl<T> Default for Lane<T> {
-    fn default() -> Self {
-        Self { full: VecDeque::new(), last: VecDeque::new() }
-    }
-}
-
-impl<T> Lane<T> {
+impl<T: Default> Lane<T> {
     /// The block in front.
-    fn first(&mut self) -> &mut VecDeque<T> {
+    fn first(&mut self) -> &mut Block<T> {
         self.full.front_mut().unwrap_or(&mut self.last)
     }
 
     fn front(&self) -> Option<&T> {
-        self.full.front().unwrap_or(&self.last).front()
+        let Block { places, first, end } = self.full.front().unwrap_or(&self.last);
+        places[*first..*end].first()
     }
 
     fn is_empty(&self) -> bool {
@@ -70,10 +130,12 @@ impl<T> Lane<T> {
 
     /// Moves the next ones, at most `n` and at most to the end of a block. Returns
     /// how many.
-    fn move_some(&mut self, into: &mut VecDeque<T>, n: usize) -> usize {
+    fn move_some(&mut self, into: &mut Block<T>, n: usize) -> usize {
         let first = self.first();
         let n = n.min(first.len());
-        into.extend(first.drain(..n));
+        let places = into.add(n).iter_mut();
+        places.zip(first.waiting()).for_each(|(to, from)| mem::swap(to, from));
+        first.first += n;
         n
     }
 }
@@ -83,7 +145,7 @@ impl<T> Lane<T> {
 pub(crate) struct PriorityLanes<T = Waiting> {
     lanes: [Lane<T>; Priority::COUNT],
     /// Empty blocks, to be filled again.
-    spare: Vec<VecDeque<T>>,
+    spare: Vec<Block<T>>,
     /// A bit for each lane that is not empty.
     occupied: u16,
     /// What is left of each lane's share in this round.
@@ -91,70 +153,94 @@ pub(crate) struct PriorityLanes<T = Waiting> {
     depth: usize,
 }
 
-impl<T> Default for PriorityLanes<T> {
+impl<T: Default> Default for PriorityLanes<T> {
     fn default() -> Self {
         let lanes = Default::default();
         Self { lanes, spare: Vec::new(), occupied: 0, credit: SHARE, depth: 0 }
     }
 }
 
-impl<T> PriorityLanes<T> {
+impl<T: Default> PriorityLanes<T> {
     /// Events in all lanes together.
     #[inline]
     pub(crate) fn depth(&self) -> usize {
         self.depth
     }
 
-    /// The end of a lane that one event is about to be added to.
-    #[inline]
-    pub(crate) fn of(&mut self, priority: Priority) -> &mut VecDeque<T> {
-        self.of_some(priority, 1).0
+    pub(crate) fn push(&mut self, priority: Priority, waiting: T) {
+        if let Some(place) = self.next(priority) {
+            *place = waiting;
+        }
     }
 
-    /// The end of a lane that events are about to be added to, and how many of
-    /// the `n` that are to come.
+    /// The place at the end of a lane that is about to be filled. There is one.
     #[inline]
-    pub(crate) fn of_some(&mut self, priority: Priority, n: usize) -> (&mut VecDeque<T>, usize) {
+    pub(crate) fn next(&mut self, priority: Priority) -> Option<&mut T> {
         let lane = priority.index();
-        if self.lanes[lane].last.len() >= BLOCK {
+        if self.lanes[lane].last.end >= BLOCK {
             self.begin_block(lane);
         }
         let last = &mut self.lanes[lane].last;
-        let n = n.min(BLOCK - last.len());
+        if last.end == last.places.len() {
+            last.grow(last.end + 1);
+        }
+        let place = last.places.get_mut(last.end)?;
+        last.end += 1;
+        self.occupied |= 1 << lane;
+        self.depth += 1;
+        Some(place)
+    }
+
+    /// Places at the end of a lane that are about to be filled: `n`, or one at
+    /// least.
+    #[inline]
+    pub(crate) fn add(&mut self, priority: Priority, n: usize) -> &mut [T] {
+        let lane = priority.index();
+        if self.lanes[lane].last.end >= BLOCK {
+            self.begin_block(lane);
+        }
+        let last = &mut self.lanes[lane].last;
+        let n = n.min(BLOCK - last.end);
         self.occupied |= 1 << lane;
         self.depth += n;
-        (last, n)
+        last.add(n)
     }
 
     #[cold]
     fn begin_block(&mut self, lane: usize) {
         let lane = &mut self.lanes[lane];
-        lane.full.push_back(mem::replace(&mut lane.last, self.spare.pop().unwrap_or_default()));
+        if lane.last.is_empty() {
+            // Emptied one by one.
+            lane.last.clear();
+        } else {
+            lane.full.push_back(mem::replace(&mut lane.last, self.spare.pop().unwrap_or_default()));
+        }
     }
 
     /// Puts one back that was taken, as the next to be taken.
     pub(crate) fn put_back(&mut self, priority: Priority, taken: T) {
         let lane = priority.index();
-        self.lanes[lane].first().push_front(taken);
+        self.lanes[lane].first().put_back(taken);
         self.occupied |= 1 << lane;
         self.depth += 1;
     }
 
     pub(crate) fn evict(&mut self, priority: Priority) -> Option<T> {
         let lane = priority.index();
-        let evicted = self.lanes[lane].first().pop_front()?;
+        let evicted = self.lanes[lane].first().pop()?;
         self.removed(lane, 1);
         Some(evicted)
     }
 
     /// Moves up to `max`, and one at least if there is one.
-    pub(crate) fn take(&mut self, into: &mut VecDeque<T>, max: usize) {
+    pub(crate) fn take(&mut self, into: &mut Block<T>, max: usize) {
         let mut left = max.min(self.depth);
         if self.occupied.is_power_of_two() && into.is_empty() {
             let only = self.occupied.trailing_zeros() as usize;
             let first = self.lanes[only].first();
             if first.len() <= left {
                 // The usual case: a block as it is, without touching an event.
+                into.clear();
                 mem::swap(first, into);
                 self.credit = SHARE;
                 return self.removed(only, into.len());
@@ -178,19 +264,21 @@ impl<T> PriorityLanes<T> {
         }
     }
 
-    pub(crate) fn take_all(&mut self) -> VecDeque<T> {
-        let mut all = VecDeque::new();
+    pub(crate) fn take_all(&mut self) -> impl Iterator<Item = T> + use<T> {
+        let mut all = Block::default();
         while self.depth > 0 {
             self.take(&mut all, self.depth);
         }
-        all
+        let Block { places, first, end } = all;
+        places.into_iter().take(end).skip(first)
     }
 
     /// After some were taken off the front of a lane.
     fn removed(&mut self, lane: usize, n: usize) {
         self.depth -= n;
         let lane_of = &mut self.lanes[lane];
-        if let Some(empty) = lane_of.full.pop_front_if(|block| block.is_empty()) {
+        if let Some(mut empty) = lane_of.full.pop_front_if(|block| block.is_empty()) {
+            empty.clear();
             self.spare.push(empty);
         }
         if lane_of.is_empty() {
@@ -205,7 +293,7 @@ impl<T> PriorityLanes<T> {
     }
 }
 
-impl<T: Waits> Lanes for PriorityLanes<T> {
+impl<T: Default + Waits> Lanes for PriorityLanes<T> {
     fn len(&self) -> usize {
         self.depth
     }
@@ -231,32 +319,32 @@ mod tests {
     /// The fairness rule, one event at a time, as its documentation says it.
     #[derive(Default)]
     struct Model {
-        waiting: Vec<(u8, u64)>,
-        taken: Option<[u16; Priority::COUNT]>,
+        lanes: [VecDeque<u64>; Priority::COUNT],
+        taken: [u16; Priority::COUNT],
     }
 
     impl Model {
+        fn len(&self) -> usize {
+            self.lanes.iter().map(VecDeque::len).sum()
+        }
+
         fn take_one(&mut self) -> Option<(u8, u64)> {
-            let taken = self.taken.get_or_insert_default();
-            let mut priorities: Vec<u8> = self.waiting.iter().map(|(p, _)| *p).collect();
-            priorities.sort_unstable();
-            priorities.dedup();
-            let alone = priorities.len() == 1;
-            let has_share = |p: &&u8| taken[usize::from(**p)] < SHARE[usize::from(**p)];
-            let priority = match priorities.iter().rev().find(has_share) {
+            let waiting = (0..Priority::COUNT).rev().filter(|p| !self.lanes[*p].is_empty());
+            let priorities: Vec<usize> = waiting.collect();
+            let has_share = |p: &&usize| self.taken[**p] < SHARE[**p];
+            let priority = match priorities.iter().find(has_share) {
                 Some(priority) => *priority,
                 None => {
-                    *taken = Default::default();
-                    *priorities.last()?
+                    self.taken = Default::default();
+                    *priorities.first()?
                 }
             };
-            if alone {
-                *taken = Default::default();
+            if priorities.len() == 1 {
+                self.taken = Default::default();
             } else {
-                taken[usize::from(priority)] += 1;
+                self.taken[priority] += 1;
             }
-            let at = self.waiting.iter().position(|(p, _)| *p == priority)?;
-            Some(self.waiting.remove(at))
+            Some((priority as u8, self.lanes[priority].pop_front()?))
         }
     }
 
@@ -267,11 +355,15 @@ mod tests {
 
     fn add(lanes: &mut PriorityLanes, priority: u8, since: u64) {
         let waiting = waiting(priority, since);
-        lanes.of(Priority::new(priority).unwrap()).push_back(waiting);
+        lanes.push(Priority::new(priority).unwrap(), waiting);
     }
 
-    fn seen(taken: &VecDeque<Waiting>) -> Vec<(u8, u64)> {
-        taken.iter().map(|w| (w.event.as_ref().unwrap().priority().get(), w.since)).collect()
+    fn seen(taken: &mut Block<Waiting>) -> Vec<(u8, u64)> {
+        taken
+            .waiting()
+            .iter()
+            .map(|w| (w.event.as_ref().unwrap().priority().get(), w.since))
+            .collect()
     }
 
     #[derive(Clone, Debug)]
@@ -283,7 +375,7 @@ mod tests {
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            4 => (0_u8..10, 1_u16..400).prop_map(|(p, n)| Step::Add(p, n)),
+            4 => (prop_oneof![0_u8..10, Just(5)], 1_u16..200).prop_map(|(p, n)| Step::Add(p, n)),
             3 => (0_usize..400).prop_map(Step::Take),
             1 => Just(Step::Evict),
         ]
@@ -299,30 +391,34 @@ mod tests {
                     Step::Add(priority, n) => for _ in 0..n {
                         clock += 1;
                         add(&mut lanes, priority, clock);
-                        model.waiting.push((priority, clock));
+                        model.lanes[usize::from(priority)].push_back(clock);
                     },
                     Step::Take(max) => {
-                        let mut taken = VecDeque::new();
+                        let mut taken = Block::default();
                         lanes.take(&mut taken, max);
                         // It may stop early, at the end of a block.
-                        prop_assert!(!taken.is_empty() || max.min(model.waiting.len()) == 0);
+                        prop_assert!(!taken.is_empty() || max.min(model.len()) == 0);
                         prop_assert!(taken.len() <= max);
                         let expected: Vec<_> =
                             (0..taken.len()).map_while(|_| model.take_one()).collect();
-                        prop_assert_eq!(seen(&taken), expected);
+                        prop_assert_eq!(seen(&mut taken), expected);
                     }
                     Step::Evict => {
-                        let oldest = model.waiting.iter().min_by_key(|(_, since)| *since).copied();
-                        prop_assert_eq!(lanes.oldest().map(Priority::get), oldest.map(|o| o.0));
-                        let lowest = model.waiting.iter().map(|(p, _)| *p).min();
+                        let fronts = (0_u8..).zip(&model.lanes).filter_map(|(p, lane)| {
+                            Some((*lane.front()?, p))
+                        });
+                        let oldest = fronts.clone().min().map(|(_, p)| p);
+                        prop_assert_eq!(lanes.oldest().map(Priority::get), oldest);
+                        let lowest = fronts.map(|(_, p)| p).min();
                         prop_assert_eq!(lanes.lowest().map(Priority::get), lowest);
                         if let Some(oldest) = oldest {
-                            lanes.evict(Priority::new(oldest.0).unwrap());
-                            model.waiting.retain(|waiting| *waiting != oldest);
+                            let evicted = lanes.evict(Priority::new(oldest).unwrap());
+                            let expected = model.lanes[usize::from(oldest)].pop_front();
+                            prop_assert_eq!(evicted.map(|evicted| evicted.since), expected);
                         }
                     }
                 }
-                prop_assert_eq!(lanes.depth(), model.waiting.len());
+                prop_assert_eq!(lanes.depth(), model.len());
             }
         }
     }
@@ -335,10 +431,10 @@ mod tests {
                 add(&mut lanes, priority, since);
             }
         }
-        let mut taken = VecDeque::new();
+        let mut taken = Block::default();
         lanes.take(&mut taken, 2 * 264);
         for priority in 0..10_u8 {
-            let got = seen(&taken).iter().filter(|(p, _)| *p == priority).count();
+            let got = seen(&mut taken).iter().filter(|(p, _)| *p == priority).count();
             assert_eq!(got, 2 * usize::from(SHARE[usize::from(priority)]), "{priority}");
         }
     }
