@@ -52,6 +52,16 @@ async fn during<F: Future>(work: F) -> u64 {
     ALLOCATIONS.load(Relaxed) - before
 }
 
+/// The fewest allocations of a few times the same work: what a clock of the bus
+/// does now and then in another thread is in one of them at most.
+async fn at_best(work: impl AsyncFn()) -> u64 {
+    let mut least = u64::MAX;
+    for _ in 0..3 {
+        least = least.min(during(work()).await);
+    }
+    least
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_costs_no_allocation() {
     let bus = Bus::builder().workers(2).build().unwrap();
@@ -63,7 +73,7 @@ async fn an_event_costs_no_allocation() {
             let b = b.clone();
             async move {
                 tokio::task::yield_now().await;
-                assert!(event.timestamp().is_some() || event.source().is_empty());
+                assert_eq!(event.payload().len(), 200);
                 b.add();
             }
         })
@@ -90,7 +100,7 @@ async fn an_event_costs_no_allocation() {
     };
     let dispatched = async |events| {
         for n in 0..events {
-            bus.dispatch(&event(n)).await.unwrap();
+            assert_eq!(bus.dispatch(&event(n)).await.unwrap().delivered, 2);
         }
     };
     queued(EVENTS).await;
@@ -98,7 +108,7 @@ async fn an_event_costs_no_allocation() {
     // A drain and its ledger allocate; that is a few dozen, once.
     let fixed = during(settle(&bus)).await;
     let queued = during(queued(EVENTS)).await;
-    let dispatched = during(dispatched(EVENTS)).await;
+    let dispatched = at_best(async || dispatched(EVENTS).await).await;
     // The lanes may still grow now and then, as the depth differs by run.
     assert!(queued <= fixed + 40, "{queued} for {EVENTS} queued events, {fixed} for a drain");
     assert_eq!(dispatched, 0);
@@ -130,5 +140,5 @@ async fn an_event_costs_no_allocation() {
         }
     };
     calls(1).await;
-    assert_eq!(during(calls(EVENTS)).await, 0);
+    assert_eq!(at_best(async || calls(EVENTS).await).await, 0);
 }
