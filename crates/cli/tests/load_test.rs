@@ -202,9 +202,9 @@ fn failures_open_breakers_and_stop_nobody() {
             &format!("--fail-rate 0.8 --mode {mode}"),
             &["/outcomes/dead_lettered", "/outcomes/rejected_by_breaker", "/breakers/opens"],
         );
-        let [lost, unfinished] =
-            ["lost", "unfinished"].map(|n| count(&report, &format!("/tasks/{n}")));
-        assert!(lost + unfinished > 0, "{report}");
+        let [timed_out, unfinished] =
+            ["timed_out", "unfinished"].map(|n| count(&report, &format!("/tasks/{n}")));
+        assert!(timed_out + unfinished > 0, "{report}");
     }
     let report = load_test("--fail-rate 1 --agents 10");
     assert_eq!(count(&report, "/delivered"), 0);

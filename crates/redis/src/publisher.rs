@@ -1,9 +1,9 @@
 //! [`Publisher`]: takes events, and sends them in batches that form by
 //! themselves.
 //!
-//! A lone event leaves at once, written by whoever publishes it. While batches are on their way, what comes in
-//! collects, and the next batch takes all of it: the busier the connection, the
-//! larger the batches.
+//! A lone event leaves at once, written by whoever publishes it. While batches are on
+//! their way, what comes in collects, and the next batch takes all of it: the busier
+//! the connection, the larger the batches.
 
 mod desk;
 mod pack;

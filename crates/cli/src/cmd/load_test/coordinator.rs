@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::message::{Note, What};
 
-/// A task is lost after this many times what tasks usually take, within
+/// A task is given up after this many times what tasks usually take, within
 /// these limits (nanoseconds).
 const PATIENCE: u64 = 8;
 const PATIENCE_MIN: u64 = 100_000_000;
@@ -20,7 +20,7 @@ pub(super) struct Tasks {
     /// They did not.
     pub(super) rejected: u64,
     /// Votes were missing for too long, so another task took its place.
-    pub(super) lost: u64,
+    pub(super) timed_out: u64,
     /// Votes that came after that.
     pub(super) late_votes: u64,
     /// Still in flight at the end.
@@ -31,7 +31,7 @@ impl AddAssign for Tasks {
     fn add_assign(&mut self, other: Self) {
         self.accepted += other.accepted;
         self.rejected += other.rejected;
-        self.lost += other.lost;
+        self.timed_out += other.timed_out;
         self.late_votes += other.late_votes;
         self.unfinished += other.unfinished;
     }
@@ -45,7 +45,7 @@ pub(super) struct Coordinator {
     free: Vec<u32>,
     /// What a task usually takes.
     usual: u64,
-    /// When to look for lost tasks.
+    /// When to look for tasks that took too long.
     look_at: u64,
     tasks: Tasks,
 }
@@ -131,7 +131,7 @@ impl Coordinator {
         for number in 0..self.slots.len() {
             let slot = self.slots[number];
             if slot.in_flight && now.saturating_sub(slot.began) > patience {
-                self.tasks.lost += 1;
+                self.tasks.timed_out += 1;
                 self.end(number);
             }
         }
@@ -190,15 +190,15 @@ mod tests {
     }
 
     #[test]
-    fn a_task_without_votes_is_lost_and_late_votes_do_no_harm() {
+    fn a_task_without_votes_times_out_and_late_votes_do_no_harm() {
         let mut coordinator = Coordinator::new(0, 1, 1);
-        let lost = coordinator.begin(0).unwrap();
+        let slow = coordinator.begin(0).unwrap();
         coordinator.expire(PATIENCE_MAX);
         assert_eq!(coordinator.tasks().unfinished, 1);
         coordinator.expire(PATIENCE_MAX + 1);
-        assert_eq!(coordinator.tasks().lost, 1);
+        assert_eq!(coordinator.tasks().timed_out, 1);
         let next = coordinator.begin(PATIENCE_MAX).unwrap();
-        coordinator.vote(&vote(lost, What::Yes), PATIENCE_MAX);
+        coordinator.vote(&vote(slow, What::Yes), PATIENCE_MAX);
         assert_eq!(coordinator.tasks().late_votes, 1);
         coordinator.vote(&vote(next, What::Yes), PATIENCE_MAX);
         assert_eq!(coordinator.tasks().accepted, 1);
@@ -213,8 +213,8 @@ mod tests {
         }
         coordinator.begin(0).unwrap();
         coordinator.expire(PATIENCE_MIN);
-        assert_eq!(coordinator.tasks().lost, 0);
+        assert_eq!(coordinator.tasks().timed_out, 0);
         coordinator.expire(PATIENCE_MIN + 1);
-        assert_eq!(coordinator.tasks().lost, 1);
+        assert_eq!(coordinator.tasks().timed_out, 1);
     }
 }

@@ -60,7 +60,7 @@ fn rows(report: &Report) -> Vec<(&'static str, String)> {
         ),
         (
             "tasks without a verdict",
-            format!("{} lost, {} unfinished", count(tasks.lost), count(tasks.unfinished)),
+            format!("{} timed out, {} unfinished", count(tasks.timed_out), count(tasks.unfinished)),
         ),
         (
             "publish → handler",

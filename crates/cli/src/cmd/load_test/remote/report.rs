@@ -194,8 +194,8 @@ impl Report {
             (
                 "tasks without a verdict",
                 format!(
-                    "{} lost, {} unfinished",
-                    count(self.tasks.lost),
+                    "{} timed out, {} unfinished",
+                    count(self.tasks.timed_out),
                     count(self.tasks.unfinished)
                 ),
             ),
