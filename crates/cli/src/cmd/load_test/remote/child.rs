@@ -108,7 +108,7 @@ pub(super) async fn run(args: &Args, id: &ChildId) -> Result<ExitCode> {
     part.tasks = all.agents.tasks;
     let counted = seen.latency.iter_recorded();
     part.latency = counted.map(|v| (v.value_iterated_to(), v.count_at_value())).collect();
-    (part.rss_peak, part.processor) = (usage.rss_peak, usage.processor);
+    (part.rss_peak, part.cpu_us) = (usage.rss_peak, usage.processor.as_micros() as u64);
     transport.close().await;
     // The end of the inbox.
     let _ = receiving.await;

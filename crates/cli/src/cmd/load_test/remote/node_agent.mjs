@@ -54,9 +54,10 @@ const part = {
   given_up: 0,
   corrupted: 0,
   stuck: 0,
-  tasks: { accepted: 0, rejected: 0, lost: 0, late_votes: 0, unfinished: 0 },
+  tasks: { accepted: 0, rejected: 0, timed_out: 0, late_votes: 0, unfinished: 0 },
   latency: [],
   rss_peak: 0,
+  cpu_us: 0,
 };
 const published = channels.map(() => 0);
 const next = channels.map(() => 0);
@@ -188,7 +189,9 @@ async function carryOut(order) {
     // Answers to tasks.
     await transport.flush();
     part.latency = [...latency];
-    part.rss_peak = process.resourceUsage().maxRSS * 1_024;
+    const { maxRSS, userCPUTime, systemCPUTime } = process.resourceUsage();
+    part.rss_peak = maxRSS * 1_024;
+    part.cpu_us = userCPUTime + systemCPUTime;
     await transport.close();
     await receiving;
     say({ Report: part });

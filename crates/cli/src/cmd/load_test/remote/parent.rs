@@ -233,7 +233,7 @@ pub(super) fn sum(parts: &[Part]) -> Part {
         sum.stuck += part.stuck;
         sum.tasks += part.tasks;
         sum.rss_peak += part.rss_peak;
-        sum.processor += part.processor;
+        sum.cpu_us += part.cpu_us;
     }
     sum
 }

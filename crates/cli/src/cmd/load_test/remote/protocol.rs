@@ -4,7 +4,6 @@
 use std::{
     io::{self, BufRead},
     thread,
-    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -68,8 +67,8 @@ pub(super) struct Part {
     /// Latencies in nanoseconds and how often each was.
     pub(super) latency: Vec<(u64, u64)>,
     pub(super) rss_peak: u64,
-    /// Time of the processor.
-    pub(super) processor: Duration,
+    /// Time of the processor, in microseconds.
+    pub(super) cpu_us: u64,
 }
 
 /// The orders on standard input, read in a thread that the end of the program

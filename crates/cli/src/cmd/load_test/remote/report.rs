@@ -66,7 +66,7 @@ pub(super) struct Report {
     max_us: f64,
     tasks: Tasks,
     tasks_per_s: u64,
-    /// Of all processes, without the server and those of Node.js.
+    /// Of all processes, without the server.
     rss_peak_mb: f64,
     cpu_seconds: f64,
     server: String,
@@ -118,7 +118,7 @@ impl Report {
             tasks: sum.tasks,
             tasks_per_s: per_second(sum.tasks.accepted + sum.tasks.rejected),
             rss_peak_mb: megabytes(sum.rss_peak),
-            cpu_seconds: sum.processor.as_secs_f64(),
+            cpu_seconds: sum.cpu_us as f64 / 1e6,
             server: m.server.clone(),
             ledger_balanced: imbalances.is_empty(),
             imbalances,
