@@ -18,13 +18,13 @@ export interface BackoffSettings {
   /** The first delay in milliseconds. */
   readonly first: number;
   /** Default: `exponential`. */
-  readonly growth?: Growth;
+  readonly growth?: Growth | undefined;
   /** No delay is longer, in milliseconds. Default: 10,000, or `first` if that is longer. */
-  readonly cap?: number;
+  readonly cap?: number | undefined;
   /** Default: `none`. */
-  readonly jitter?: Jitter;
+  readonly jitter?: Jitter | undefined;
   /** How many delays {@link Backoff.delays} gives. Default: 3. */
-  readonly maxTries?: number;
+  readonly maxTries?: number | undefined;
 }
 
 const GROWTH: readonly Growth[] = ['fixed', 'linear', 'exponential', 'fibonacci'];

@@ -262,6 +262,9 @@ export class CircuitBreaker {
  * breaker's probe timeout.
  */
 export class Permit {
+  /** @internal Making the package small takes the name away. */
+  static readonly name = 'Permit';
+
   /** The change that granting it made: open to half-open. */
   readonly transition: Transition | undefined;
   readonly #breaker: CircuitBreaker;

@@ -3,6 +3,7 @@
  * and a payload that stays bytes until somebody touches it.
  */
 
+import { headerOf } from './codec/header.js';
 import { Payload, type Content } from './codec/payload.js';
 import { uuidV7 } from './codec/uuid.js';
 
@@ -60,9 +61,22 @@ const NO_ATTRIBUTES: Readonly<Record<string, string>> = Object.freeze(
   Object.create(null) as Record<string, string>,
 );
 
+const NOTHING: Partial<EventInit> = Object.freeze({});
+
+/** @internal The payload of an event to be; that of an {@link Event} if it is a spread copy of one. */
+export function payloadOf(init: EventInit): unknown {
+  const { payload } = init;
+  if (payload !== undefined) return payload;
+  const copy = init as { readonly nonceLow?: unknown; readonly body?: unknown };
+  return copy.nonceLow === undefined || Object.hasOwn(init, 'payload') ? undefined : copy.body;
+}
+
 /**
  * One event. Take its fields as read-only, its payload too: who needs another
  * makes a copy {@link with} changes.
+ *
+ * `{ ...event, type: 'other' }` has the payload too, and becomes an event with an id of its own.
+ * `JSON.stringify(event)` writes all fields, `id` and `payload` among them.
  */
 export class Event<T extends string = string, P = unknown> {
   readonly type: T;
@@ -83,10 +97,13 @@ export class Event<T extends string = string, P = unknown> {
   /** The nonce's halves: a bigint for each event would cost more than the rest of it. */
   private nonceLow: number;
   private nonceHigh: number;
+  /** The payload as it came. A copy by spreading has this in its place. */
   private body: unknown;
 
   /** Nothing is checked here: writing an event checks it. */
   constructor(init: EventInit<T, P>) {
+    // From JavaScript, anything may come.
+    init ??= NOTHING as EventInit<T, P>;
     this.type = init.type;
     this.source = init.source ?? '';
     this.priority = init.priority ?? DEFAULT_PRIORITY;
@@ -108,7 +125,7 @@ export class Event<T extends string = string, P = unknown> {
       this.nonceHigh = init.nonceHigh;
     } else {
       this.ownId = init.id;
-      this.body = init.payload;
+      this.body = payloadOf(init);
       if (init.nonce !== undefined) {
         this.nonceLow = Number(init.nonce & 0xffff_ffffn);
         this.nonceHigh = Number(BigInt.asUintN(32, init.nonce >> 32n));
@@ -220,6 +237,11 @@ export class Event<T extends string = string, P = unknown> {
   /** The same again as an event of its own: without id and timestamp. */
   unstamped(): Event<T, P> {
     return this.with<P>({ id: undefined, timestamp: undefined, nonce: undefined });
+  }
+
+  /** All fields with their values, as `JSON.stringify` asks for them; a time beyond 2255 is text. */
+  toJSON(): Record<string, unknown> {
+    return { ...headerOf(this), payload: this.payload };
   }
 
   /** For logs: header and kind of payload, never the payload itself. */

@@ -36,7 +36,7 @@ export interface Route {
 /** Settings of a {@link Router}. */
 export interface RouterSettings {
   /** How many types the cache holds; the oldest goes first. Default: 10,000. */
-  readonly cacheCapacity?: number;
+  readonly cacheCapacity?: number | undefined;
 }
 
 /** By the numbers of the module, from -1 down: code, and what is wrong. */

@@ -3,47 +3,48 @@
  * module takes.
  */
 import { backoffNumbers, type Backoff } from '../backoff.js';
+import { kindFault, type Kinds } from '../kinds.js';
 import type { Clock } from '../wasm/clock.js';
 
 /** Over which calls a breaker judges, and how. */
 export interface BreakerWindow {
   /** The last so many calls, 1 to 65,536. Either this or `time`. */
-  readonly calls?: number;
+  readonly calls?: number | undefined;
   /** The calls of the last so many milliseconds, 10 to a day's, give or take a tenth. */
-  readonly time?: number;
+  readonly time?: number | undefined;
   /** Open when this share of calls failed: more than 0, at most 1. Default: 0.5. */
-  readonly failureRate?: number;
+  readonly failureRate?: number | undefined;
   /** Open when the share `rate` of calls took `after` milliseconds or longer. */
-  readonly slowCalls?: { readonly after: number; readonly rate: number };
+  readonly slowCalls?: { readonly after: number; readonly rate: number } | undefined;
   /** Judge no fewer calls than this. Default: 10, or all of a smaller window. */
-  readonly minimumCalls?: number;
+  readonly minimumCalls?: number | undefined;
 }
 
 /** Settings of a `CircuitBreaker`. */
 export interface BreakerSettings {
   /** Open after so many failures in a row; `null` turns the rule off. Default: 5. */
-  readonly consecutiveFailures?: number | null;
+  readonly consecutiveFailures?: number | null | undefined;
   /** Open by the share of failed or slow calls. Default: no window. */
-  readonly window?: BreakerWindow | null;
+  readonly window?: BreakerWindow | null | undefined;
   /** Reject for so many milliseconds before the first probe. Default: 30,000. */
-  readonly openFor?: number;
+  readonly openFor?: number | undefined;
   /** An open time that grows with each opening in a row. In place of `openFor`. */
-  readonly openBackoff?: Backoff;
+  readonly openBackoff?: Backoff | undefined;
   /** At most so many probes at once while half-open. Default: 3. */
-  readonly probes?: number;
+  readonly probes?: number | undefined;
   /** Close after so many successful probes. Default: 3. */
-  readonly successesToClose?: number;
+  readonly successesToClose?: number | undefined;
   /**
    * Open again if all probes are out and none was granted for so many milliseconds.
    * `null` trusts the caller to bound each call. Default: 60,000.
    */
-  readonly probeTimeout?: number | null;
+  readonly probeTimeout?: number | null | undefined;
   /** Count successes even without a window. Default: false. */
-  readonly countSuccesses?: boolean;
+  readonly countSuccesses?: boolean | undefined;
   /** Where the jitter of `openBackoff` starts. Default: a random number. */
-  readonly seed?: number;
+  readonly seed?: number | undefined;
   /** Milliseconds that never go back. Default: `performance.now`. */
-  readonly clock?: Clock;
+  readonly clock?: Clock | undefined;
 }
 
 /** Why settings are no settings of a breaker. */
@@ -93,12 +94,40 @@ export function problem(number: number): BreakerConfigError {
 const DEFAULT = NaN;
 const OFF = -1;
 
+const KINDS: Kinds<BreakerSettings> = {
+  consecutiveFailures: 'number null',
+  window: 'object null',
+  openFor: 'number',
+  openBackoff: 'object',
+  probes: 'number',
+  successesToClose: 'number',
+  probeTimeout: 'number null',
+  countSuccesses: 'boolean',
+  seed: 'number',
+  clock: 'function',
+};
+
+const WINDOW: Kinds<BreakerWindow> = {
+  calls: 'number',
+  time: 'number',
+  failureRate: 'number',
+  slowCalls: 'object',
+  minimumCalls: 'number',
+};
+
+function fits<T extends object>(settings: T, kinds: Kinds<T>): void {
+  const fault = kindFault(settings, kinds);
+  if (fault === undefined) return;
+  throw new BreakerConfigError('settings', `${fault.name} must be ${fault.must}`);
+}
+
 /**
  * Every setting in its place (`settings.rs`).
  *
  * @throws {@link BreakerConfigError} for what is no number, or none that core could judge.
  */
 export function settingsNumbers(settings: BreakerSettings): Float64Array {
+  fits(settings, KINDS);
   const { window, openFor, openBackoff, seed } = settings;
   const openTime =
     openBackoff !== undefined
@@ -121,6 +150,7 @@ export function settingsNumbers(settings: BreakerSettings): Float64Array {
 
 function windowNumbers(window: BreakerWindow | undefined): number[] {
   if (window === undefined) return [DEFAULT, DEFAULT, DEFAULT, DEFAULT, DEFAULT, DEFAULT];
+  fits(window, WINDOW);
   const { calls, time, failureRate, slowCalls, minimumCalls } = window;
   if ((calls === undefined) === (time === undefined)) {
     throw new BreakerConfigError('settings', 'a window has either `calls` or `time`');

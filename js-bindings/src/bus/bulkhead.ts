@@ -3,11 +3,11 @@
 /** The settings of a compartment for calls. */
 export interface Bulkhead {
   /** How many calls run at once; 1 to 1,000,000. Default: 10. */
-  readonly concurrent?: number;
+  readonly concurrent?: number | undefined;
   /** How many more may wait, first come, first served; 0 to 1,000,000. Default: 50. */
-  readonly queue?: number;
+  readonly queue?: number | undefined;
   /** How long one waits before it gives up, in milliseconds; at most a year. Default: 30,000. */
-  readonly wait?: number;
+  readonly wait?: number | undefined;
 }
 
 /** One bulkhead, seen from outside. */

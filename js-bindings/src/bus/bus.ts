@@ -143,7 +143,8 @@ export class EventBus<M extends object = AnyEvents> implements AsyncDisposable {
         if (!(error instanceof PublishError)) throw error;
         const rest = batch.slice(accepted);
         this.#inner.books.refused += rest.length - 1;
-        throw new BatchError(error.code, accepted, rest, error.retryAfter);
+        const detail = this.#inner.fault(Event.of(rest[0] as EventInit));
+        throw new BatchError(error.code, accepted, rest, error.retryAfter, detail);
       }
     }
   }
@@ -404,11 +405,12 @@ export class EventBus<M extends object = AnyEvents> implements AsyncDisposable {
 
   #execute(init: EventInit): Promise<unknown> {
     const inner = this.#inner;
-    const type = String(init.type);
+    const command = Event.of(init);
+    const type = String(command.type);
     if (inner.closed) return Promise.reject(new CommandError('closed', type, 'the bus is closed'));
-    const session = init.session === undefined ? undefined : inner.sessions.get(init.session);
-    const scopes = session === undefined ? [] : [session.commands];
-    return inner.commands.execute([...scopes, inner.scope.commands], init);
+    const own = command.session === undefined ? undefined : inner.sessions.get(command.session);
+    const scopes = own === undefined ? [] : [own.commands];
+    return inner.commands.execute([...scopes, inner.scope.commands], command);
   }
 
   /** Takes a dead letter to the handler that failed, or to one of its name. */

@@ -1,6 +1,6 @@
 /** Commands: events that exactly one handler answers. */
 
-import { Event, type EventInit } from '../event.js';
+import type { Event } from '../event.js';
 import { NamedBreaker, REJECTED } from './breaker.js';
 import { deadlineMillis, isLate } from './deadline.js';
 import { CommandError } from './errors.js';
@@ -58,8 +58,7 @@ export class Commands {
   }
 
   /** Has a command answered by the first scope that knows it. */
-  async execute(scopes: readonly CommandTable[], init: EventInit): Promise<unknown> {
-    const command = Event.of(init);
+  async execute(scopes: readonly CommandTable[], command: Event): Promise<unknown> {
     const { type } = command;
     if (isTooDeep()) {
       throw new CommandError('too_deep', type, `${type}: handlers call each other too deep`);

@@ -27,10 +27,10 @@ export interface DeadLetter {
 
 /** Which dead letters: those of a handler, of a reason, and what else a function says. */
 export interface LetterFilter {
-  readonly handler?: string;
-  readonly reason?: DeadReason;
-  readonly type?: string;
-  readonly where?: (letter: DeadLetter) => boolean;
+  readonly handler?: string | undefined;
+  readonly reason?: DeadReason | undefined;
+  readonly type?: string | undefined;
+  readonly where?: ((letter: DeadLetter) => boolean) | undefined;
 }
 
 /** What {@link DeadLetters.retryAll} came to. */
@@ -161,6 +161,9 @@ export class DeadLetterQueue {
  * ```
  */
 export class DeadLetters {
+  /** @internal Making the package small takes the name away. */
+  static readonly name = 'DeadLetters';
+
   readonly #queue: DeadLetterQueue;
   readonly #redeliver: (letter: DeadLetter, subscriber: Subscriber) => Promise<number>;
 

@@ -16,9 +16,9 @@ const U64_MAX = 2n ** 64n - 1n;
 /** How often one path of events may lead through a handler. */
 export interface LoopGuard {
   /** Default: 1. */
-  readonly maxVisits?: number;
+  readonly maxVisits?: number | undefined;
   /** Default: 64. */
-  readonly maxHops?: number;
+  readonly maxHops?: number | undefined;
 }
 
 /**

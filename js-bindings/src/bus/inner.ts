@@ -19,7 +19,7 @@ import { Runner } from './runner.js';
 import { declare, type Service } from './services.js';
 import { type Checked } from './settings.js';
 import { Stamper } from './stamper.js';
-import { check } from './subscribe.js';
+import { checkPolicy } from './subscribe.js';
 import type { Match } from './subscriber.js';
 import { macrotask } from './turn.js';
 import { typeFault } from '../codec/types.js';
@@ -98,7 +98,7 @@ export class Inner {
       (breaker) => this.endBreaker(breaker),
       this.closing.signal,
     );
-    this.services = declare(this, settings.services, check);
+    this.services = declare(this, settings.services, checkPolicy);
   }
 
   now(): number {

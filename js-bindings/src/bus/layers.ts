@@ -9,7 +9,10 @@ import type { Limiter, SamplingLayer } from './rate-limit.js';
 export interface Delays {
   /** How often to try again. */
   readonly maxTries: number;
-  /** The delay in milliseconds before retry number `attempt`, counted from 0. */
+  /**
+   * The delay in milliseconds before retry number `attempt`, counted from 0. There is no retry when
+   * it is no number, or this throws.
+   */
   delay(attempt: number): number;
 }
 
@@ -32,9 +35,18 @@ export class RetryLayer {
    */
   after(tries: number, error: unknown, left: number, now: number): number | undefined {
     if (tries > this.delays.maxTries || !this.#isWorth(error)) return undefined;
-    const delay = this.delays.delay(tries - 1);
+    const delay = this.#delay(tries - 1);
     // The budget last, as asking spends it.
     return delay < left && this.budget.withdraw(now) ? delay : undefined;
+  }
+
+  /** The program's rule, in milliseconds. One that throws has no next delay. */
+  #delay(attempt: number): number {
+    try {
+      return this.delays.delay(attempt);
+    } catch {
+      return NaN;
+    }
   }
 
   #isWorth(error: unknown): boolean {

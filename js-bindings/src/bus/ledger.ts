@@ -82,6 +82,9 @@ export interface HandlerLedger {
 
 /** Everything the bus accepted, and what became of it. Exact at any moment between two events. */
 export class Ledger {
+  /** @internal Making the package small takes the name away. */
+  static readonly name = 'Ledger';
+
   constructor(
     /** Events accepted by `publish` and its kin, or by `dispatch`, and retries of dead letters. */
     readonly published: number,

@@ -25,17 +25,17 @@ export type Overflow =
 export interface AdaptiveRate {
   readonly policy: 'adaptive_rate';
   /** Fraction of the capacity. Default: 0.5. */
-  readonly lowWater?: number;
+  readonly lowWater?: number | undefined;
   /** Fraction of the capacity. Default: 0.8. */
-  readonly highWater?: number;
+  readonly highWater?: number | undefined;
   /** Fraction of the rate at which the queue is emptied. Default: 0.5. */
-  readonly cut?: number;
+  readonly cut?: number | undefined;
   /** Events per second. Default: 10. */
-  readonly minRate?: number;
+  readonly minRate?: number | undefined;
   /** How fast measurements are forgotten, in milliseconds. Default: 100. */
-  readonly step?: number;
+  readonly step?: number | undefined;
   /** How long the queue has to be calm until there is no limit, in milliseconds. Default: 1,000. */
-  readonly recovery?: number;
+  readonly recovery?: number | undefined;
 }
 
 /** Answers of a gate. Above `ACCEPT`: make room in the lane of that priority, plus one. */
@@ -81,10 +81,11 @@ export function isAdaptive(overflow: Overflow): overflow is 'adaptive_rate' | Ad
   return typeof overflow === 'object' || overflow === 'adaptive_rate';
 }
 
+/** The numbers of {@link AdaptiveRate}. */
+type Rates = Record<Exclude<keyof AdaptiveRate, 'policy'>, number>;
+
 /** A policy with all its settings. @throws SettingError */
-export function checkOverflow(
-  overflow: Overflow,
-): Required<Omit<AdaptiveRate, 'policy'>> & { policy: (typeof POLICIES)[number] } {
+export function checkOverflow(overflow: Overflow): Rates & { policy: (typeof POLICIES)[number] } {
   const settings: Partial<AdaptiveRate> = typeof overflow === 'object' ? overflow : {};
   const policy = typeof overflow === 'object' ? overflow.policy : overflow;
   if (!POLICIES.includes(policy)) {

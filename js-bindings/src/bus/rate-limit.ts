@@ -7,9 +7,9 @@
 export interface RateLimit {
   readonly calls: number;
   /** In how many milliseconds. Default: 1,000. */
-  readonly per?: number;
+  readonly per?: number | undefined;
   /** How many may come at once after a pause. Default: those of one period. */
-  readonly burst?: number;
+  readonly burst?: number | undefined;
 }
 
 /**

@@ -63,11 +63,14 @@ export class Routes {
    */
   place(pattern: string | RegExp): Place {
     const place: Place = { subscriber: undefined, route: undefined };
+    if (typeof pattern !== 'string' && typeof pattern?.source !== 'string') {
+      throw new SubscribeError('pattern', 'a pattern is a string or a regular expression');
+    }
     try {
       place.route = this.#router.insert(expression(pattern) ?? pattern, place);
     } catch (cause) {
       const text = cause instanceof Error ? cause.message : String(cause);
-      throw new SubscribeError('pattern', `${patternText(pattern)}: ${text}`, { cause });
+      throw new SubscribeError('pattern', text, { cause });
     }
     this.#places.add(place);
     return place;

@@ -91,6 +91,9 @@ interface Entry {
  * ```
  */
 export class Schedules {
+  /** @internal Making the package small takes the name away. */
+  static readonly name = 'Schedules';
+
   readonly #entries = new Map<string, Entry>();
   readonly #stats = { fired: 0, missed: 0, refused: 0 };
   #made = 0;
@@ -125,7 +128,7 @@ export class Schedules {
   /** @internal See `EventBus.schedule`. */
   make(init: EventInit, options: ScheduleOptions): string {
     if (this.host.closed) throw new ScheduleError('closed', 'the bus is closed');
-    const { name, missed = 'fire_once', ...plan } = options;
+    const { name, missed = 'fire_once', ...plan } = options ?? ({} as ScheduleOptions);
     const id = name ?? `schedule-${++this.#made}`;
     if (id.length < 1 || id.length > MAX_NAME) {
       throw new ScheduleError('name', `a name has 1 to ${MAX_NAME} characters`);

@@ -42,6 +42,9 @@ export interface SessionHost {
  * ```
  */
 export class Session<M extends object = AnyEvents> implements Disposable {
+  /** @internal Making the package small takes the name away. */
+  static readonly name = 'Session';
+
   readonly #host: SessionHost;
   readonly #scope: Scope;
   #open = true;

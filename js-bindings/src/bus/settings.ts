@@ -3,6 +3,7 @@
 import type { BreakerSettings } from '../breaker.js';
 import { breakerFault } from './breaker.js';
 import { SettingError } from './errors.js';
+import { kindFault, type Kinds } from '../kinds.js';
 import type { Overflow } from './overflow.js';
 import type { Sizes } from './queue.js';
 import type { Policy } from './subscription.js';
@@ -83,8 +84,31 @@ export interface Checked {
   readonly now: () => number;
 }
 
+const KINDS: Kinds<BusSettings> = {
+  name: 'string',
+  workers: 'number',
+  capacity: 'number',
+  waterMarks: 'object',
+  overflow: 'string object',
+  queueTtl: 'number',
+  maxWaiting: 'number',
+  deadLetterCapacity: 'number',
+  maxHandlers: 'number',
+  maxSchedules: 'number',
+  routeCache: 'number',
+  breaker: 'object',
+  services: 'object',
+  detachedCalls: 'number',
+  sampleEvery: 'number',
+  onHighWater: 'function',
+  onLowWater: 'function',
+  now: 'function',
+};
+
 /** Fills in what is missing, and refuses what makes no sense. */
 export function checked(settings: BusSettings): Checked {
+  const wrong = kindFault(settings, KINDS);
+  if (wrong !== undefined) throw new SettingError(wrong.name, wrong.must);
   const whole = (name: keyof BusSettings, fallback: number, from: number, to: number): number => {
     const value = (settings[name] ?? fallback) as number;
     if (Number.isInteger(value) && value >= from && value <= to) return value;

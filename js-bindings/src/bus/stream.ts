@@ -13,6 +13,9 @@ import type { Subscriber } from './subscriber.js';
 export class EventStream<E = Event>
   implements AsyncIterableIterator<E>, Disposable, AsyncDisposable
 {
+  /** @internal Making the package small takes the name away. */
+  static readonly name = 'EventStream';
+
   readonly #waiting: Event[] = [];
   #head = 0;
   readonly #readers: ((result: IteratorResult<E, undefined>) => void)[] = [];

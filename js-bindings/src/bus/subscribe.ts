@@ -6,6 +6,7 @@ import { BudgetPort } from './core.js';
 import { SubscribeError } from './errors.js';
 import type { Fallback } from './fallback.js';
 import type { Inner, Scope } from './inner.js';
+import { kindFault, type Kinds } from '../kinds.js';
 import { Layers, RetryLayer } from './layers.js';
 import { Limiter, type RateLimit, SamplingLayer } from './rate-limit.js';
 import { patternText } from './routes.js';
@@ -13,7 +14,12 @@ import type { Service } from './services.js';
 import { LONGEST } from './settings.js';
 import { EventStream } from './stream.js';
 import { type Handler, type Outlet, Subscriber } from './subscriber.js';
-import { type StreamOptions, type HandlerOptions, Subscription } from './subscription.js';
+import {
+  type StreamOptions,
+  type HandlerOptions,
+  type Policy,
+  Subscription,
+} from './subscription.js';
 
 /** Subscribes a handler in a scope. */
 export function subscribe(
@@ -34,6 +40,7 @@ export function stream(
   pattern: string | RegExp,
   options: StreamOptions,
 ): EventStream {
+  fits(options, STREAM);
   const limit = whole('buffer', options.buffer ?? inner.settings.sizes.capacity, 0, 2 ** 24);
   const events = new EventStream(inner.books, limit, () => inner.maybeIdle());
   const { subscriber, end } = insert(
@@ -42,7 +49,7 @@ export function stream(
     pattern,
     () => undefined,
     (event) => events.offer(event),
-    { ...options, breaker: 'off' },
+    { ...options, buffer: undefined, breaker: 'off' } as HandlerOptions,
   );
   const stop = (): void => events.unsubscribe();
   const forget = (): void => {
@@ -70,13 +77,14 @@ function insert(
   if (inner.handlers >= maxHandlers) {
     throw new SubscribeError('too_many', `the bus has ${maxHandlers} handlers, which is its limit`);
   }
-  const text = patternText(pattern);
-  const name = options.name ?? text;
+  fits(options, HANDLER);
   check(options, options.service !== undefined);
   const service = options.service === undefined ? undefined : inner.services.get(options.service);
   if (service === undefined && options.service !== undefined) {
     throw setting(`there is no service ${options.service}`);
   }
+  const text = patternText(pattern);
+  const name = options.name ?? text;
   // A pattern that is none is refused before anything is made for it.
   const place = scope.routes.place(pattern);
   const subscriber = new Subscriber(
@@ -175,8 +183,51 @@ function breakers(
   );
 }
 
+const POLICY: Kinds<Policy> = {
+  breakerConfig: 'object',
+  retry: 'object',
+  retryIf: 'function',
+  retryBudget: 'object',
+  timeout: 'number',
+  concurrency: 'number object',
+  rateLimit: 'object',
+  sample: 'object',
+};
+
+const COMMON: Kinds<Omit<StreamOptions, 'buffer'>> = {
+  name: 'string',
+  priority: 'number',
+  filter: 'function',
+  loopGuard: 'boolean object',
+  signal: 'object',
+};
+
+const STREAM: Kinds<StreamOptions> = { ...COMMON, buffer: 'number' };
+
+const HANDLER: Kinds<HandlerOptions> = {
+  ...COMMON,
+  service: 'string',
+  breaker: 'string',
+  ...POLICY,
+  fallback: 'object',
+  inOrder: 'boolean',
+  deadLetters: 'boolean',
+};
+
+/** Throws when the policy of a service makes no sense. */
+export function checkPolicy(policy: Policy): void {
+  fits(policy, POLICY);
+  check(policy);
+}
+
+/** Throws when settings have names that are none, or are of another kind. */
+function fits<T extends object>(options: T, kinds: Kinds<T>): void {
+  const fault = kindFault(options, kinds);
+  if (fault !== undefined) throw setting(`${fault.name} must be ${fault.must}`);
+}
+
 /** Throws when settings make no sense. With `inService`, what is missing may come from there. */
-export function check(options: HandlerOptions, inService = false): void {
+function check(options: HandlerOptions, inService = false): void {
   const { retry, retryIf, retryBudget, timeout, concurrency, breaker, priority } = options;
   if (priority !== undefined && !Number.isFinite(priority)) {
     throw setting('priority must be a number');
@@ -185,6 +236,20 @@ export function check(options: HandlerOptions, inService = false): void {
     throw setting('retryIf and retryBudget need retry');
   }
   if (retry?.maxTries === 0) throw setting('a retry of 0 tries is none: leave it out');
+  if (retry !== undefined && !(typeof retry.delay === 'function' && retry.maxTries > 0)) {
+    throw setting('retry must be a Backoff, or have `maxTries` and a function `delay`');
+  }
+  if (breaker !== undefined && !['type', 'handler', 'off'].includes(breaker)) {
+    throw setting(`breaker must be type, handler or off, not ${breaker}`);
+  }
+  if (options.signal !== undefined && typeof options.signal.addEventListener !== 'function') {
+    throw setting('signal must be an AbortSignal');
+  }
+  for (const fallback of [options.fallback ?? []].flat() as readonly Fallback[]) {
+    if (typeof fallback?.handle !== 'function' || typeof fallback.name !== 'string') {
+      throw setting('a fallback must have a `name` and a function `handle`');
+    }
+  }
   if (retryBudget !== undefined) {
     whole('retryBudget.percent', retryBudget.percent, 0, 100);
     whole('retryBudget.perSecond', retryBudget.perSecond, 0, 2 ** 31);
@@ -200,7 +265,10 @@ export function check(options: HandlerOptions, inService = false): void {
   }
   const fault = breakerFault(options.breakerConfig);
   if (fault !== undefined) throw setting(`breakerConfig: ${fault.message}`);
+  if ((options.loopGuard as unknown) === true)
+    throw setting('loopGuard must be its settings, or false');
   if (options.loopGuard) {
+    fits(options.loopGuard, { maxVisits: 'number', maxHops: 'number' });
     whole('loopGuard.maxVisits', options.loopGuard.maxVisits ?? 1, 1, 2 ** 31);
     whole('loopGuard.maxHops', options.loopGuard.maxHops ?? 0, 0, 2 ** 31);
   }
@@ -215,7 +283,9 @@ export function check(options: HandlerOptions, inService = false): void {
   }
 }
 
-function checkBulkhead({ concurrent = 10, queue = 50, wait = 30_000 }: Bulkhead): void {
+function checkBulkhead(bulkhead: Bulkhead): void {
+  fits(bulkhead, { concurrent: 'number', queue: 'number', wait: 'number' });
+  const { concurrent = 10, queue = 50, wait = 30_000 } = bulkhead;
   whole('concurrency.concurrent', concurrent, 1, 1_000_000);
   whole('concurrency.queue', queue, 0, 1_000_000);
   if (!(wait > 0 && wait <= LONGEST)) {
@@ -223,7 +293,9 @@ function checkBulkhead({ concurrent = 10, queue = 50, wait = 30_000 }: Bulkhead)
   }
 }
 
-function checkRate({ calls, per = 1_000, burst = calls }: RateLimit): void {
+function checkRate(rate: RateLimit): void {
+  fits(rate, { calls: 'number', per: 'number', burst: 'number' });
+  const { calls, per = 1_000, burst = calls } = rate;
   whole('calls of a rate', calls, 1, 2 ** 31);
   whole('burst of a rate', burst, 1, 2 ** 31);
   if (!(per > 0 && per < Infinity)) throw setting('a rate is per more than 0 ms');

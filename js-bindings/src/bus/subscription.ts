@@ -108,6 +108,9 @@ export interface StreamOptions<E = Event> extends Pick<
  * has begun runs to its end.
  */
 export class Subscription implements Disposable {
+  /** @internal Making the package small takes the name away. */
+  static readonly name = 'Subscription';
+
   #end: (() => void) | undefined;
   readonly #subscriber: Subscriber;
 

@@ -21,9 +21,9 @@ export interface DecodeOptions {
    * the frame in memory, and a malformed payload is found on that touch.
    * Default: false.
    */
-  readonly lazy?: boolean;
+  readonly lazy?: boolean | undefined;
   /** Default: {@link DEFAULT_LIMITS}. */
-  readonly limits?: Partial<Limits>;
+  readonly limits?: Partial<Limits> | undefined;
 }
 
 /**

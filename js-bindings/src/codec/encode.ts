@@ -3,7 +3,7 @@
  * error, and the codec goes on.
  */
 
-import { DEFAULT_PRIORITY, Event, type EventInit } from '../event.js';
+import { DEFAULT_PRIORITY, Event, payloadOf, type EventInit } from '../event.js';
 import { attributeFault } from './attributes.js';
 import { EncodeError } from './error.js';
 import { put, putId, putName, putTime, sources, targets, wasUuid } from './fields.js';
@@ -15,18 +15,18 @@ import { CONTENTS, Payload } from './payload.js';
 import { jsonKeeps, picker, shapeOf, type Format } from './pick.js';
 import { writeUtf8 } from './text.js';
 import { typeEntry, typeFault, type TypeEntry } from './types.js';
-import { begin, encodeError, writeAny } from './write.js';
+import { begin, encodeError, refersToItself, writeAny } from './write.js';
 
 /** How an event is to be written. */
 export interface EncodeOptions {
   /** Default: {@link DEFAULT_LIMITS}. */
-  readonly limits?: Partial<Limits>;
+  readonly limits?: Partial<Limits> | undefined;
   /**
    * How values travel that are no text, bytes or {@link Payload}: as MessagePack, as
    * JSON by the rules of `JSON.stringify`, or as {@link pick} says. `auto` takes JSON
    * only for what JSON keeps as MessagePack does. Default: `msgpack`.
    */
-  readonly format?: Format | 'auto';
+  readonly format?: Format | 'auto' | undefined;
 }
 
 /** Whatever has the fields of an event. */
@@ -94,7 +94,12 @@ export const NONE: readonly Encodable[] = [];
 
 function run(job: Job): Uint8Array {
   try {
-    const bytes = write(writeFrame, job, job.limits.frameLen, frameTooLong);
+    const { frameLen, recordLen } = job.limits;
+    // An event that shares parts with itself may be of any length: the lower limit ends it sooner.
+    const isLone = job.events === NONE && recordLen + FRAME_HEADER < frameLen;
+    const bytes = isLone
+      ? write(writeFrame, job, recordLen + FRAME_HEADER, recordTooLong)
+      : write(writeFrame, job, frameLen, frameTooLong);
     counts.encodedMsgpack += job.msgpack;
     counts.encodedJson += job.json;
     counts.encodedOther += job.all - job.msgpack - job.json;
@@ -106,6 +111,10 @@ function run(job: Job): Uint8Array {
 
 function frameTooLong(limit: number): never {
   throw tooLong('frame_too_long', 'frame', limit);
+}
+
+function recordTooLong(limit: number): never {
+  throw tooLong('record_too_long', 'event', limit - FRAME_HEADER);
 }
 
 export function tooLong(
@@ -177,10 +186,9 @@ export function writeRecord(
   at = q;
   const target = event.target;
   if (target !== undefined) {
-    if (typeof target !== 'string') throw new EncodeError('field', TARGET_FORMS);
+    if (typeof target !== 'string') throw targetFault(target);
     const swarm = target.charCodeAt(0) === 115;
-    if (!target.startsWith(swarm ? 'swarm:' : 'agent:'))
-      throw new EncodeError('field', TARGET_FORMS);
+    if (!target.startsWith(swarm ? 'swarm:' : 'agent:')) throw targetFault(target);
     flags |= swarm ? flag.TARGET | flag.TARGET_SWARM : flag.TARGET;
     q = putName(targets, b, dv, q, target, 6, 'target', limits.stringLen);
   }
@@ -221,7 +229,7 @@ export function writeRecord(
   putNonce(dv, p + record.NONCE, event, known);
   putTime(dv, p + record.DEADLINE, event.deadline, 'deadline');
 
-  const payload = known === undefined ? event.payload : known.rawPayload;
+  const payload = known === undefined ? payloadOf(event as EventInit) : known.rawPayload;
   let content = MSGPACK;
   if (typeof payload === 'object' && payload !== null && !(payload instanceof Payload)) {
     if (ArrayBuffer.isView(payload)) {
@@ -257,7 +265,14 @@ export function writeRecord(
   return q;
 }
 
-const TARGET_FORMS = 'target is `agent:NAME` or `swarm:NAME`';
+/** What is no target: most often a name alone. */
+export function targetFault(target: unknown): EncodeError {
+  return new EncodeError(
+    'field',
+    `target is \`agent:NAME\` or \`swarm:NAME\`, not ${String(target)}`,
+  );
+}
+
 const BINARY = 0;
 const MSGPACK = 1;
 const JSON_TEXT = 2;
@@ -283,7 +298,13 @@ function putValue(
 }
 
 function putJson(b: Uint8Array, at: number, value: unknown): number {
-  const text = JSON.stringify(value) as string | undefined;
+  let text: string | undefined;
+  try {
+    text = JSON.stringify(value) as string | undefined;
+  } catch (error) {
+    if (!(error instanceof TypeError && refersToItself(value, 1_000))) throw error;
+    throw new EncodeError('cyclic', 'the payload refers to itself', { cause: error });
+  }
   if (text === undefined) throw new EncodeError('unsupported', 'this value has no JSON form');
   return putText(b, at, text);
 }

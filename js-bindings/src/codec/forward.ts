@@ -3,6 +3,7 @@
  */
 
 import type { Micros, Target } from '../event.js';
+import { targetFault } from './encode.js';
 import { EncodeError } from './error.js';
 import { recordEnd, trailing, whole } from './frame.js';
 import {
@@ -30,6 +31,8 @@ export interface Changes {
   readonly target?: Target | null | undefined;
   /** One more place at the end of the hop path. */
   readonly hop?: string | undefined;
+  /** Another hop path in place of the one there is: first to last, `[]` for none. Before `hop`. */
+  readonly hops?: readonly string[] | undefined;
 }
 
 /** Changes as bytes. */
@@ -38,6 +41,8 @@ interface Plan {
   deadline: readonly [low: number, high: number] | undefined;
   target: { readonly name: Uint8Array; readonly bits: number } | undefined;
   hop: Uint8Array | undefined;
+  /** All hops in place of those there are, each behind its length. */
+  path: { readonly count: number; readonly bytes: Uint8Array } | undefined;
 }
 
 const encoder = new TextEncoder();
@@ -52,14 +57,17 @@ const encoder = new TextEncoder();
  */
 export function forward(
   bytes: Uint8Array,
-  changes: Changes,
-  options?: { readonly limits?: Partial<Limits> },
+  changes: Changes = {},
+  options?: { readonly limits?: Partial<Limits> | undefined },
 ): Uint8Array {
   const limits = limitsOf(options?.limits);
-  const passed = limits === DEFAULT_LIMITS ? passOn(bytes, changes) : undefined;
+  const { hops } = changes;
+  const passed =
+    limits === DEFAULT_LIMITS && hops === undefined ? passOn(bytes, changes) : undefined;
   if (passed !== undefined) return passed;
   const count = whole(bytes, limits);
-  if (changes.target === undefined && changes.hop === undefined && changes.deadline === undefined) {
+  const { target, hop, deadline } = changes;
+  if (target === undefined && hop === undefined && hops === undefined && deadline === undefined) {
     return withPriority(bytes, count, changes.priority, limits);
   }
   const plan = planOf(changes, limits);
@@ -81,7 +89,7 @@ export function forward(
     );
   }
   const out = reserve(len);
-  if (count === 1 && plan.target === undefined) {
+  if (count === 1 && plan.target === undefined && plan.path === undefined) {
     return withHop(out, bytes, plan);
   }
   out.set(bytes.subarray(0, FRAME_HEADER));
@@ -105,8 +113,8 @@ function passOn(bytes: Uint8Array, changes: Changes): Uint8Array | undefined {
   if (changes.target !== undefined || changes.deadline !== undefined) return undefined;
   const added = hop === undefined ? undefined : hopBytes(hop);
   const more = added === undefined ? 0 : 1 + added.length;
-  const len = bytes.length;
-  if (len < FRAME_HEADER + RECORD_HEADER) return undefined;
+  const len = bytes?.length;
+  if (!(len >= FRAME_HEADER + RECORD_HEADER)) return undefined;
   const start = stage(bytes, more);
   if (start < 0) return undefined;
   const view = stagedView;
@@ -225,25 +233,45 @@ function checkPriority(priority: number): void {
   }
 }
 
-function planOf({ priority, deadline, target, hop }: Changes, limits: Limits): Plan {
+function planOf({ priority, deadline, target, hop, hops }: Changes, limits: Limits): Plan {
   const plan: Plan = {
     priority: priority ?? -1,
     deadline: undefined,
     target: undefined,
     hop: undefined,
+    path: undefined,
   };
   if (priority !== undefined) checkPriority(priority);
   if (deadline !== undefined) plan.deadline = deadline === null ? [0, 0] : halves(deadline);
   if (target === null) plan.target = { name: new Uint8Array(0), bits: 0 };
   else if (target !== undefined) {
-    const swarm = target.startsWith('swarm:');
-    if (!swarm && !target.startsWith('agent:'))
-      throw new EncodeError('field', 'target is `agent:NAME` or `swarm:NAME`');
+    const swarm = String(target).startsWith('swarm:');
+    if (!swarm && !String(target).startsWith('agent:')) throw targetFault(target);
     const name = limited(target.slice(6), 'target', limits.stringLen);
     plan.target = { name, bits: swarm ? flag.TARGET | flag.TARGET_SWARM : flag.TARGET };
   }
-  if (hop !== undefined) plan.hop = hopBytes(hop);
+  if (hops !== undefined) plan.path = pathOf(hop === undefined ? hops : [...hops, hop], limits);
+  else if (hop !== undefined) plan.hop = hopBytes(hop);
   return plan;
+}
+
+function pathOf(hops: readonly string[], limits: Limits): Plan['path'] {
+  if (!Array.isArray(hops)) throw new EncodeError('field', 'hops is a list; `hop` adds one');
+  if (hops.length > limits.hops) throw tooManyHops(hops.length, limits);
+  const names = hops.map((hop) => limited(hop, 'hop', MAX_HOP_LEN));
+  const bytes = new Uint8Array(names.reduce((sum, { length }) => sum + 1 + length, 0));
+  let at = 0;
+  for (const name of names) {
+    bytes[at] = name.length;
+    bytes.set(name, at + 1);
+    at += 1 + name.length;
+  }
+  return { count: names.length, bytes };
+}
+
+function tooManyHops(count: number, limits: Limits): EncodeError {
+  const text = `the event has ${count} hops, the limit is ${limits.hops}`;
+  return new EncodeError('too_many_hops', text);
 }
 
 /** A forwarder adds itself, each time. */
@@ -255,6 +283,7 @@ function hopBytes(hop: string): Uint8Array {
 let lastHop: { readonly text: string; readonly bytes: Uint8Array } | undefined;
 
 function limited(text: string, field: string, limit: number): Uint8Array {
+  if (typeof text !== 'string') throw new EncodeError('field', `${field} is a string`);
   const bytes = encoder.encode(text);
   if (bytes.length > limit) {
     throw new EncodeError(
@@ -283,16 +312,14 @@ function halves(time: Micros): [number, number] {
 
 function changedLength(b: Uint8Array, at: number, end: number, plan: Plan, limits: Limits): number {
   let len = end - at;
+  if (plan.path !== undefined) len += plan.path.bytes.length - u16(b, at + record.HOPS_LEN);
   if (plan.target !== undefined) len += plan.target.name.length - u16(b, at + record.TARGET_LEN);
   if (plan.hop !== undefined) {
     len += 1 + plan.hop.length;
     const count = b[at + record.HOP_COUNT]! + 1;
     // The length may lie: nobody has looked inside the hops.
     if (count > limits.hops || u16(b, at + record.HOPS_LEN) + 1 + plan.hop.length > 0xffff) {
-      throw new EncodeError(
-        'too_many_hops',
-        `the event has ${count} hops, the limit is ${limits.hops}`,
-      );
+      throw tooManyHops(count, limits);
     }
   }
   if (len > limits.recordLen) {
@@ -320,13 +347,14 @@ function copyChanged(
     u16(b, at + record.SOURCE_LEN) +
     u16(b, at + record.ID_LEN);
   const behindTarget = target + u16(b, at + record.TARGET_LEN);
-  const behindHops =
+  const hops =
     behindTarget +
     u16(b, at + record.SESSION_LEN) +
     u16(b, at + record.CORRELATION_LEN) +
     u16(b, at + record.CAUSATION_LEN) +
-    u16(b, at + record.TRACEPARENT_LEN) +
-    u16(b, at + record.HOPS_LEN);
+    u16(b, at + record.TRACEPARENT_LEN);
+  const behindHops = hops + u16(b, at + record.HOPS_LEN);
+  const kept = plan.path === undefined ? behindHops : hops;
 
   let q = to;
   const piece = (from: number, until: number): void => {
@@ -337,13 +365,20 @@ function copyChanged(
     piece(at, target);
     out.set(plan.target.name, q);
     q += plan.target.name.length;
-    piece(behindTarget, behindHops);
+    piece(behindTarget, kept);
     const flags =
       (u16(b, at + record.FLAGS) & ~(flag.TARGET | flag.TARGET_SWARM)) | plan.target.bits;
     set16(out, to + record.FLAGS, flags);
     set16(out, to + record.TARGET_LEN, plan.target.name.length);
   } else {
-    piece(at, behindHops);
+    piece(at, kept);
+  }
+  if (plan.path !== undefined) {
+    const { count, bytes } = plan.path;
+    out.set(bytes, q);
+    q += bytes.length;
+    out[to + record.HOP_COUNT] = count;
+    set16(out, to + record.HOPS_LEN, bytes.length);
   }
   if (plan.hop !== undefined) {
     out[q] = plan.hop.length;

@@ -31,7 +31,7 @@ export function peek(bytes: Uint8Array): EventView {
  */
 export function peekBatch(
   bytes: Uint8Array,
-  options?: { readonly limits?: Partial<Limits> },
+  options?: { readonly limits?: Partial<Limits> | undefined },
 ): EventView[] {
   const limits = limitsOf(options?.limits);
   const count = whole(bytes, limits);
@@ -87,6 +87,13 @@ export function whole(bytes: Uint8Array, limits: Limits): number {
   return u32(bytes, frame.COUNT);
 }
 
+/** Other things than bytes are a mistake in the program, and no news of a stranger's. */
+function checkBytes(bytes: unknown): void {
+  if (ArrayBuffer.isView(bytes) && (bytes as Uint8Array).BYTES_PER_ELEMENT === 1) return;
+  const kind = Object.prototype.toString.call(bytes).slice(8, -1);
+  throw new TypeError(`frames are read from a Uint8Array, not from ${kind}`);
+}
+
 /**
  * How long the frame is that these bytes begin with; `undefined` when there are
  * too few to tell. The frame itself need not be complete.
@@ -97,14 +104,18 @@ export function frameLength(
   bytes: Uint8Array,
   limits: Limits = DEFAULT_LIMITS,
 ): number | undefined {
-  if (bytes.length < FRAME_HEADER) {
+  if (!(bytes?.length >= FRAME_HEADER)) {
+    checkBytes(bytes);
     for (let i = 0; i < 4 && i < bytes.length; i++) {
       if (bytes[i] !== ((MAGIC >>> (8 * i)) & 0xff))
         throw new DecodeError('magic', 'not a swarmbus frame');
     }
     return undefined;
   }
-  if (u32(bytes, 0) !== MAGIC) throw new DecodeError('magic', 'not a swarmbus frame');
+  if (u32(bytes, 0) !== MAGIC) {
+    checkBytes(bytes);
+    throw new DecodeError('magic', 'not a swarmbus frame');
+  }
   const version = u16(bytes, frame.VERSION);
   if (version !== VERSION) {
     throw new DecodeError(

@@ -52,8 +52,8 @@ let busy = false;
 /**
  * Runs a writer until it had room enough.
  *
- * @param limit the most bytes that can come of it; beyond 4 times as many it is
- * not tried again, and `tooLong` is called, which throws.
+ * @param limit the most bytes that can come of it. In 3 times as many, which a string may ask for
+ * before it is written, it is tried for the last time; then `tooLong` is called, which throws.
  */
 export function write<A>(
   writer: Write<A>,
@@ -98,17 +98,18 @@ function grow<A>(
   limit: number,
   tooLong: (limit: number) => never,
 ): number {
+  const most = 3 * limit + SCRATCH;
   for (;;) {
     try {
       return writer(scratch!.bytes, scratch!.view, 0, what);
     } catch (error) {
       if (error !== GROW) throw error;
       const len = scratch!.bytes.length;
-      if (len >= 4 * limit + SCRATCH) {
+      if (len >= most) {
         scratch = undefined;
         tooLong(limit);
       }
-      scratch = new Region(2 * len);
+      scratch = new Region(Math.min(2 * len, most));
     }
   }
 }

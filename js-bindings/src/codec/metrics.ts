@@ -84,9 +84,9 @@ export function metrics(): CodecMetrics {
 /** What {@link configureCodec} changes. */
 export interface CodecSettings {
   /** Tokenise payloads by WebAssembly, where there is one. Default: true. */
-  readonly tokeniser?: boolean;
+  readonly tokeniser?: boolean | undefined;
   /** Make code for shapes, where that is allowed. Default: true. */
-  readonly codeGeneration?: boolean;
+  readonly codeGeneration?: boolean | undefined;
 }
 
 /**

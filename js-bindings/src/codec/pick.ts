@@ -61,12 +61,12 @@ export interface Performance {
 /** How a {@link Picker} decides. */
 export interface PickerSettings {
   /** This form always. Default: by what is measured. */
-  readonly always?: Format;
+  readonly always?: Format | undefined;
   /**
    * How much quicker JSON must be to be taken, as a factor: MessagePack keeps more
    * values as they are, and is shorter. Default: 1.25.
    */
-  readonly margin?: number;
+  readonly margin?: number | undefined;
 }
 
 /** Measure both forms again after so many choices of one kind. */
@@ -93,7 +93,7 @@ export class Picker {
     }));
   }
 
-  /** The form for a payload of about `size` bytes. */
+  /** The form for a payload of about `size` bytes. @throws RangeError for what is no size or shape. */
   pick(size: number, shape: Shape): Format {
     if (this.always !== undefined) return this.always;
     const { msgpack, json } = this.at(size, shape);
@@ -136,7 +136,12 @@ export class Picker {
   }
 
   private at(size: number, shape: Shape): Cost {
-    return this.costs[SHAPES.indexOf(shape) * CLASSES + classOf(size)]!;
+    const cost = this.costs[SHAPES.indexOf(shape) * CLASSES + classOf(size)];
+    if (cost !== undefined && size >= 0) return cost;
+    const [is, must] = cost
+      ? [size, 'a size is at least 0']
+      : [shape, `a shape is ${SHAPES.join(', ')}`];
+    throw new RangeError(`${must}, not ${String(is)}`);
   }
 }
 
@@ -160,7 +165,12 @@ export function configurePick(settings: PickerSettings): void {
   picker = new Picker(settings);
 }
 
-/** The form that the format `auto` takes for a payload of about `size` bytes. */
+/**
+ * The form that the format `auto` takes for a payload of about `size` bytes. {@link shapeOf} tells
+ * the shape of a value.
+ *
+ * @throws RangeError for what is no size or shape.
+ */
 export function pick(size: number, shape: Shape): Format {
   return picker.pick(size, shape);
 }

@@ -36,7 +36,8 @@ export function load(bytes: Uint8Array): Engine | undefined {
 
 /** The event of a frame that holds one; undefined as for {@link quickEvent}, or if it is no such frame. */
 export function quickFrame(bytes: Uint8Array, body: Body): Event | undefined {
-  const len = bytes.length;
+  // From JavaScript, anything may come.
+  const len = bytes?.length ?? 0;
   const engine = len < FRAME_HEADER + RECORD_HEADER ? undefined : load(bytes);
   if (engine === undefined) return undefined;
   const { view } = engine;

@@ -102,7 +102,7 @@ export function routeBatch(
   table: TypeTable,
   routes: Int32Array,
   priorities?: Uint8Array,
-  options?: { readonly limits?: Partial<Limits> },
+  options?: { readonly limits?: Partial<Limits> | undefined },
 ): number {
   const limits = options === undefined ? DEFAULT_LIMITS : limitsOf(options.limits);
   const count = whole(bytes, limits);

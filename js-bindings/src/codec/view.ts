@@ -6,6 +6,7 @@
 import type { Micros, Target } from '../event.js';
 import { attributeFault } from './attributes.js';
 import { DecodeError, type Field } from './error.js';
+import { headerOf } from './header.js';
 import { RECORD_HEADER, flag, isTooLate, record } from './layout.js';
 import type { Limits } from './limits.js';
 import { CONTENTS, type Content } from './payload.js';
@@ -44,6 +45,9 @@ const section = {
 
 /** A look at an event's header. The bytes must not change while it is in use. */
 export class EventView {
+  /** @internal Making the package small takes the name away. */
+  static readonly name = 'EventView';
+
   /** @internal `peek` and `frames` make views. */
   constructor(
     /** The bytes that the event lies in. */
@@ -167,6 +171,21 @@ export class EventView {
   /** @throws DecodeError */
   get traceparent(): string | undefined {
     return this.optional(section.TRACEPARENT, flag.TRACEPARENT, 'traceparent');
+  }
+
+  /** All fields, as `JSON.stringify` asks for them; of the payload kind and length. @throws DecodeError */
+  toJSON(): Record<string, unknown> {
+    const { content, end, payloadStart } = this;
+    return { ...headerOf(this), payload: { content, length: end - payloadStart } };
+  }
+
+  /** For logs: the same, as far as it can be read. */
+  [Symbol.for('nodejs.util.inspect.custom')](): unknown {
+    try {
+      return this.toJSON();
+    } catch (error) {
+      return error;
+    }
   }
 
   /** How many places forwarded it. */

@@ -42,15 +42,19 @@ export function begin(limit: number): void {
 
 /** The error for {@link DEEP}. */
 export function tooDeep(value: unknown, limit: number): EncodeError {
-  let cyclic: boolean | undefined;
-  try {
-    cyclic = isCyclic(value, limit, []);
-  } catch {
-    // A getter that threw only this time.
-  }
-  return cyclic === true
+  return refersToItself(value, limit)
     ? new EncodeError('cyclic', 'the payload refers to itself')
     : new EncodeError('too_deep', `the payload nests deeper than ${limit} levels`);
+}
+
+/** Whether a value that was too deep, or at least `limit` deep, is so because of a cycle. */
+export function refersToItself(value: unknown, limit: number): boolean {
+  try {
+    return isCyclic(value, limit, []) === true;
+  } catch {
+    // A getter that threw only this time.
+    return false;
+  }
 }
 
 /** Takes the same way as the writer took, to the first value that lies too deep. */

@@ -317,10 +317,21 @@ test('nonsense is refused', async () => {
       { type: 'a..b' },
       { type: 'a.*' },
       { type: 'x', priority: 10 },
+      ...([undefined, null, 5, {}] as never[]),
     ]) {
       await assert.rejects(bus.publish(event), { code: 'invalid' });
       assert.throws(() => bus.tryPublish(event), { code: 'invalid', event });
       assert.throws(() => bus.dispatch(event), { code: 'invalid' });
+      const [first, rest] = [{ type: 'x' }, [event, { type: 'x' }]];
+      const text = /^1 events were published, then: (an event type|a priority)/;
+      const refused = { accepted: 1, code: 'invalid', rest, message: text };
+      await assert.rejects(bus.publishBatch([first, ...rest]), refused);
+      assert.throws(() => bus.schedule(event, { after: 1 }), { code: 'event' });
+      if (event?.type !== 'x') await assert.rejects(bus.execute(event), { code: 'no_handler' });
+    }
+    assert.throws(() => bus.schedule({ type: 'x' }, undefined as never), { code: 'plan' });
+    for (const pattern of [undefined, 5, {}] as never[]) {
+      assert.throws(() => bus.subscribe(pattern, () => 0), { code: 'pattern', message: /string/ });
     }
     for (const pattern of ['', 'a..b', 'a.>.b', 'a.b*', '/(/']) {
       assert.throws(() => bus.subscribe(pattern, () => 0), { code: 'pattern' });

@@ -149,11 +149,15 @@ test('retries end with their number, their worth, their budget and the deadline'
     bus.subscribe('y', count('deadline'), { retry });
     await bus.publish({ type: 'x' });
     await bus.publish({ type: 'y', deadline: (Date.now() + 150) * 1_000 });
+    bus.subscribe('z', count('rule'), { retry: { maxTries: 2, delay: oops } });
+    bus.subscribe('z', count('number'), { retry: { maxTries: 2, delay: () => NaN } });
+    await bus.publish({ type: 'z' });
     await pass(1_000);
-    assert.deepEqual(calls, { number: 3, worth: 1, throws: 1, budget: 1, deadline: 2 });
+    assert.deepEqual(calls, { number: 4, worth: 1, throws: 1, budget: 1, deadline: 2, rule: 1 });
     const attempts = bus.deadLetters.list().map((letter) => letter.attempts);
-    assert.deepEqual(attempts.sort(), [1, 1, 1, 2, 3]);
-    assert.equal(bus.deadLetters.size, 5);
+    assert.deepEqual(attempts.sort(), [1, 1, 1, 1, 1, 2, 3]);
+    assert.equal(bus.deadLetters.size, 7);
+    assert.ok(bus.ledger().balances());
   });
 });
 

@@ -38,7 +38,11 @@ test('every change', () => {
     { deadline: 7 },
     { deadline: 2n ** 54n },
     { deadline: null },
+    { hops: [] },
+    { hops: ['gateway-1', 'é'] },
+    { hops: ['first'], hop: 'second', priority: 1 },
     { priority: 3, deadline: 1, target: 'agent:two', hop: 'h' },
+    { deadline: 1, target: null, hops: ['one'], hop: 'two' },
   ];
   for (const changes of all) {
     for (const events of [EVENTS, ...EVENTS.map((event) => [event])]) {
@@ -49,7 +53,10 @@ test('every change', () => {
         priority: changes.priority ?? event.priority,
         target: changes.target === undefined ? event.target : (changes.target ?? undefined),
         deadline: changes.deadline === undefined ? event.deadline : (changes.deadline ?? undefined),
-        hops: changes.hop === undefined ? event.hops : [...(event.hops ?? []), changes.hop],
+        hops: [
+          ...(changes.hops ?? event.hops ?? []),
+          ...(changes.hop === undefined ? [] : [changes.hop]),
+        ],
       }));
       const passed = Buffer.from(forward(frame, changes));
       assert.deepEqual(passed, Buffer.from(encodeBatch(changed)));
@@ -72,6 +79,12 @@ test('what cannot be is refused', () => {
   refused(full, { deadline: 0 }, 'field');
   const one = encodeBatch([{ type: 'a' }]);
   refused(one, { hop: 'x'.repeat(256) }, 'field_too_long');
+  refused(one, { hops: ['x'.repeat(256)] }, 'field_too_long');
+  refused(one, { hops: Array.from({ length: 65 }, () => 'h') }, 'too_many_hops');
+  refused(one, { hops: 'edge' as never }, 'field');
+  refused(one, { hops: [5 as never] }, 'field');
+  refused(one, { hop: 5 as never }, 'field');
+  assert.deepEqual(peek(forward(full, { hops: [], hop: 'h' })).hops, ['h']);
   refused(one, { target: `agent:${'x'.repeat(1025)}` }, 'field_too_long');
 });
 
