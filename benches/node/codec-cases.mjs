@@ -124,34 +124,47 @@ async function routing(name) {
   };
 }
 
-/** The same event with another priority and one more hop. */
+/** What a forwarder changes. */
+const CHANGES = {
+  priority: { priority: 1 },
+  'priority, hop': { priority: 1, hop: 'gateway-2' },
+  'priority, target, hop': { priority: 1, target: 'agent:planner-2', hop: 'gateway-2' },
+};
+
+/**
+ * The same event with another priority, target, one more hop. The bytes are at hand, as a client
+ * of Redis gives them, or `cut` from a larger piece: then making a view of each is measured, too.
+ */
 async function forwarding(name, rival) {
   const events = workload(name).map((event) => ({ ...event, hops: ['edge-1'] }));
   const { encode, decode, forward } = await import('swarmbus');
-  const texts = delivered(events.map((event) => Buffer.from(JSON.stringify(event))));
-  const frames = delivered(events.map((event) => encode(event)));
-  const changes = rival === 'priority' ? { priority: 1 } : { priority: 1, hop: 'gateway-2' };
+  const changes = CHANGES[rival.replace(/, cut$/, '')];
+  const { priority, target, hop } = changes;
+  const texts = events.map((event) => Buffer.from(JSON.stringify(event)));
+  const frames = events.map((event) => Buffer.from(encode(event)));
   const pass = (bytes) => forward(bytes, changes);
+  const eachOf = rival.endsWith(', cut')
+    ? (list, run) => eachDelivered(delivered(list), run)
+    : each;
   return {
     events: events.length,
-    json: eachDelivered(texts, (bytes) => {
+    json: eachOf(texts, (bytes) => {
       const event = JSON.parse(bytes.toString());
-      event.priority = 1;
-      if (changes.hop !== undefined) event.hops.push(changes.hop);
+      event.priority = priority;
+      if (target !== undefined) event.target = target;
+      if (hop !== undefined) event.hops.push(hop);
       return Buffer.from(JSON.stringify(event));
     }),
-    other: eachDelivered(frames, pass),
+    other: eachOf(frames, pass),
     verify() {
-      let start = 0;
-      frames.ends.forEach((end, n) => {
-        const passed = decode(pass(frames.piece.subarray(start, end)));
+      frames.forEach((bytes, n) => {
+        const passed = decode(pass(bytes));
         assert.equal(passed.priority, 1);
-        assert.deepEqual(
-          passed.hops,
-          changes.hop === undefined ? ['edge-1'] : ['edge-1', changes.hop],
-        );
+        assert.equal(passed.target, target ?? events[n].target);
+        assert.deepEqual(passed.hops, hop === undefined ? ['edge-1'] : ['edge-1', hop]);
         assert.deepStrictEqual(passed.payload, events[n].payload);
-        start = end;
+        // What was given stays as it was.
+        assert.deepEqual(decode(bytes).hops, ['edge-1']);
       });
     },
   };

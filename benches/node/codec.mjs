@@ -43,7 +43,9 @@ function cells() {
   }
   for (const size of ['200B', '1KB', '10KB', '100KB']) {
     all.push(['route', size, 'swarmbus']);
-    all.push(['forward', size, 'priority'], ['forward', size, 'priority and hop']);
+    for (const change of ['priority', 'priority, hop', 'priority, target, hop']) {
+      all.push(['forward', size, change], ['forward', size, `${change}, cut`]);
+    }
   }
   all.push(['float32', 'encode', 'swarmbus'], ['float32', 'decode', 'swarmbus']);
   return all.filter(([operation]) => options.only === undefined || operation === options.only);
@@ -95,8 +97,8 @@ for (const operation of new Set(results.map((row) => row.operation))) {
 
 const short = [];
 for (const { operation, workload, codec, ratio } of results) {
-  const goal =
-    codec === 'swarmbus' || operation === 'forward' ? GOALS[operation]?.[workload] : undefined;
+  const asked = operation === 'forward' ? !codec.endsWith(', cut') : codec === 'swarmbus';
+  const goal = asked ? GOALS[operation]?.[workload] : undefined;
   if (goal !== undefined && ratio < goal) short.push({ operation, workload, codec, ratio, goal });
   const rival = ratioOf(operation, workload, 'msgpackr plain');
   if (codec === 'swarmbus' && SIZES.includes(workload) && rival !== undefined) {

@@ -3,6 +3,7 @@
  */
 
 export { calibrate } from './calibrate.js';
+export type { Changes } from './changes.js';
 export { decode, decodeBatch, type DecodeOptions } from './decode.js';
 export { encode, encodeBatch, type Encodable, type EncodeOptions } from './encode.js';
 export {
@@ -15,7 +16,7 @@ export {
   type PayloadErrorCode,
 } from './error.js';
 export { Extension, typedArray, type TypedArrayClass } from './extension.js';
-export { forward, type Changes } from './forward.js';
+export { forward } from './forward.js';
 export { FrameWriter } from './frame-writer.js';
 export { FrameReader, frameLength, peek, peekBatch } from './frame.js';
 export { DEFAULT_LIMITS, MAX_HOP_LEN, MAX_TYPE_LEN, type Limits } from './limits.js';

@@ -38,11 +38,18 @@ test('every change', () => {
     { deadline: 7 },
     { deadline: 2n ** 54n },
     { deadline: null },
+    { target: 'agent:é' },
+    { target: `swarm:${'x'.repeat(64)}` },
+    { target: `agent:${'x'.repeat(65)}`, hop: 'y'.repeat(64) },
+    // Shorter by one hop's length than `agent:one`, as long, and longer.
+    { target: 'agent:', hop: 'ab' },
+    { target: 'agent:t', hop: '' },
+    { target: 'agent:planner', hop: 'gateway-2' },
+    { target: null, hop: 'h' },
     { hops: [] },
-    { hops: ['gateway-1', 'é'] },
-    { hops: ['first'], hop: 'second', priority: 1 },
+    { hops: ['a', 'é', ''] },
+    { hops: ['a'], hop: 'b', target: 'swarm:blue' },
     { priority: 3, deadline: 1, target: 'agent:two', hop: 'h' },
-    { deadline: 1, target: null, hops: ['one'], hop: 'two' },
   ];
   for (const changes of all) {
     for (const events of [EVENTS, ...EVENTS.map((event) => [event])]) {
@@ -74,17 +81,25 @@ test('what cannot be is refused', () => {
       (error) => error instanceof EncodeError && error.code === code,
     );
   refused(full, { hop: 'one more' }, 'too_many_hops');
+  refused(full, { hops: Array.from({ length: 65 }, () => 'h') }, 'too_many_hops');
   refused(full, { hop: undefined, priority: 10 }, 'field');
   refused(full, { target: 'blue' as 'agent:' }, 'field');
   refused(full, { deadline: 0 }, 'field');
+  assert.deepEqual(peek(forward(full, { hops: [], hop: 'h' })).hops, ['h']);
   const one = encodeBatch([{ type: 'a' }]);
+  refused(one, { priority: 10 }, 'field');
+  refused(one, { target: 'blue' as 'agent:' }, 'field');
+  refused(one, { target: 'somebody' as 'agent:' }, 'field');
+  refused(one, { deadline: 0 }, 'field');
   refused(one, { hop: 'x'.repeat(256) }, 'field_too_long');
   refused(one, { hops: ['x'.repeat(256)] }, 'field_too_long');
   refused(one, { hops: Array.from({ length: 65 }, () => 'h') }, 'too_many_hops');
   refused(one, { hops: 'edge' as never }, 'field');
   refused(one, { hops: [5 as never] }, 'field');
   refused(one, { hop: 5 as never }, 'field');
-  assert.deepEqual(peek(forward(full, { hops: [], hop: 'h' })).hops, ['h']);
+  refused(one, { hop: ['edge'] as never }, 'field');
+  refused(one, { target: 5 as never }, 'field');
+  refused(one, { target: ['agent:a'] as never }, 'field');
   refused(one, { target: `agent:${'x'.repeat(1025)}` }, 'field_too_long');
 });
 
@@ -109,7 +124,14 @@ test('the quick way for one small event finds what the other finds', () => {
       },
     ]),
   );
-  const changes: Changes[] = [{ priority: 1 }, { hop: 'gateway-2' }, { priority: 9, hop: 'h' }, {}];
+  const changes: Changes[] = [
+    {},
+    { priority: 1 },
+    { hop: 'gateway-2' },
+    { priority: 9, hop: 'h' },
+    { target: 'agent:a', hop: 'h' },
+    { target: 'swarm:colours', deadline: 7 },
+  ];
   for (let at = 0; at < 80; at++) {
     for (const value of [0, 1, 2, 4, 9, 10, 63, 64, 127, 128, 254, 255, good[at]!]) {
       const frame = Buffer.from(good);
