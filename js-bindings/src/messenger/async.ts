@@ -3,6 +3,14 @@
  * outside, a sleep that can be ended. No timer outlives what it was for.
  */
 
+/** The longest time that a timer takes: one for a longer time would end at once. */
+const LONGEST = 2_147_483_647;
+
+/** `setTimeout` for any time; what is longer than 24 days counts as that. */
+export function timeout(then: () => void, ms: number): ReturnType<typeof setTimeout> {
+  return setTimeout(then, Math.min(ms, LONGEST));
+}
+
 /** A promise that somebody else settles. */
 export interface Deferred<T> {
   readonly promise: Promise<T>;
@@ -85,14 +93,11 @@ export class Watch<T> {
       const stop = this.listen((value) => {
         if (is(value)) end(true);
       });
-      const timer = ms === undefined ? undefined : setTimeout(() => end(false), ms);
+      const timer = ms === undefined ? undefined : timeout(() => end(false), ms);
       signal?.addEventListener('abort', aborted);
     });
   }
 }
-
-/** The longest time that a timer can be set for. */
-const LONGEST = 2_147_483_647;
 
 /** Sleeps for so many milliseconds, or until `signal` is aborted. Never fails. */
 export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
@@ -103,7 +108,7 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
       signal?.removeEventListener('abort', end);
       resolve();
     };
-    const timer = setTimeout(end, Math.min(ms, LONGEST));
+    const timer = timeout(end, ms);
     signal?.addEventListener('abort', end);
   });
 }
@@ -111,16 +116,13 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
 /** The result of `promise`, or `late()` if it takes longer than `ms`. It goes on unobserved then. */
 export function within<T>(promise: Promise<T>, ms: number, late: () => T | Promise<T>): Promise<T> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(
-      () => {
-        try {
-          resolve(late());
-        } catch (error) {
-          reject(error as Error);
-        }
-      },
-      Math.min(ms, LONGEST),
-    );
+    const timer = timeout(() => {
+      try {
+        resolve(late());
+      } catch (error) {
+        reject(error as Error);
+      }
+    }, ms);
     promise.then(
       (value) => {
         clearTimeout(timer);

@@ -11,6 +11,7 @@ import { MARK, marked, type Message } from './message.js';
 import type { SubscribeOptions } from './options.js';
 import { Position } from './position.js';
 import { Pending } from './request.js';
+import type { MessengerSettings, Positions } from './settings.js';
 import { noStats } from './stats.js';
 import { TransportPublishError, TransportError } from './transport-error.js';
 import type { Transport } from './transport.js';
@@ -21,52 +22,17 @@ export type Handler<P = unknown> = (message: Message<P>) => unknown;
 /** Makes the answer to a request: its payload. */
 export type Responder<P = unknown> = (message: Message<P>, signal: AbortSignal) => unknown;
 
-/** Where a messenger is in its durable channels, by their names: to be saved as JSON. */
-export type Positions = Record<string, string>;
-
-/** Settings of a messenger. */
-export interface MessengerOptions {
-  /**
-   * Sends messages through durable channels, and reads such: none is missed while there is no
-   * connection. All messengers that talk to each other must agree on this. Answers stay live.
-   */
-  durable?: boolean;
-  /** Goes on in the durable channels where an earlier messenger was: see `positions`. */
-  resume?: Positions;
-  /**
-   * How many milliseconds a request without a deadline waits for its answer; also how long
-   * answering one without a deadline may take. Default 30,000.
-   */
-  requestTimeout?: number;
-  /** How many requests may wait for their answers at once. Default 1,024. */
-  maxRequests?: number;
-  /** How many requests of others are answered at once. Those beyond are refused as `busy`. Default 64. */
-  maxAnswers?: number;
-  /** How many of the last messages are kept; at most 100,000. Default 100. */
-  history?: number;
-  /** How many events wait in each inbox while handlers are at work. Default 8,192. */
-  capacity?: number;
-  /** Told of each gap in what is received. What it throws is ignored. */
-  onGap?: (channel: Channel, gap: Gap) => void;
-  /** Told of what handlers and tasks fail with, which is counted as well. What it throws is ignored. */
-  onError?: (error: unknown, message: Message) => void;
-}
-
 /** Refusals that are being sent at once; those beyond are not sent. */
 const MAX_REFUSALS = 256;
 
 export class Hub {
   /** This messenger among those of the same identity. */
   readonly node = randomNode();
-  /** How messages are delivered; tasks and answers have a mode of their own. */
-  readonly mode: Mode;
   readonly handlers = new Table<Handler>();
   readonly responders = new Table<Responder>();
   readonly pending: Pending;
   readonly history: History;
   readonly counts = noStats();
-  readonly requestTimeout: number;
-  readonly maxAnswers: number;
   readonly maxRefusals = MAX_REFUSALS;
   answering = 0;
   refusing = 0;
@@ -80,14 +46,16 @@ export class Hub {
   constructor(
     readonly transport: Transport,
     readonly identity: Identity,
-    readonly options: MessengerOptions,
+    readonly settings: MessengerSettings,
   ) {
-    this.mode = options.durable === true ? 'durable' : 'live';
     this.#sender = `${identity}/${this.node}`;
-    this.pending = new Pending(options.maxRequests ?? 1_024);
-    this.history = new History(Math.min(options.history ?? 100, 100_000));
-    this.requestTimeout = options.requestTimeout ?? 30_000;
-    this.maxAnswers = options.maxAnswers ?? 64;
+    this.pending = new Pending(settings.maxRequests);
+    this.history = new History(settings.history);
+  }
+
+  /** How messages are delivered; tasks and answers have a mode of their own. */
+  get mode(): Mode {
+    return this.settings.mode;
   }
 
   get isClosed(): boolean {
@@ -96,9 +64,9 @@ export class Hub {
 
   /** How to subscribe to a channel. */
   subscribing(channel: Channel): SubscribeOptions {
-    const saved = this.options.resume?.[String(channel)];
+    const saved = this.settings.resume[String(channel)];
     const start = saved === undefined ? undefined : Position.parse(saved);
-    return { capacity: this.options.capacity, start };
+    return { capacity: this.settings.capacity, start };
   }
 
   /** Does something that the messenger waits for when it is closed. It must not fail. */
@@ -111,9 +79,9 @@ export class Hub {
 
   /** Waits until all that was spawned is done; `false` if `limit` milliseconds were not enough. */
   async settled(limit: number): Promise<boolean> {
-    const deadline = Date.now() + limit;
+    const deadline = performance.now() + limit;
     while (this.#tasks.size > 0) {
-      const left = deadline - Date.now();
+      const left = deadline - performance.now();
       if (left <= 0) return false;
       const all = Promise.all(this.#tasks).then(() => true);
       if (!(await within(all, left, () => false))) return false;
@@ -144,11 +112,11 @@ export class Hub {
   gap(channel: Channel, gap: Gap): void {
     this.counts.gaps += 1;
     this.counts.missed += gap.missed ?? 0;
-    tell(() => this.options.onGap?.(channel, gap));
+    tell(() => this.settings.onGap?.(channel, gap));
   }
 
   failed(error: unknown, message: Message): void {
-    tell(() => this.options.onError?.(error, message));
+    tell(() => this.settings.onError?.(error, message));
   }
 
   arrivedAt(channel: Channel, position: Position | undefined): void {

@@ -3,7 +3,6 @@
 export { Channel, ChannelError, type Mode } from './channel.js';
 export { Listening, TooManyHandlersError } from './handlers.js';
 export type { Passed } from './history.js';
-export type { MessengerOptions, Positions } from './hub.js';
 export { Identity, NameError, To } from './identity.js';
 export { Feed, Inbox, feed } from './inbox.js';
 export {
@@ -19,6 +18,7 @@ export { Messenger } from './messenger.js';
 export { checkOptions, type CheckedOptions, type Start, type SubscribeOptions } from './options.js';
 export { Position } from './position.js';
 export { RequestError, type Refusal, type RequestErrorCode } from './request.js';
+export type { MessengerOptions, Positions } from './settings.js';
 export type { MessengerStats } from './stats.js';
 export { Topic } from './topic.js';
 export {

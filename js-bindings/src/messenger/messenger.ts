@@ -1,21 +1,15 @@
 /** {@link Messenger}: agents of several processes talk to each other, over any transport. */
 
 import { Event, type EventInit } from '../event.js';
-import { deferred, within } from './async.js';
+import { deferred, timeout, within } from './async.js';
 import { DIRECT, type Listening } from './handlers.js';
 import type { Passed } from './history.js';
-import {
-  Hub,
-  nowMicros,
-  type Handler,
-  type MessengerOptions,
-  type Positions,
-  type Responder,
-} from './hub.js';
+import { Hub, nowMicros, type Handler, type Responder } from './hub.js';
 import { Identity, To, channelOf } from './identity.js';
 import { MARK, marked, type Message, type Scope } from './message.js';
 import { Receiver } from './receive.js';
 import { RequestError, notSent, refusedError, type Ended } from './request.js';
+import { settingsOf, type MessengerOptions, type Positions } from './settings.js';
 import type { MessengerStats } from './stats.js';
 import { Topic } from './topic.js';
 import { TransportError } from './transport-error.js';
@@ -61,7 +55,8 @@ export class Messenger {
    * Joins as an agent of a swarm. `prepare` adds handlers before anything can come in, so that they
    * miss nothing: for one that resumes.
    *
-   * @throws {@link NameError}, {@link TransportError}, and what `prepare` throws.
+   * @throws {@link NameError}, {@link TransportError}, RangeError for settings that make no sense, and
+   * what `prepare` throws.
    */
   static async join(
     transport: Transport,
@@ -71,10 +66,11 @@ export class Messenger {
     prepare?: (messenger: Messenger) => void,
   ): Promise<Messenger> {
     const identity = new Identity(swarm, agent);
-    const hub = new Hub(transport, identity, options);
-    if (!transport.features.modes.includes(hub.mode)) {
-      throw TransportError.unsupported(`this transport has no ${hub.mode} channels`);
+    const settings = settingsOf(options);
+    if (!transport.features.modes.includes(settings.mode)) {
+      throw TransportError.unsupported(`this transport has no ${settings.mode} channels`);
     }
+    const hub = new Hub(transport, identity, settings);
     const messenger = new Messenger(hub);
     try {
       prepare?.(messenger);
@@ -173,7 +169,9 @@ export class Messenger {
     if (options.signal?.aborted === true) throw abortedError(event, options.signal);
     const now = nowMicros();
     const limit =
-      event.deadline === undefined ? hub.requestTimeout : (Number(event.deadline) - now) / 1_000;
+      event.deadline === undefined
+        ? hub.settings.requestTimeout
+        : (Number(event.deadline) - now) / 1_000;
     if (limit <= 0)
       throw new RequestError('expired', `the deadline of ${event.type} has passed`, { event });
     const ended = deferred<Ended | 'late' | 'aborted'>();
@@ -188,7 +186,7 @@ export class Messenger {
     }
     const aborted = (): void => ended.resolve('aborted');
     options.signal?.addEventListener('abort', aborted);
-    const timer = setTimeout(() => ended.resolve('late'), limit);
+    const timer = timeout(() => ended.resolve('late'), limit);
     let refused;
     try {
       hub.counts.requests += 1;
@@ -300,7 +298,7 @@ export class Messenger {
     const hub = this.#hub;
     hub.closing.abort();
     hub.pending.close();
-    const deadline = Date.now() + limit;
+    const deadline = performance.now() + limit;
     let done = await hub.settled(limit);
     hub.handlers.free();
     hub.responders.free();
@@ -309,7 +307,8 @@ export class Messenger {
         () => true,
         () => false,
       );
-      done = (await within(flushed, Math.max(1, deadline - Date.now()), () => false)) && done;
+      done =
+        (await within(flushed, Math.max(1, deadline - performance.now()), () => false)) && done;
     }
     return done;
   }

@@ -6,6 +6,7 @@ import { isLate, nowMicros, type Hub, type Responder } from './hub.js';
 import { channelOf } from './identity.js';
 import { MARK, Message, marked, senderOf } from './message.js';
 import { FAILED, type Refusal } from './request.js';
+import { TransportError } from './transport-error.js';
 
 /** A request that came in, and how to answer it. */
 interface Asked {
@@ -31,7 +32,7 @@ export function asked(hub: Hub, message: Message, number: string): void {
     hub.counts.unhandled += 1;
     return;
   }
-  if (hub.answering >= hub.maxAnswers) return refuse(request, 'busy');
+  if (hub.answering >= hub.settings.maxAnswers) return refuse(request, 'busy');
   hub.answering += 1;
   hub.spawn(answer(request, responder.handle).finally(() => void (hub.answering -= 1)));
 }
@@ -40,7 +41,7 @@ async function answer(asked: Asked, respond: Responder): Promise<void> {
   const { hub, message } = asked;
   const { deadline } = message.event;
   const limit =
-    deadline === undefined ? hub.requestTimeout : (Number(deadline) - nowMicros()) / 1_000;
+    deadline === undefined ? hub.settings.requestTimeout : (Number(deadline) - nowMicros()) / 1_000;
   const over = new AbortController();
   const late = Symbol('late');
   let payload: unknown;
@@ -48,10 +49,7 @@ async function answer(asked: Asked, respond: Responder): Promise<void> {
     const made = Promise.resolve().then(() => respond(message, over.signal));
     payload = await within<unknown>(made, Math.max(0, limit), () => late);
   } catch (error) {
-    hub.counts.failed += 1;
-    hub.failed(error, message);
-    const why = error instanceof Error ? error.message : String(error);
-    return send(asked, marked(reply(asked, why), MARK.refusal, FAILED));
+    return tellFailure(asked, error);
   }
   if (payload === late) {
     // Nobody waits for it any more.
@@ -59,8 +57,22 @@ async function answer(asked: Asked, respond: Responder): Promise<void> {
     over.abort();
     return;
   }
-  hub.counts.answers += 1;
-  await send(asked, reply(asked, payload));
+  try {
+    await hub.send(channelOf('reply', asked.node), reply(asked, payload));
+    hub.counts.answers += 1;
+  } catch (error) {
+    // What cannot be carried at all is the responder's failure, and whoever asks is told.
+    if (error instanceof TransportError && error.code === 'unfit') return tellFailure(asked, error);
+    hub.failed(error, message);
+  }
+}
+
+async function tellFailure(asked: Asked, error: unknown): Promise<void> {
+  const { hub, message } = asked;
+  hub.counts.failed += 1;
+  hub.failed(error, message);
+  const why = error instanceof Error ? error.message : String(error);
+  await send(asked, marked(reply(asked, why), MARK.refusal, FAILED));
 }
 
 function refuse(asked: Asked, refusal: Refusal): void {

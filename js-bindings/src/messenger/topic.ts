@@ -35,8 +35,13 @@ export class Topic {
       hub.subscribing(topic.channel),
       signal,
     );
-    await receiver.start();
-    return topic;
+    try {
+      await receiver.start();
+      return topic;
+    } catch (error) {
+      topic.close();
+      throw error;
+    }
   }
 
   /**

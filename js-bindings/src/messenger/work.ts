@@ -9,6 +9,7 @@ import type { Received } from './incoming.js';
 import { Message } from './message.js';
 import { positive } from './number.js';
 import type { SubscribeOptions } from './options.js';
+import type { TransportError } from './transport-error.js';
 
 /** How to work on a queue of tasks. */
 export interface WorkOptions extends Omit<SubscribeOptions, 'capacity'> {
@@ -23,16 +24,23 @@ export interface WorkOptions extends Omit<SubscribeOptions, 'capacity'> {
 
 /** A worker. `await using` stops it. */
 export class Worker {
-  readonly #stop: () => Promise<void>;
+  /**
+   * Settles when it works no more: with what ended it, if nobody did that on purpose. It never
+   * fails.
+   */
+  readonly ended: Promise<TransportError | undefined>;
+  readonly #stop: () => void;
 
   /** For messengers. */
-  constructor(stop: () => Promise<void>) {
+  constructor(stop: () => void, ended: Promise<TransportError | undefined>) {
     this.#stop = stop;
+    this.ended = ended;
   }
 
   /** Takes no more tasks and waits for those it is working on. */
-  stop(): Promise<void> {
-    return this.#stop();
+  async stop(): Promise<void> {
+    this.#stop();
+    await this.ended;
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -101,8 +109,8 @@ export function startWork(
   if (hub.isClosed) stop();
   const done = work().finally(() => hub.closing.signal.removeEventListener('abort', stop));
   hub.spawn(done);
-  return new Worker(() => {
-    stop();
-    return done;
-  });
+  return new Worker(
+    stop,
+    done.then(() => inbox.error),
+  );
 }

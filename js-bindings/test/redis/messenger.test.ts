@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 
-import { Event, Messenger, RequestError, To } from 'swarmbus';
+import { Event, Messenger, RequestError, To, liveHandles } from 'swarmbus';
 import type { Message, MessengerOptions, Transport } from 'swarmbus';
 import { RedisTransport } from 'swarmbus/redis';
 
@@ -280,6 +280,68 @@ test('a handler that fails is counted, and told of, and others are called', () =
     );
     await b1.close();
   }));
+
+test('a request whose deadline is far away waits for its answer', () =>
+  joined(['a/asker', 'b/answerer'], async (asker, answerer) => {
+    const began = performance.now();
+    answerer?.respond('far.asked', () =>
+      until(() => performance.now() - began > 20, 'it takes a little').then(() => 'here'),
+    );
+    const deadline = (Date.now() + 60 * 24 * 3_600_000) * 1_000;
+    const answer = await asker?.request(To.agent('answerer'), { type: 'far.asked', deadline });
+    assert.equal(answer?.payload, 'here');
+  }));
+
+test('whoever asks is told when the answer cannot be sent', () =>
+  joined(['a/asker', 'b/answerer'], async (asker, answerer) => {
+    answerer?.respond('odd.asked', () => {
+      const circle: Record<string, unknown> = {};
+      return (circle['itself'] = circle);
+    });
+    const asked = asker?.request(To.agent('answerer'), { type: 'odd.asked' });
+    await assert.rejects(asked as Promise<Event>, { name: 'RequestError', code: 'failed' });
+    assert.deepEqual([answerer?.stats().failed, answerer?.stats().answers], [1, 0]);
+  }));
+
+test('what fails to begin leaves nothing behind', async () => {
+  const own = await RedisTransport.connect(server.url);
+  const before = liveHandles();
+  const liveOnly = Object.create(own, {
+    features: { value: { ...own.features, modes: ['live'] } },
+  }) as Transport;
+  await assert.rejects(Messenger.join(liveOnly, 'a', 'one', { durable: true }), {
+    code: 'unsupported',
+  });
+  for (const options of [
+    { requestTimeout: Number.NaN },
+    { requestTimeout: 0 },
+    { maxRequests: -1 },
+    { maxAnswers: 0.5 },
+    { history: -1 },
+    { capacity: 0 },
+  ])
+    await assert.rejects(Messenger.join(own, 'a', 'one', options), RangeError);
+  assert.equal(liveHandles(), before);
+  const messenger = await Messenger.join(own, 'a', 'one');
+  const joined = liveHandles();
+  await own.close();
+  for (let n = 0; n < 10; n += 1)
+    await assert.rejects(messenger.topic(`t${n}`), { code: 'closed' });
+  assert.equal(liveHandles(), joined);
+  await messenger.close();
+});
+
+test('a worker that may work no more says why', async () => {
+  await using own = await RedisServer.start();
+  const transport = await RedisTransport.connect(own.url);
+  const messenger = await Messenger.join(transport, 'a', 'one');
+  const worker = await messenger.work('stones', () => undefined);
+  await own.run('ACL', 'SETUSER', 'default', 'resetkeys', '%RW~nothing:*');
+  const error = await worker.ended;
+  assert.equal(error?.code, 'refused');
+  await messenger.close(0);
+  await transport.closeWithin(0);
+});
 
 test('names are checked', async () => {
   assert.throws(() => To.swarm('two words'), { name: 'NameError', code: 'character' });
