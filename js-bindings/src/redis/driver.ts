@@ -46,6 +46,8 @@ export interface Call {
   readonly timeout: number;
   /** Options for TLS, as `tls.connect` takes them. */
   readonly tls: Readonly<Record<string, unknown>> | undefined;
+  /** Aborted when the connection is of no use any more, also while it is being made. */
+  readonly signal: AbortSignal;
   /** Takes a message of a name that is subscribed to: briefly. */
   onMessage(name: string, payload: Buffer): void;
   /** Called once when the connection is of no use any more. */

@@ -132,7 +132,7 @@ export class Durable {
   /** See `Transport.history`. */
   async history(channel: Channel, count: number): Promise<Received[]> {
     const log = this.#log(channel);
-    for (let frames = Math.min(Math.max(1, count), 16); ; frames *= 4) {
+    for (let frames = Math.min(count, 16); ; frames *= 4) {
       const { entries } = await log.tryRead('newest', frames).catch((error: unknown) => {
         throw ConnectionError.from(error).toTransport();
       });
@@ -142,7 +142,7 @@ export class Durable {
       const all: Incoming[] = [];
       for (const header of headers.reverse()) header.unpack(0, all);
       const received = all.filter((incoming): incoming is Received => incoming.kind === 'event');
-      return count > 0 ? received.slice(-count) : [];
+      return received.slice(-count);
     }
   }
 

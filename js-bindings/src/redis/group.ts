@@ -128,8 +128,8 @@ export class Groups {
   }
 
   /** Waits until the server has every answer to a task that was given before. @throws {@link TransportError} */
-  async flush(): Promise<void> {
-    const deadline = performance.now() + this.server.link.settings.responseTimeout;
+  async flush(patience = this.server.link.settings.responseTimeout): Promise<void> {
+    const deadline = performance.now() + patience;
     for (const desk of this.#desks) {
       if (!(await desk.flushed(Math.max(1, deadline - performance.now())))) {
         throw this.server.link.error?.toTransport() ?? TransportError.timedOut();

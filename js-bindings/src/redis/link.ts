@@ -1,6 +1,6 @@
 /** {@link Link}: a connection that is made again whenever it breaks. */
 
-import { Notify, Watch, sleep, within } from '../messenger/async.js';
+import { Notify, Watch, aborted, sleep, timeout, within } from '../messenger/async.js';
 import { ConnectionError } from './connection-error.js';
 import { AnsweredError, type Arg, type Connection, type Outcome, type Reply } from './driver.js';
 import type { Settings } from './settings.js';
@@ -27,8 +27,8 @@ export interface Duty {
   /** Takes a message that was subscribed to: briefly. */
   message?(number: number, name: string, payload: Buffer): void;
   /** Called with each new connection before anybody else gets it. An error has it thrown away. */
-  begin?(current: Current): Promise<void>;
-  /** Called when a connection is of no use any more. */
+  begin?(current: Current, link: Link): Promise<void>;
+  /** Called when a connection is of no use any more, also when that shows in `begin`. */
   ended?(): void;
 }
 
@@ -41,17 +41,20 @@ class Life {
   error: ConnectionError | undefined;
   /** It failed, or somebody has a doubt about it. */
   readonly wake = new Notify();
+  /** Aborted when it failed. */
+  readonly over = new AbortController();
 
   constructor(readonly number: number) {}
 
   fail(error: ConnectionError): void {
     this.error ??= error;
     this.wake.notify();
+    this.over.abort();
   }
 
   /** Until it fails, somebody doubts it, or so many milliseconds have passed. */
   async wait(ms: number | undefined): Promise<void> {
-    const timer = ms === undefined ? undefined : setTimeout(() => this.wake.notify(), ms);
+    const timer = ms === undefined ? undefined : timeout(() => this.wake.notify(), ms);
     await this.wake.wait();
     clearTimeout(timer);
   }
@@ -187,10 +190,9 @@ export class Link {
     const connection = await this.#dial(life);
     try {
       const current: Current = { number, connection };
-      await this.duty.begin?.(current);
+      await Promise.race([this.duty.begin?.(current, this), aborted(life.over.signal)]);
       if (life.error !== undefined) throw life.error;
-      if (this.#end.signal.aborted) throw ConnectionError.closed();
-      const born = Date.now();
+      const born = performance.now();
       this.#current.set(current);
       this.state.set({ kind: 'connected' });
       const every = this.duty.unchecked === true ? undefined : this.settings.probeEvery;
@@ -202,10 +204,10 @@ export class Link {
           );
         }
       }
-      this.duty.ended?.();
       this.#disconnected(life.error);
-      return Date.now() - born;
+      return performance.now() - born;
     } finally {
+      this.duty.ended?.();
       connection.destroy();
     }
   }
@@ -218,6 +220,7 @@ export class Link {
       address: settings.address,
       timeout: limit,
       tls: settings.tls,
+      signal: life.over.signal,
       onMessage: (name, payload) => duty.message?.(life.number, name, payload),
       onEnd: (error) => life.fail(ConnectionError.lost(error.message)),
     });
@@ -227,7 +230,9 @@ export class Link {
         (connection) => connection.destroy(),
         () => undefined,
       );
-      throw ConnectionError.timedOut(limit);
+      const error = ConnectionError.timedOut(limit);
+      life.fail(error);
+      throw error;
     };
     const connection = await within(dialled, limit, late).catch((error: unknown) => {
       throw this.#refused(error);

@@ -21,6 +21,8 @@ export class Probe {
   constructor(
     private readonly publisher: Link,
     private readonly subscriber: Subscriber,
+    /** Nobody is interested any more. */
+    private readonly end: AbortSignal,
   ) {
     this.#key = probeKey(publisher.settings.prefix, publisher.instance);
   }
@@ -29,9 +31,9 @@ export class Probe {
   async start(): Promise<void> {
     await this.subscriber.listen(this.#key, {
       message: (payload) => {
-        // A stranger can say what it likes here, and delay one probe.
+        // A stranger can say what it likes here: what was not sent yet does not come back.
         const number = Number(payload.toString('latin1'));
-        if (number > this.#echo.value) this.#echo.set(number);
+        if (number > this.#echo.value && number <= this.#last) this.#echo.set(number);
       },
     });
   }
@@ -53,7 +55,8 @@ export class Probe {
       if (why.breaksConnection) this.publisher.giveUp(publisher.number, why);
       throw why;
     }
-    if (!(await this.#echo.until((came) => came >= number, patience))) {
+    if (!(await this.#echo.until((came) => came >= number, patience, this.end))) {
+      if (this.end.aborted) throw ConnectionError.closed();
       const why = ConnectionError.timedOut(patience);
       this.subscriber.link.giveUp(subscriber.number, why);
       throw why;
@@ -61,15 +64,15 @@ export class Probe {
     return performance.now() - began;
   }
 
-  /** Pings until `signal` is aborted. */
-  async run(signal: AbortSignal, eachTime: () => void): Promise<void> {
+  /** Pings until the end. */
+  async run(eachTime: () => void): Promise<void> {
     const { probeEvery, responseTimeout } = this.publisher.settings;
     for (;;) {
-      await sleep(probeEvery, signal);
-      if (signal.aborted) return;
+      await sleep(probeEvery, this.end);
+      if (this.end.aborted) return;
       // What is wrong is in the state of the connections.
       await this.ping(responseTimeout).catch(() => undefined);
-      if (!signal.aborted) eachTime();
+      if (!this.end.aborted) eachTime();
     }
   }
 }

@@ -17,9 +17,9 @@ import {
   TransportPublishError,
 } from '../index.js';
 import { ACCEPT, Gate, RATE_LIMITED, isAdaptive } from '../bus/overflow.js';
-import { Watch, deferred, type Deferred } from '../messenger/async.js';
+import { Watch, deferred, timeout, type Deferred } from '../messenger/async.js';
 import { quietly } from '../quiet.js';
-import { HEADROOM, type Carrier } from './carrier.js';
+import { HEADROOM, frameIn, type Carrier } from './carrier.js';
 import type { ConnectionError } from './connection-error.js';
 import type { Arg } from './driver.js';
 import { FRAME_HEADER, readRecords } from './frames.js';
@@ -60,6 +60,7 @@ interface Waiter {
   readonly events: readonly Event[];
   /** The first that is not accepted yet. */
   at: number;
+  /** By the clock that only goes forward. */
   readonly until: number;
   readonly done: Deferred<void>;
 }
@@ -193,7 +194,10 @@ export class Publisher {
     }
   }
 
-  /** Takes nothing more, sends what waits as far as that is possible within `patience`, and returns what is left. */
+  /**
+   * Takes nothing more, sends what waits as far as that is possible within `patience`, and returns what
+   * is left. What is on its way then is not: it may have arrived.
+   */
   async close(patience: number): Promise<{ channel: Channel; event: Event }[]> {
     if (!this.#closed) this.#gate?.free();
     this.#closed = true;
@@ -203,12 +207,15 @@ export class Publisher {
     this.#end.abort();
     this.#sender.work();
     const left: { channel: Channel; event: Event }[] = [];
-    this.seal();
-    for (const { lane, frame, count } of this.outbox.take(Infinity, Infinity)) {
+    const keep = (channel: Channel, frame: Uint8Array, count: number): void =>
       readRecords(frame, count, (event) => {
-        if (event !== undefined) left.push({ channel: lane.channel, event });
+        if (event !== undefined) left.push({ channel, event });
       });
-    }
+    for (const parcel of this.#sender.handBack())
+      keep(parcel.lane.channel, frameIn(parcel), parcel.count);
+    this.seal();
+    for (const { lane, frame, count } of this.outbox.take(Infinity, Infinity))
+      keep(lane.channel, frame, count);
     return left;
   }
 
@@ -383,7 +390,7 @@ export class Publisher {
     // Whoever does not wait for what it publishes cannot fill the memory either.
     if (this.#closed) throw TransportError.closed();
     if (this.#waiters.length >= this.link.settings.bufferEvents) throw TransportError.full();
-    const until = Date.now() + this.link.settings.patience;
+    const until = performance.now() + this.link.settings.patience;
     const waiter = { channel, events, at, until, done: deferred<void>() };
     this.#waiters.push(waiter);
     this.#watchWaiters();
@@ -399,19 +406,19 @@ export class Publisher {
       this.#timer = this.#retry = undefined;
     } else {
       if (this.#retryAfter !== undefined) {
-        this.#retry ??= setTimeout(this.#askAgain, Math.ceil(this.#retryAfter));
+        this.#retry ??= timeout(this.#askAgain, Math.ceil(this.#retryAfter));
       }
-      this.#timer ??= setTimeout(
+      this.#timer ??= timeout(
         () => {
           this.#timer = undefined;
-          const now = Date.now();
+          const now = performance.now();
           while (this.#waiters[0] !== undefined && this.#waiters[0].until <= now) {
             const waiter = this.#waiters.shift() as Waiter;
             this.#refuse(waiter, this.#whyNot() ?? TransportError.full());
           }
           this.#watchWaiters();
         },
-        Math.max(1, first.until - Date.now()),
+        Math.max(1, Math.ceil(first.until - performance.now())),
       );
     }
   }

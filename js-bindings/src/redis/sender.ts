@@ -51,6 +51,13 @@ export class Sender {
     });
   }
 
+  /** At the end: what the server did not take. */
+  handBack(): Parcel[] {
+    const parcels = this.#again.filter(({ again }) => !again);
+    this.#again = [];
+    return parcels;
+  }
+
   async #run(): Promise<void> {
     const { link, carrier } = this.publisher;
     let number = 0;

@@ -20,7 +20,7 @@ export interface RedisOptions {
   responseTimeout?: number;
   /** How often it is tried whether a published event still arrives. Default 5,000. */
   probeEvery?: number;
-  /** The delays between tries to connect, which double from `base` to `cap`, with full jitter. Default 100 and 2,000. */
+  /** The delays between tries to connect, which double from `base` to `cap`, with full jitter. Default 100 and 1,000. */
   backoff?: { readonly base: number; readonly cap: number };
   /** The most events in one message on the way. Default 512. */
   batchEvents?: number;
@@ -85,6 +85,9 @@ export interface Settings extends Required<Omit<RedisOptions, 'tls'>> {
 
 const DAY = 24 * 3_600_000;
 
+/** Clients set a timer for it. */
+const LONGEST_TIMER = 2 ** 31 - 1;
+
 /** Redis refuses times that overflow when they are added to its clock's. */
 const LONGEST = 2 ** 42;
 
@@ -118,21 +121,26 @@ export function settingsOf(url: string, options: RedisOptions = {}): Settings {
   } catch (error) {
     throw new SettingsError('overflow', (error as Error).message);
   }
-  const delay = options.batchDelay ?? 0;
-  if (!(delay >= 0)) throw new SettingsError('number', `batchDelay is at least 0, not ${delay}`);
+  const backoff = options.backoff ?? { base: 100, cap: 1_000 };
+  const batchDelay = options.batchDelay ?? 0;
+  const times = { batchDelay, 'backoff.base': backoff.base, 'backoff.cap': backoff.cap };
+  for (const [name, time] of Object.entries(times)) {
+    if (!(time >= 0 && time < Infinity))
+      throw new SettingsError('number', `${name} is a number of milliseconds, not ${time}`);
+  }
   return {
     address,
     place: address.path ?? `${address.host}:${address.port}`,
     driver: options.driver ?? nodeRedis(),
     prefix,
     tls: options.tls,
-    connectTimeout: number('connectTimeout', 5_000),
+    connectTimeout: number('connectTimeout', 5_000, LONGEST_TIMER),
     responseTimeout: number('responseTimeout', 5_000),
     probeEvery: number('probeEvery', 5_000),
-    backoff: options.backoff ?? { base: 100, cap: 2_000 },
+    backoff,
     batchEvents: number('batchEvents', 512, 65_536),
     batchBytes: number('batchBytes', 128 << 10, 16 << 20),
-    batchDelay: delay,
+    batchDelay,
     bufferEvents: number('bufferEvents', 65_536),
     bufferBytes: number('bufferBytes', 64 << 20),
     overflow,

@@ -6,7 +6,7 @@
  * SUBSCRIBE has to be acknowledged.
  */
 
-import { Notify, Watch } from '../messenger/async.js';
+import { Notify, Watch, within } from '../messenger/async.js';
 import { ConnectionError } from './connection-error.js';
 import type { Connection } from './driver.js';
 import { Link, type Current, type Duty } from './link.js';
@@ -46,7 +46,7 @@ export class Subscriber implements Duty {
   /** Perhaps still known to the server. */
   #unwanted: string[] = [];
   readonly #changed = new Notify();
-  /** Of the newest connection: messages of older ones come too late. */
+  /** Of the connection, or of the next: what comes from older ones comes too late. */
   #number = 0;
   #closed = false;
 
@@ -110,6 +110,7 @@ export class Subscriber implements Duty {
   }
 
   ended(): void {
+    this.#number += 1;
     for (const topic of [...this.#wanted.values()]) {
       if (topic.on === 0) continue;
       if (topic.ack.value === 'active') topic.ack.set('pending');
@@ -158,17 +159,12 @@ export class Subscriber implements Duty {
 
   async #within<T>(answer: Promise<T>): Promise<T> {
     const patience = this.settings.responseTimeout;
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(ConnectionError.timedOut(patience)), patience);
-    });
-    try {
-      return await Promise.race([answer, late]);
-    } catch (error) {
+    const late = (): never => {
+      throw ConnectionError.timedOut(patience);
+    };
+    return within(answer, patience, late).catch((error: unknown) => {
       throw ConnectionError.from(error);
-    } finally {
-      clearTimeout(timer);
-    }
+    });
   }
 
   #acknowledged(number: number, names: readonly string[], ack: Ack): void {

@@ -86,7 +86,7 @@ export class RedisTransport implements Transport {
     this.#subscriber = new Subscriber(settings, this.#instance);
     this.#publisher = new Publisher(this.#publishing, liveCarrier);
     this.#live = new Live(this.#subscriber);
-    this.#probe = new Probe(this.#publishing, this.#subscriber);
+    this.#probe = new Probe(this.#publishing, this.#subscriber, this.#end.signal);
     for (const link of [this.#publishing, this.#subscriber.link])
       link.state.listen(() => this.#watch());
   }
@@ -108,7 +108,7 @@ export class RedisTransport implements Transport {
       await transport.closeWithin(0);
       throw error;
     }
-    void transport.#probe.run(transport.#end.signal, () => {
+    void transport.#probe.run(() => {
       transport.#live.sweep();
       transport.#publisher.tellPositions();
     });
@@ -216,14 +216,16 @@ export class RedisTransport implements Transport {
   async history<P = unknown>(channel: Channel, count: number): Promise<Received<P>[]> {
     if (channel.mode !== 'durable')
       throw TransportError.unsupported(`a ${channel.mode} channel keeps no history`);
-    return (await this.#open().durable.history(channel, count)) as Received<P>[];
+    const most = Math.floor(count);
+    return (most >= 1 ? await this.#open().durable.history(channel, most) : []) as Received<P>[];
   }
 
   /** See {@link Transport.deadLetters}. */
   async deadLetters<P = unknown>(channel: Channel, count: number): Promise<DeadTask<P>[]> {
     if (channel.mode !== 'group')
       throw TransportError.unsupported(`a ${channel.mode} channel has no dead letters`);
-    return (await this.#open().groups.deadLetters(channel, count)) as DeadTask<P>[];
+    const most = Math.min(Math.floor(count), Number.MAX_SAFE_INTEGER);
+    return (most >= 1 ? await this.#open().groups.deadLetters(channel, most) : []) as DeadTask<P>[];
   }
 
   /**
@@ -269,12 +271,16 @@ export class RedisTransport implements Transport {
   }
 
   async #close(patience: number): Promise<{ channel: Channel; event: Event }[]> {
+    const began = performance.now();
     this.#end.abort();
     const streams = this.#streams;
     const { durable, group } = streams?.publishers ?? {};
     const left = await Promise.all(
       [this.#publisher, durable, group].map((publisher) => publisher?.close(patience) ?? []),
     );
+    // Answers to tasks, as far as they can be sent.
+    const time = patience - (performance.now() - began);
+    if (time > 0) await streams?.groups.flush(time).catch(() => undefined);
     this.#live.close();
     streams?.durable.close();
     streams?.groups.close();
@@ -340,10 +346,8 @@ function publisherDuty(
   const name = probeKey(settings.prefix, instance);
   return {
     name: 'publisher',
-    async begin({ connection }: Current): Promise<void> {
-      const [outcome] = await connection.send([['PUBLISH', name, 'hello']]);
-      if (outcome !== undefined && 'refused' in outcome)
-        throw ConnectionError.answered(outcome.refused, 'PUBLISH');
+    async begin({ connection }: Current, link: Link): Promise<void> {
+      await link.ask(connection, ['PUBLISH', name, 'hello']);
     },
   };
 }

@@ -218,6 +218,10 @@ for (const driver of [nodeRedis(), ioredis()]) {
           [dead?.event.payload, dead?.group, dead?.deliveries],
           ['poison', 'workers', 3],
         );
+        for (const none of [0, -1, Number.NaN]) {
+          assert.deepEqual(await here.deadLetters(tasks, none), []);
+          assert.deepEqual(await here.history(Channel.durable(tasks.name), none), []);
+        }
       }, options));
 
     test('a key publishes once', () =>
@@ -379,7 +383,13 @@ test('settings that make no sense are refused, without the password', async () =
     });
   }
   await assert.rejects(RedisTransport.connect(server.url, { prefix: 'a{b}' }), { code: 'prefix' });
-  await assert.rejects(RedisTransport.connect(server.url, { batchEvents: 0 }), { code: 'number' });
+  for (const numbers of [
+    { batchEvents: 0 },
+    { batchDelay: Infinity },
+    { backoff: { base: Number.NaN, cap: 1 } },
+    { backoff: { base: 1, cap: -1 } },
+  ])
+    await assert.rejects(RedisTransport.connect(server.url, numbers), { code: 'number' });
   for (const overflow of ['drop' as 'reject', { policy: 'adaptive_rate', cut: 2 } as const]) {
     await assert.rejects(RedisTransport.connect(server.url, { overflow }), { code: 'overflow' });
   }

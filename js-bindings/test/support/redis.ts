@@ -56,6 +56,11 @@ export class RedisServer {
     await gone;
   }
 
+  /** Stops it where it is: it accepts connections and does not answer, until it is killed. */
+  freeze(): void {
+    this.#process?.kill('SIGSTOP');
+  }
+
   /** Runs one command and returns what the server says, as it says it. */
   run(...args: string[]): Promise<string> {
     return new Promise((resolve, reject) => {

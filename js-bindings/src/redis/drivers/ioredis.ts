@@ -41,6 +41,7 @@ export function ioredis(): Driver {
       const Redis = await load();
       const client = new Redis(clientOptions(call));
       const connection = new IoRedisConnection(client, call);
+      call.signal.addEventListener('abort', () => connection.destroy());
       try {
         await client.connect();
         // It does not say by itself that the log-in failed.

@@ -47,6 +47,7 @@ export function nodeRedis(): Driver {
       const { createClient, ErrorReply } = await load();
       const client = createClient(clientOptions(call)) as unknown as Client;
       const connection = new NodeRedisConnection(client, call, ErrorReply as new () => Error);
+      call.signal.addEventListener('abort', () => connection.destroy());
       try {
         await client.connect();
       } catch (error) {
@@ -81,7 +82,8 @@ function clientOptions(call: Call): Record<string, unknown> {
     disableOfflineQueue: true,
     disableClientInfo: true,
     maintNotifications: 'disabled',
-    commandOptions: { typeMapping: { [BLOB_STRING]: Buffer } },
+    // How long a command may take is not for the client to say: each would have a timer of its own.
+    commandOptions: { typeMapping: { [BLOB_STRING]: Buffer }, timeout: undefined },
   };
 }
 

@@ -6,7 +6,7 @@
  * subscriber holds a page in memory, not all that it has yet to read.
  */
 
-import { sleep } from '../../messenger/async.js';
+import { sleep, timeout } from '../../messenger/async.js';
 import { type Feed, Gap, type Incoming, type Position, TransportError } from '../../index.js';
 import { ConnectionError } from '../connection-error.js';
 import type { Server } from '../script.js';
@@ -90,7 +90,7 @@ export class Subscription {
     let taken = this.tap.take();
     if (taken.length === 0) {
       let quiet = false;
-      const timer = setTimeout(() => {
+      const timer = timeout(() => {
         quiet = true;
         this.tap.arrived.notify();
       }, this.log.server.link.settings.checkEvery);

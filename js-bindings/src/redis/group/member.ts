@@ -6,7 +6,7 @@
  * one {@link Desk}.
  */
 
-import { Notify, sleep } from '../../messenger/async.js';
+import { Notify, sleep, timeout } from '../../messenger/async.js';
 import { type Feed, Gap } from '../../index.js';
 import { ConnectionError } from '../connection-error.js';
 import { readFrame } from '../frames.js';
@@ -107,14 +107,14 @@ export class Member {
 
   /** What the program took along may still be answered in time. */
   async #lastAnswers(end: AbortSignal): Promise<void> {
-    const until = Date.now() + this.place.idle;
+    const until = performance.now() + this.place.idle;
     const wake = (): void => this.desk.answered.notify();
-    const timer = setTimeout(wake, this.place.idle);
+    const timer = timeout(wake, this.place.idle);
     end.addEventListener('abort', wake);
     try {
       for (;;) {
         await this.#sendSome();
-        if (!this.desk.holdsSome || Date.now() >= until || end.aborted) return;
+        if (!this.desk.holdsSome || performance.now() >= until || end.aborted) return;
         await this.desk.answered.wait();
       }
     } catch {
@@ -159,16 +159,13 @@ export class Member {
       } catch (error) {
         const why = ConnectionError.from(error);
         if (this.#isOver) return;
-        if (isGone(why)) {
-          await this.#groupIsGone();
-          continue;
-        }
+        if (isGone(why) && (await this.#madeAgain())) continue;
         if (why.breaksConnection) {
           this.waiting.giveUp(number, why);
           await this.waiting.lost(number, this.#over.signal);
           continue;
         }
-        if (why.isFinal) throw why;
+        if (why.isFinal && !isGone(why)) throw why;
       }
       await this.#pause(failures);
       failures += 1;
@@ -183,8 +180,8 @@ export class Member {
     this.desk.doubt(readMet(reply));
   }
 
-  /** The server lost the group, and with it the channel. */
-  async #groupIsGone(): Promise<void> {
+  /** The server lost the group, and with it the channel. Whether they are there again. */
+  async #madeAgain(): Promise<boolean> {
     try {
       const { created, missed } = await this.join(true);
       if (created) {
@@ -193,9 +190,11 @@ export class Member {
       } else if (missed > 0) {
         this.feed.gap(new Gap(missed, 'trimmed'));
       }
+      return true;
     } catch (error) {
       const why = ConnectionError.from(error);
       if (why.isFinal || why.code === 'closed') throw why;
+      return false;
     }
   }
 
@@ -204,7 +203,7 @@ export class Member {
     const every = Math.min(Math.max(20, this.place.idle / 4), 5_000);
     let wait = every;
     while (!this.#isOver) {
-      const timer = setTimeout(() => this.#due.notify(), wait);
+      const timer = timeout(() => this.#due.notify(), wait);
       await this.#due.wait();
       clearTimeout(timer);
       if (this.#isOver) return;
