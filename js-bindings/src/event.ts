@@ -79,26 +79,27 @@ export function payloadOf(init: EventInit): unknown {
  * `JSON.stringify(event)` writes all fields, `id` and `payload` among them.
  */
 export class Event<T extends string = string, P = unknown> {
-  readonly type: T;
-  readonly source: string;
-  readonly priority: number;
-  readonly target: Target | undefined;
-  readonly session: string | undefined;
-  readonly correlationId: string | undefined;
-  readonly causationId: string | undefined;
-  readonly traceparent: string | undefined;
-  readonly deadline: Micros | undefined;
-  readonly hops: readonly string[];
-  readonly attributes: Readonly<Record<string, string>>;
+  // Declared alone: fields that are defined would be stored twice for each event.
+  declare readonly type: T;
+  declare readonly source: string;
+  declare readonly priority: number;
+  declare readonly target: Target | undefined;
+  declare readonly session: string | undefined;
+  declare readonly correlationId: string | undefined;
+  declare readonly causationId: string | undefined;
+  declare readonly traceparent: string | undefined;
+  declare readonly deadline: Micros | undefined;
+  declare readonly hops: readonly string[];
+  declare readonly attributes: Readonly<Record<string, string>>;
   /** When it happened; undefined until set or published. */
-  timestamp: Micros | undefined;
+  declare timestamp: Micros | undefined;
   /** The id of the caller's choice, without the one made from the stamp. */
-  readonly ownId: string | undefined;
+  declare readonly ownId: string | undefined;
   /** The nonce's halves: a bigint for each event would cost more than the rest of it. */
-  private nonceLow: number;
-  private nonceHigh: number;
+  declare private nonceLow: number;
+  declare private nonceHigh: number;
   /** The payload as it came. A copy by spreading has this in its place. */
-  private body: unknown;
+  declare private body: unknown;
 
   /** Nothing is checked here: writing an event checks it. */
   constructor(init: EventInit<T, P>) {

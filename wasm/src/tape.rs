@@ -72,7 +72,7 @@ const PADDING: usize = 16;
 
 /// Slots before the first token: the generation of the shapes and the number of the
 /// type, 0 for none, then the ends of the header's strings.
-const FIRST: usize = 1 + header::STRINGS / 2;
+const FIRST: usize = 1 + header::STRINGS.div_ceil(2);
 
 /// Most pieces of text.
 const PIECES: usize = 4096;

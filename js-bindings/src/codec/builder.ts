@@ -7,10 +7,10 @@
 import type { Engine } from './engine.js';
 import { put } from './read.js';
 import { CODE_GENERATION, literal } from './generate.js';
-import { tag, value, type Cursor } from './tape.js';
+import { tag, value } from './tape.js';
 
-/** Makes the object whose values begin at the cursor. */
-export type Builder = (cursor: Cursor) => Record<string, unknown>;
+/** Makes the object whose values come next on the tape, of which this is the first piece of text. */
+export type Builder = (engine: Engine, text: string) => Record<string, unknown>;
 
 /** Compiled builders that are kept beside the shapes' numbers. */
 const KEPT = 512;
@@ -35,36 +35,33 @@ export function builderCount(): number {
 /** Whether builders of before must not be used any more. */
 let forgotten = false;
 
-/** The builders of the shapes that the tape at hand speaks of. */
-export function buildersOf(engine: Engine): (Builder | undefined)[] {
+/** Forgets the builders of shapes that the tape at hand does not speak of any more. */
+export function checkBuilders(engine: Engine): void {
   const generation = engine.I[0]!;
-  if (generation !== engine.generation || forgotten) {
-    if (engine.generation !== -1 && !forgotten) threshold = Math.min(2 * threshold, 1 << 20);
-    forgotten = false;
-    engine.generation = generation;
-    engine.builders = [];
-  }
-  return engine.builders;
+  if (generation === engine.generation && !forgotten) return;
+  if (engine.generation !== -1 && !forgotten) threshold = Math.min(2 * threshold, 1 << 20);
+  forgotten = false;
+  engine.generation = generation;
+  engine.builders = [];
 }
 
 /** The object of a shape that has no builder yet. */
-export function firstOf(cursor: Cursor, shape: number): Record<string, unknown> {
-  const { engine } = cursor;
+export function firstOf(engine: Engine, text: string, shape: number): Record<string, unknown> {
   const keys = engine.keysOf(shape);
   const builder = kept.get(keys.join('\0')) ?? interpreter(engine, shape, keys);
   // Bounded by the shapes that the tokeniser keeps.
   engine.builders[shape] = builder;
-  return builder(cursor);
+  return builder(engine, text);
 }
 
 function interpreter(engine: Engine, shape: number, keys: readonly string[]): Builder {
   const kinds: number[] = [];
   let uses = 0;
-  const builder: Builder = (cursor) => {
+  const builder: Builder = (_, text) => {
     const object: Record<string, unknown> = {};
     keys.forEach((key, at) => {
-      kinds[at] = cursor.I[cursor.p + 1]!;
-      put(object, key, value(cursor));
+      kinds[at] = engine.I[engine.p + 1]!;
+      put(object, key, value(engine, text));
     });
     if (++uses >= threshold && compiles && engine.builders[shape] === builder && keys.length > 0) {
       const compiled = compile(keys, kinds);
@@ -77,7 +74,7 @@ function interpreter(engine: Engine, shape: number, keys: readonly string[]): Bu
   return builder;
 }
 
-const OTHER = 'else{c.p=p-2;c.s=s;v=value(c);p=c.p;s=c.s;S=c.S;}';
+const OTHER = 'else{c.p=p-2;c.s=s;v=value(c,S);p=c.p;s=c.s;if(c.piece!==0)S=c.S;}';
 
 /** Code that leaves the next value in `v`, trying this kind first. */
 function reads(kind: number): string {
@@ -95,7 +92,7 @@ function reads(kind: number): string {
 }
 
 function compile(keys: readonly string[], kinds: readonly number[]): Builder {
-  let code = `'use strict';return function build(c){const I=c.I,F=c.F;let S=c.S,s=c.s,p=c.p,h,l,v;`;
+  let code = `'use strict';return function build(c,S){const I=c.I,F=c.F;if(c.piece!==0)S=c.S;let s=c.s,p=c.p,h,l,v;`;
   // Keys are only ever written as JSON strings: no text of a stranger's becomes code.
   const fields = keys.map((key, at) => {
     code += `l=I[p];h=I[p+1];p+=2;${reads(kinds[at]!)}const v${at}=v;`;

@@ -36,9 +36,13 @@ export function decode<T extends string = string, P = unknown>(
   bytes: Uint8Array,
   options?: DecodeOptions,
 ): Event<T, P> {
+  if (options === undefined) {
+    const event = quickFrame(bytes, body);
+    if (event !== undefined) return event as Event<T, P>;
+  }
   const limits = limitsOf(options?.limits);
   const lazy = options?.lazy === true;
-  if (!lazy && limits === DEFAULT_LIMITS) {
+  if (options !== undefined && !lazy && limits === DEFAULT_LIMITS) {
     const event = quickFrame(bytes, body);
     if (event !== undefined) return event as Event<T, P>;
   }

@@ -25,6 +25,12 @@ export class Engine {
   /** What makes objects of shapes, by the shapes' numbers, and for which life of those. */
   builders: (Builder | undefined)[] = [];
   generation = -1;
+  /** Where the reading of the tape is: the next slot, counted in halves, */
+  p = 0;
+  /** how much of the piece of text is taken, which piece that is, and the piece, if not the first. */
+  s = 0;
+  piece = 0;
+  S = '';
   /** Event types by the numbers that the tokeniser gave them. */
   readonly types: (TypeEntry | undefined)[] = [];
 

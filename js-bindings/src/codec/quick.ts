@@ -9,20 +9,19 @@ import { FRAME_HEADER, MAGIC, RECORD_HEADER, VERSION, flag, frame, record } from
 import { DEFAULT_LIMITS } from './limits.js';
 import { counts } from './metrics.js';
 import { CONTENTS, Payload } from './payload.js';
-import { rewind, take, type Cursor } from './tape.js';
-import { readAscii } from './text.js';
+import { rewind, take } from './tape.js';
+import { readAscii, readUtf8 } from './text.js';
 import { typeOf } from './types.js';
 import { EventView, micros, payloadStart } from './view.js';
 
 /** Where the ends of the header's strings are, in halves of slots. */
-const TYPE = 2;
-const SOURCE = 3;
-const ID = 4;
-const TARGET = 5;
-const SESSION = 6;
-const CORRELATION = 7;
-const CAUSATION = 8;
-const TRACEPARENT = 9;
+const SOURCE = 2;
+const ID = 3;
+const TARGET = 4;
+const SESSION = 5;
+const CORRELATION = 6;
+const CAUSATION = 7;
+const TRACEPARENT = 8;
 
 /** Bytes of a record that are loaded to read its header alone: no plain one has more. */
 const HEAD = 4096;
@@ -68,8 +67,11 @@ export function quickHeader(bytes: Uint8Array, at: number, end: number): Event |
   const empty = content === 'binary' && start === end;
   const payload = empty ? undefined : Payload.raw(content, bytes.subarray(start, end));
   counts.decodedLazy++;
-  return restore(engine, 0, S, bytes, at, end, undefined, payload);
+  return restore(engine, 0, S, bytes, at, end, payload);
 }
+
+/** For a payload that the tokeniser has read. */
+const TAPE = 1;
 
 /** How a payload is read that the tokeniser did not read. */
 type Body = (view: EventView, lazy: boolean) => unknown;
@@ -91,16 +93,15 @@ export function quickEvent(
   if (verdict === 1) return undefined;
   engine.refresh();
   if (verdict === 0 && engine.view.getUint8(at + record.CONTENT) === 1) {
-    const cursor = rewind(engine);
-    return restore(engine, at, cursor.S, bytes, at, end, cursor, undefined);
+    return restore(engine, at, rewind(engine), bytes, at, end, TAPE);
   }
   const S = readAscii(engine.text, 0, engine.I[TRACEPARENT]!);
-  return restore(engine, at, S, bytes, at, end, undefined, body);
+  return restore(engine, at, S, bytes, at, end, body);
 }
 
 /**
  * From what the tokeniser found to an event. `from` is where the record is in its input;
- * the payload is at the cursor, or `other`, or what that makes of it.
+ * the payload is on the tape, or `other`, or what that makes of it.
  */
 function restore(
   engine: Engine,
@@ -109,8 +110,7 @@ function restore(
   bytes: Uint8Array,
   at: number,
   end: number,
-  cursor: Cursor | undefined,
-  other: Payload | Body | undefined,
+  other: Payload | Body | typeof TAPE | undefined,
 ): Event | undefined {
   const { I, view } = engine;
   const number = I[1]!;
@@ -118,7 +118,9 @@ function restore(
   if (type === undefined) {
     const hashLow = view.getInt32(from + record.TYPE_HASH, true);
     const hashHigh = view.getInt32(from + record.TYPE_HASH + 4, true);
-    type = typeOf(S.substring(0, I[TYPE]), hashLow, hashHigh);
+    const name = from + RECORD_HEADER;
+    const text = readUtf8(engine.input, name, name + view.getUint8(from + record.TYPE_LEN));
+    type = text === undefined ? undefined : typeOf(text, hashLow, hashHigh);
     if (type === undefined) return undefined;
     // The tokeniser gives this number to these bytes with this hash.
     if (number !== 0) engine.types[number] = type;
@@ -139,7 +141,7 @@ function restore(
   const high = view.getUint32(from + record.NONCE + 4, true);
   const init = {
     type: type.text,
-    source: S.substring(I[TYPE]!, I[SOURCE]),
+    source: S.substring(0, I[SOURCE]),
     id: flags & flag.ID ? S.substring(I[SOURCE]!, I[ID]) : undefined,
     target: (flags & flag.TARGET ? S.substring(I[ID]!, I[TARGET]) : undefined) as
       Target | undefined,
@@ -155,9 +157,9 @@ function restore(
     payload: undefined as unknown,
   };
   // Last: reading it in another way takes the tokeniser's memory for itself.
-  if (cursor !== undefined) {
-    cursor.s = I[TRACEPARENT]!;
-    init.payload = take(cursor);
+  if (other === TAPE) {
+    engine.s = I[TRACEPARENT]!;
+    init.payload = take(engine, S);
     counts.decodedWasm++;
   } else if (typeof other === 'function') {
     init.payload = other(new EventView(bytes, at, end, DEFAULT_LIMITS), false);

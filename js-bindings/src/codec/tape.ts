@@ -3,7 +3,7 @@
  * tokens (`wasm/src/tape.rs` has the layout), here they become objects.
  */
 
-import { buildersOf, firstOf, type Builder } from './builder.js';
+import { checkBuilders, firstOf } from './builder.js';
 import { engineFor, piece, type Engine } from './engine.js';
 import { Extension } from './extension.js';
 import { DEFAULT_LIMITS } from './limits.js';
@@ -32,45 +32,16 @@ export const tag = {
   LIST: -65519,
 } as const;
 
-/** Where the reading of a tape is. Builders keep parts of it in variables. */
-export class Cursor {
-  engine: Engine;
-  /** The slots as pairs of integers, and as floats. */
-  I: Int32Array;
-  F: Float64Array;
-  builders: (Builder | undefined)[];
-  /** The text of this piece, how much of it is taken, and which piece it is. */
-  S = '';
-  s = 0;
-  piece = 0;
-  /** The next slot, counted in halves. */
-  p = FIRST;
-
-  constructor(engine: Engine) {
-    this.engine = engine;
-    this.I = engine.I;
-    this.F = engine.F;
-    this.builders = engine.builders;
-  }
-}
-
 /** Slots before the first token, counted in halves: two and the ends of 8 strings. */
 const FIRST = 10;
 
-let cursor: Cursor | undefined;
-
-/** The cursor at the beginning of what the tokeniser has read. */
-export function rewind(engine: Engine): Cursor {
-  const c = (cursor ??= new Cursor(engine));
-  c.engine = engine;
-  c.I = engine.I;
-  c.F = engine.F;
-  c.builders = buildersOf(engine);
-  c.S = piece(engine, 0);
-  c.s = 0;
+/** Begins with what the tokeniser has read; returns the first piece of its text. */
+export function rewind(c: Engine): string {
+  checkBuilders(c);
   c.piece = 0;
+  c.s = 0;
   c.p = FIRST;
-  return c;
+  return piece(c, 0);
 }
 
 /** The value that these bytes stand for. @throws PayloadError */
@@ -82,7 +53,7 @@ export function readTape(bytes: Uint8Array, start: number, end: number): unknown
   if (engine.raw.payload(0, length) !== 0) return readPlain(bytes, start, end);
   engine.refresh();
   counts.decodedWasm++;
-  return take(rewind(engine));
+  return take(engine, rewind(engine));
 }
 
 /**
@@ -93,15 +64,19 @@ export function readPlain(bytes: Uint8Array, start: number, end: number): unknow
   return readMessagePack(bytes, start, end, DEFAULT_LIMITS.depth);
 }
 
-/** The value at the cursor, which then holds no text any more. */
-export function take(c: Cursor): unknown {
-  const result = value(c);
-  c.S = '';
+/** All of the tape as a value. `S` is the first piece of text. */
+export function take(c: Engine, S: string): unknown {
+  const result = value(c, S);
+  // No text is kept.
+  if (c.piece !== 0) c.S = '';
   return result;
 }
 
-/** The value at the cursor. */
-export function value(c: Cursor): unknown {
+/**
+ * The next value on the tape. The first piece of text is mostly the only one: it is handed on as
+ * `S`, as storing it anew for each event costs the garbage collector something.
+ */
+export function value(c: Engine, S: string): unknown {
   const { I, p } = c;
   const low = I[p]!;
   c.p = p + 2;
@@ -111,7 +86,7 @@ export function value(c: Cursor): unknown {
     case tag.STR: {
       const from = c.s;
       c.s = low;
-      return c.S.substring(from, low);
+      return (c.piece === 0 ? S : c.S).substring(from, low);
     }
     case tag.BOOL:
       return low === 1;
@@ -119,9 +94,9 @@ export function value(c: Cursor): unknown {
       return null;
     case tag.WIDE:
       c.p = p + 4;
-      return readChecked(c.engine.input, low, low + I[p + 2]!);
+      return readChecked(c.input, low, low + I[p + 2]!);
     case tag.NEXT: {
-      c.S = piece(c.engine, ++c.piece);
+      c.S = piece(c, ++c.piece);
       c.s = low;
       return c.S.substring(0, low);
     }
@@ -138,52 +113,58 @@ export function value(c: Cursor): unknown {
       c.p = p + 4;
       return new Extension((I[p + 3]! << 24) >> 24, bytesAt(c, low, I[p + 2]!));
     case tag.MAP:
-      return build(c, low);
+      return build(c, S, low);
     case tag.PART:
-      return part(c, low);
+      return part(c, S, low);
     case tag.INTS:
       return ints(c, low);
     case tag.FLOATS:
       return floats(c, low);
     case tag.STRS:
-      return strings(c, low);
+      return strings(c, S, low);
     case tag.MAPS:
-      return maps(c, low);
+      return maps(c, S, low);
     case tag.LIST:
-      return list(c, low);
+      return list(c, S, low);
     default:
       return c.F[p >> 1]!;
   }
 }
 
 /** Bytes of their own: the input is written over by the next payload. */
-function bytesAt(c: Cursor, at: number, length: number): Uint8Array {
-  return new Uint8Array(c.engine.input.subarray(at, at + length));
+function bytesAt(c: Engine, at: number, length: number): Uint8Array {
+  return new Uint8Array(c.input.subarray(at, at + length));
 }
 
-function build(c: Cursor, shape: number): Record<string, unknown> {
+function build(c: Engine, S: string, shape: number): Record<string, unknown> {
   const builder = c.builders[shape];
-  return builder === undefined ? firstOf(c, shape) : builder(c);
+  return builder === undefined ? firstOf(c, S, shape) : builder(c, S);
 }
 
-function part(c: Cursor, shape: number): unknown {
-  const object = build(c, shape);
-  const left = value(c) as number;
+function part(c: Engine, S: string, shape: number): unknown {
+  const object = build(c, S, shape);
+  const left = value(c, S) as number;
   for (let i = 0; i < left; i++) {
-    const key = value(c);
-    if (typeof key !== 'string') return rest(c, object, key, left - i);
-    put(object, key, value(c));
+    const key = value(c, S);
+    if (typeof key !== 'string') return rest(c, S, object, key, left - i);
+    put(object, key, value(c, S));
   }
   return object;
 }
 
 /** A map with a key that no property can have. */
-function rest(c: Cursor, object: object, first: unknown, left: number): Map<unknown, unknown> {
+function rest(
+  c: Engine,
+  S: string,
+  object: object,
+  first: unknown,
+  left: number,
+): Map<unknown, unknown> {
   const map = new Map<unknown, unknown>(Object.entries(object));
-  map.set(first, value(c));
+  map.set(first, value(c, S));
   for (let i = 1; i < left; i++) {
-    const key = value(c);
-    map.set(key, value(c));
+    const key = value(c, S);
+    map.set(key, value(c, S));
   }
   return map;
 }
@@ -193,7 +174,7 @@ function room(length: number): unknown[] {
   return length > 0 && length <= 1 << 16 ? new Array<unknown>(length) : [];
 }
 
-function ints(c: Cursor, length: number): unknown[] {
+function ints(c: Engine, length: number): unknown[] {
   const array = room(length);
   const { I } = c;
   let p = c.p;
@@ -202,7 +183,7 @@ function ints(c: Cursor, length: number): unknown[] {
   return array;
 }
 
-function floats(c: Cursor, length: number): unknown[] {
+function floats(c: Engine, length: number): unknown[] {
   const array = room(length);
   const { F } = c;
   let p = c.p >> 1;
@@ -211,13 +192,14 @@ function floats(c: Cursor, length: number): unknown[] {
   return array;
 }
 
-function strings(c: Cursor, length: number): unknown[] {
+function strings(c: Engine, S: string, length: number): unknown[] {
   const array = room(length);
-  const { I, S } = c;
+  const { I } = c;
+  const text = c.piece === 0 ? S : c.S;
   let { p, s } = c;
   for (let i = 0; i < length; i++, p += 2) {
     const end = I[p]!;
-    array[i] = S.substring(s, end);
+    array[i] = text.substring(s, end);
     s = end;
   }
   c.p = p;
@@ -225,18 +207,18 @@ function strings(c: Cursor, length: number): unknown[] {
   return array;
 }
 
-function maps(c: Cursor, length: number): unknown[] {
+function maps(c: Engine, S: string, length: number): unknown[] {
   const array = room(length);
   const { I } = c;
   for (let i = 0; i < length; i++) {
     const shape = I[c.p]!;
     c.p += 2;
-    array[i] = build(c, shape);
+    array[i] = build(c, S, shape);
   }
   return array;
 }
 
-function list(c: Cursor, length: number): unknown[] {
+function list(c: Engine, S: string, length: number): unknown[] {
   const array = room(length);
   const { I, F } = c;
   for (let i = 0; i < length; i++) {
@@ -249,7 +231,7 @@ function list(c: Cursor, length: number): unknown[] {
       array[i] = F[p >> 1];
       c.p = p + 2;
     } else {
-      array[i] = value(c);
+      array[i] = value(c, S);
     }
   }
   return array;

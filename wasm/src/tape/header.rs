@@ -12,9 +12,9 @@ use swarmbus_core::{
 
 use super::walk::copy_ascii;
 
-/// Strings of a header: type, source, id, target, session, correlation id,
-/// causation id, traceparent.
-pub(super) const STRINGS: usize = 8;
+/// Strings of a header: source, id, target, session, correlation id, causation id,
+/// traceparent. The type goes by its number.
+pub(super) const STRINGS: usize = 7;
 
 /// The most text of a header that is plain.
 const PLAIN: usize = 2048;
@@ -45,8 +45,8 @@ pub(super) fn read(
     let flags = numbers(header)?;
     let type_len = usize::from(header[record::TYPE_LEN]);
     let len = |place: usize| usize::from(short(header, place));
-    let mut strings = Strings { input, text, at: start + RECORD_HEADER, to: 0, end, flags };
-    let ty = strings.string(type_len, 0)?;
+    let at = start + RECORD_HEADER + type_len;
+    let mut strings = Strings { input, text, at, to: 0, end, flags };
     let source = strings.string(len(record::SOURCE_LEN), 0)?;
     let id = strings.id(len(record::ID_LEN), flag::ID, flag::ID_UUID)?;
     if flags & flag::TARGET != 0 {
@@ -61,11 +61,11 @@ pub(super) fn read(
     let trace = strings.string(len(record::TRACEPARENT_LEN), flag::TRACEPARENT)?;
     let (at, to) = (strings.at, strings.to);
 
-    let ends = slots.get_mut(1..)?.first_chunk_mut::<{ STRINGS / 2 }>()?;
-    ends[0] = u64::from(ty) | u64::from(source) << 32;
-    ends[1] = u64::from(id) | u64::from(target) << 32;
-    ends[2] = u64::from(session) | u64::from(correlation) << 32;
-    ends[3] = u64::from(causation) | u64::from(trace) << 32;
+    let ends = slots.get_mut(1..)?.first_chunk_mut::<{ STRINGS.div_ceil(2) }>()?;
+    ends[0] = u64::from(source) | u64::from(id) << 32;
+    ends[1] = u64::from(target) | u64::from(session) << 32;
+    ends[2] = u64::from(correlation) | u64::from(causation) << 32;
+    ends[3] = u64::from(trace);
     let payload = at
         .checked_add(len(record::HOPS_LEN))?
         .checked_add(u32_at(header, record::ATTRIBUTES_LEN) as usize)?;

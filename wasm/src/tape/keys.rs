@@ -8,6 +8,8 @@
 //! one shape. So each place keeps the nodes of the map that it had last, which are tried
 //! first.
 
+use super::walk::first;
+
 /// The node of the empty shape.
 pub(super) const ROOT: u32 = 0;
 
@@ -224,15 +226,7 @@ pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
 /// The first 16 bytes of a key, zeros behind its end.
 #[inline(always)]
 fn head(bytes: &[u8], len: usize) -> Option<[u64; 2]> {
-    let [low, high] = *bytes.first_chunk::<16>()?.as_chunks::<8>().0 else { return None };
-    let (low, high) = (u64::from_le_bytes(low), u64::from_le_bytes(high));
-    Some(match len {
-        0 => [0, 0],
-        1..8 => [low & (u64::MAX >> (64 - 8 * len)), 0],
-        8 => [low, 0],
-        9..16 => [low, high & (u64::MAX >> (128 - 8 * len))],
-        _ => [low, high],
-    })
+    Some(first(bytes.first_chunk()?, len))
 }
 
 /// The last 8 bytes of a key that is longer than its head: many begin alike.
