@@ -98,7 +98,7 @@ pub use transport::RedisTransport;
 
 /// For the fuzz target: reads bytes as a connection does. The first says in pieces
 /// of how many bytes they come.
-#[cfg(fuzzing)]
+#[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub fn fuzz_wire(input: &[u8]) {
     if let Some((piece, bytes)) = input.split_first() {

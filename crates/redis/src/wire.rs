@@ -32,7 +32,7 @@ use tokio::{
 use self::{driver::Driver, request::Request, scan::Place, socket::Stream};
 use crate::error::ConnectionError;
 
-#[cfg(fuzzing)]
+#[cfg(feature = "fuzzing")]
 pub(crate) use self::driver::check::check;
 
 /// Requests on their way over one connection. Others wait.

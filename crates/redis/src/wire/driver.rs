@@ -185,7 +185,7 @@ impl Driver {
     }
 }
 
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod check;
 #[cfg(test)]
 mod tests;
