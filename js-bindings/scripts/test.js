@@ -8,8 +8,9 @@
  */
 import { spawnSync } from 'node:child_process';
 import { readdirSync, rmSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
-import { argv, chdir, env, exit } from 'node:process';
+import { argv, chdir, env, exit, versions } from 'node:process';
 import { fileURLToPath } from 'node:url';
 
 import { build } from 'esbuild';
@@ -19,7 +20,7 @@ import { writeExamples } from './examples.js';
 chdir(fileURLToPath(new URL('..', import.meta.url)));
 /** @type {Record<string, string[]>} */
 const FLAGS = {
-  node: ['--enable-source-maps', '--expose-gc', '--test'],
+  node: ['--enable-source-maps', '--expose-gc', '--test', ...concurrently()],
   deno: ['test', '--quiet', '--allow-all', '--no-check', '--v8-flags=--expose-gc'],
   bun: ['test'],
 };
@@ -93,6 +94,12 @@ if (engines.length > 0) exit();
 for (const form of ['wasm', 'js']) {
   console.log(`# engine: ${form}`);
   run('node', [...(form === 'js' ? ['--no-expose-wasm'] : []), ...(FLAGS['node'] ?? [])], form);
+}
+
+/** Most files wait for a server or a clock. Node.js is told since 20.10 how many run at a time. */
+function concurrently() {
+  const [major = 0, minor = 0] = versions.node.split('.').map(Number);
+  return major > 20 || minor >= 10 ? [`--test-concurrency=${2 * availableParallelism()}`] : [];
 }
 
 /** @param {string} program @param {string[]} flags @param {string} form */

@@ -4,6 +4,7 @@
 //! [`STEPS`]; the order there is the order of the run, cheap answers first.
 
 mod node;
+mod run;
 mod setup;
 mod smoke;
 mod steps;
@@ -11,11 +12,10 @@ mod summary;
 
 use std::io::Write as _;
 use std::process::ExitCode;
-use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
-use self::summary::{Outcome, Summary};
+use self::run::Run;
 use crate::tidy;
 use crate::wasm;
 use crate::workspace::Workspace;
@@ -31,25 +31,52 @@ pub(crate) struct Args {
     /// Print the steps and stop.
     #[arg(long)]
     list: bool,
+    /// A step without anything round it, for a run that has it beside another.
+    #[arg(long, value_name = "STEP", hide = true)]
+    bare: Option<String>,
 }
 
 struct Step {
     name: &'static str,
     about: &'static str,
+    lane: Lane,
     run: fn(&Workspace) -> Result<()>,
 }
 
+/// What runs at the same time: neighbours in the list that are of the two sides.
+#[derive(Clone, Copy, PartialEq)]
+enum Lane {
+    /// Has the machine to itself.
+    Alone,
+    /// Has the terminal, and cargo's target folder.
+    Main,
+    /// Has a target folder of its own, so that no cargo waits for another. What it prints
+    /// is shown when both sides are done.
+    Side,
+}
+
+#[rustfmt::skip]
 const STEPS: &[Step] = &[
-    Step { name: "setup", about: "install the tools that are missing", run: setup::run },
-    Step { name: "fmt", about: "formatting of all Rust code", run: steps::fmt },
-    Step { name: "clippy", about: "lints, warnings denied", run: steps::clippy },
-    Step { name: "test", about: "unit, property, system and doc tests", run: steps::test },
-    Step { name: "doc", about: "rustdoc, warnings denied", run: steps::doc },
-    Step { name: "tidy", about: "the repository's own rules", run: tidy::run },
-    Step { name: "loom", about: "every interleaving of the lock-free parts", run: steps::loom },
-    Step { name: "wasm", about: "core for WebAssembly, the npm package", run: wasm::run },
-    Step { name: "node", about: "the npm package as it is, and as users get it", run: node::run },
-    Step { name: "smoke", about: "the program under load for a second", run: smoke::run },
+    Step { name: "setup", lane: Lane::Alone, run: setup::run,
+        about: "install the tools that are missing" },
+    Step { name: "fmt", lane: Lane::Alone, run: steps::fmt,
+        about: "formatting of all Rust code" },
+    Step { name: "tidy", lane: Lane::Alone, run: tidy::run,
+        about: "the repository's own rules" },
+    Step { name: "clippy", lane: Lane::Alone, run: steps::clippy,
+        about: "lints, warnings denied" },
+    Step { name: "test", lane: Lane::Main, run: steps::test,
+        about: "unit, property, system and doc tests" },
+    Step { name: "doc", lane: Lane::Main, run: steps::doc,
+        about: "rustdoc, warnings denied" },
+    Step { name: "loom", lane: Lane::Side, run: steps::loom,
+        about: "every interleaving of the lock-free parts" },
+    Step { name: "smoke", lane: Lane::Side, run: smoke::run,
+        about: "the program, optimised, under load for a second" },
+    Step { name: "wasm", lane: Lane::Side, run: wasm::run,
+        about: "core for WebAssembly, the npm package" },
+    Step { name: "node", lane: Lane::Alone, run: node::run,
+        about: "the npm package as it is, and as users get it" },
 ];
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
@@ -59,8 +86,14 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
+    if let Some(step) = &args.bare {
+        let steps = select(std::slice::from_ref(step))?;
+        steps.iter().try_for_each(|step| (step.run)(workspace))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let steps = select(&args.only)?;
-    let summary = run_steps(workspace, &steps, args.keep_going);
+    let program = std::env::current_exe().context("where is this very program?")?;
+    let summary = Run::new(workspace, program, args.keep_going).all(&steps);
     let failed = summary.failed();
     for step in &failed {
         eprintln!("error: the step {step} failed; alone it is `cargo xtask test --only {step}`");
@@ -79,54 +112,9 @@ fn select(only: &[String]) -> Result<Vec<&'static Step>> {
     Ok(STEPS.iter().filter(|step| only.is_empty() || only.iter().any(|n| n == step.name)).collect())
 }
 
-fn run_steps(workspace: &Workspace, steps: &[&Step], keep_going: bool) -> Summary {
-    let mut summary = Summary::default();
-    let mut stopped = false;
-    for Step { name, about, run } in steps {
-        if stopped {
-            summary.add(name, None, Outcome::Skipped);
-            continue;
-        }
-        println!("\n== {name}: {about}");
-        let start = Instant::now();
-        let result = run(workspace);
-        let seconds = start.elapsed().as_secs_f64();
-        let outcome = match result {
-            Ok(()) => Outcome::Ok,
-            Err(error) => {
-                eprintln!("error: {name}: {error:#}");
-                stopped = !keep_going;
-                Outcome::Failed
-            }
-        };
-        println!("== {name}: {outcome} after {seconds:.1} s");
-        summary.add(name, Some(seconds), outcome);
-    }
-    summary
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const GOOD: Step = Step { name: "good", about: "passes", run: |_| Ok(()) };
-    const BAD: Step = Step { name: "bad", about: "fails", run: |_| bail!("no") };
-
-    #[test]
-    fn the_first_failure_stops_the_run() {
-        let workspace = Workspace::find().unwrap();
-        let summary = run_steps(&workspace, &[&BAD, &GOOD], false).to_string();
-        assert!(summary.ends_with("\n0 passed, 1 failed\n"), "{summary}");
-        assert!(summary.contains("skipped"), "{summary}");
-    }
-
-    #[test]
-    fn keep_going_runs_the_rest() {
-        let workspace = Workspace::find().unwrap();
-        let summary = run_steps(&workspace, &[&BAD, &GOOD], true);
-        assert_eq!(summary.failed(), ["bad"]);
-        assert!(summary.to_string().ends_with("\n1 passed, 1 failed\n"));
-    }
 
     #[test]
     fn an_unknown_step_is_an_error_that_names_the_known_ones() {

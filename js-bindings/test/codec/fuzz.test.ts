@@ -29,7 +29,7 @@ import {
 const CHUNK = 20_000;
 const WANTED = Number(env['SWARMBUS_FUZZ_INPUTS'] ?? 10_000_000);
 /** Without a number of inputs, whichever is reached first. */
-const MILLISECONDS = env['SWARMBUS_FUZZ_INPUTS'] === undefined ? 120_000 : Infinity;
+const MILLISECONDS = env['SWARMBUS_FUZZ_INPUTS'] === undefined ? 300_000 : Infinity;
 
 /** Set in the two processes: `FROM TO`, numbers of chunks, or `CHUNK` to hear of each input. */
 const PART = env['SWARMBUS_FUZZ_PART'];

@@ -1,7 +1,6 @@
 /** What Rust writes is read here, and the other way round, with arbitrary events. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
 import { test } from 'node:test';
 
 import {
@@ -14,14 +13,13 @@ import {
   type Target,
 } from 'swarmbus';
 
+import { programPath } from '../support/programs.js';
+
 const EVENTS = 3000;
 
 /** Runs `crates/bus/examples/codec_peer.rs`; returns the frames that it writes. */
 function peer(args: readonly string[], input: Uint8Array): Uint8Array[] {
-  const cwd = fileURLToPath(new URL('../../../../', import.meta.url));
-  const cargo = ['run', '-q', '-p', 'swarmbus', '--example', 'codec_peer', '--', ...args];
-  const { status, stdout, stderr } = spawnSync('cargo', cargo, {
-    cwd,
+  const { status, stdout, stderr } = spawnSync(programPath('codec_peer'), args, {
     input,
     maxBuffer: 1 << 30,
   });

@@ -6,13 +6,14 @@ import { after, before, test } from 'node:test';
 import { Channel, Event, Messenger, Position, To } from 'swarmbus';
 import { RedisTransport } from 'swarmbus/redis';
 
-import { Peer, peerProgram } from '../support/peer.js';
+import { Peer } from '../support/peer.js';
+import { programPath } from '../support/programs.js';
 import { RedisServer, until } from '../support/redis.js';
 
 let server: RedisServer;
 let program: string;
 before(async () => {
-  program = peerProgram();
+  program = programPath('peer');
   server = await RedisServer.start('--appendonly', 'yes', '--appendfsync', 'always');
 });
 after(() => server[Symbol.asyncDispose]());

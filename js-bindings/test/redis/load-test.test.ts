@@ -5,11 +5,11 @@ import { execFile } from 'node:child_process';
 import { before, test } from 'node:test';
 import { promisify } from 'node:util';
 
-import { cliProgram } from '../support/peer.js';
+import { programPath } from '../support/programs.js';
 
 let program: string;
 before(() => {
-  program = cliProgram();
+  program = programPath('swarmbus');
 });
 
 for (const mode of ['live', 'durable', 'group']) {

@@ -1,10 +1,8 @@
 /** A Rust process at the other end: `crates/redis/examples/peer.rs`. */
 
-import { spawn, spawnSync, type ChildProcessByStdio } from 'node:child_process';
+import { spawn, type ChildProcessByStdio } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
-import { resolve } from 'node:path';
-import { env } from 'node:process';
 
 import { until } from './redis.js';
 
@@ -15,35 +13,6 @@ export interface Word {
   readonly event?: { channel: string; text: string; position: string | null; deliveries: number };
   readonly gap?: { channel: string; missed: number | null; reason: string };
   readonly heard?: { agent: string | null; scope: string; text: string };
-}
-
-/** Builds a program of the workspace, unless a variable names it. */
-function built(name: string, variable: string, ...what: string[]): string {
-  if (env[variable] !== undefined) return env[variable];
-  const args = ['build', '-q', ...what, '--message-format', 'json'];
-  const done = spawnSync('cargo', args, { cwd: WORKSPACE, encoding: 'utf8', maxBuffer: 64 << 20 });
-  if (done.status !== 0) throw new Error(`${name} cannot be built:\n${done.stderr}`);
-  for (const line of done.stdout.split('\n')) {
-    const { target, executable } = JSON.parse(line || '{}') as {
-      target?: { name: string };
-      executable?: string | null;
-    };
-    if (target?.name === name && executable != null) return executable;
-  }
-  throw new Error(`cargo names no program ${name}`);
-}
-
-/** `npm test` runs in the package's folder. */
-export const WORKSPACE = resolve('..');
-
-/** The other side of a conversation; `SWARMBUS_PEER` may name it. */
-export function peerProgram(): string {
-  return built('peer', 'SWARMBUS_PEER', '-p', 'swarmbus-redis', '--example', 'peer');
-}
-
-/** The command line; `SWARMBUS_CLI` may name it. */
-export function cliProgram(): string {
-  return built('swarmbus', 'SWARMBUS_CLI', '-p', 'swarmbus-cli', '--bin', 'swarmbus');
 }
 
 export class Peer {

@@ -10,31 +10,40 @@ pub(super) enum Outcome {
     Skipped,
 }
 
-#[derive(Default)]
+/// What came of a step.
+pub(super) struct Row {
+    pub(super) name: &'static str,
+    /// None when it was skipped.
+    pub(super) seconds: Option<f64>,
+    pub(super) outcome: Outcome,
+}
+
 pub(super) struct Summary {
-    rows: Vec<(&'static str, Option<f64>, Outcome)>,
+    rows: Vec<Row>,
+    /// By the clock; steps that ran side by side add up to more.
+    seconds: f64,
 }
 
 impl Summary {
-    pub(super) fn add(&mut self, step: &'static str, seconds: Option<f64>, outcome: Outcome) {
-        self.rows.push((step, seconds, outcome));
+    pub(super) fn new(rows: Vec<Row>, seconds: f64) -> Self {
+        Self { rows, seconds }
     }
 
     pub(super) fn failed(&self) -> Vec<&'static str> {
-        self.rows.iter().filter(|row| row.2 == Outcome::Failed).map(|row| row.0).collect()
+        let failed = self.rows.iter().filter(|row| row.outcome == Outcome::Failed);
+        failed.map(|row| row.name).collect()
     }
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\n{:<10}{:>9}  result", "step", "seconds")?;
-        for (step, seconds, outcome) in &self.rows {
+        for Row { name, seconds, outcome } in &self.rows {
             let seconds = seconds.map_or_else(|| "-".to_owned(), |s| format!("{s:.1}"));
-            writeln!(f, "{step:<10}{seconds:>9}  {outcome}")?;
+            writeln!(f, "{name:<10}{seconds:>9}  {outcome}")?;
         }
-        let total: f64 = self.rows.iter().filter_map(|row| row.1).sum();
-        writeln!(f, "{:<10}{total:>9.1}\n", "total")?;
-        let passed = self.rows.iter().filter(|row| row.2 == Outcome::Ok).count();
+        writeln!(f, "{:<10}{:>9.1}\n", "all", self.seconds)?;
+        let passed = self.rows.iter().filter(|row| row.outcome == Outcome::Ok).count();
         writeln!(f, "{passed} passed, {} failed", self.failed().len())
     }
 }
@@ -55,12 +64,15 @@ mod tests {
 
     #[test]
     fn the_last_line_counts_the_steps() {
-        let mut summary = Summary::default();
-        summary.add("fmt", Some(1.25), Outcome::Ok);
-        summary.add("clippy", Some(60.0), Outcome::Failed);
-        summary.add("test", None, Outcome::Skipped);
+        let row = |name, seconds, outcome| Row { name, seconds, outcome };
+        let rows = vec![
+            row("fmt", Some(1.25), Outcome::Ok),
+            row("clippy", Some(60.0), Outcome::Failed),
+            row("test", None, Outcome::Skipped),
+        ];
+        let summary = Summary::new(rows, 61.25);
         let text = summary.to_string();
         assert_eq!(text.lines().last(), Some("1 passed, 1 failed"));
-        assert!(text.contains("total          61.2"), "{text}");
+        assert!(text.contains("all            61.2"), "{text}");
     }
 }

@@ -2,7 +2,8 @@
 //! the exports. Both are built here if they are missing: the programs that wasm-pack and npm would
 //! fetch come from a place that closed networks do not reach.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
@@ -21,13 +22,31 @@ pub(super) struct Tools {
 /// wasm-pack, and the wasm-bindgen of the very version that the crate asks for: from PATH, from
 /// the cache, or built and kept there, which takes some minutes each.
 pub(super) fn ensure(workspace: &Workspace, cache: &Cache) -> Result<Tools> {
-    Ok(Tools {
-        wasm_pack: program(cache, "wasm-pack", "wasm-pack", WASM_PACK)?,
-        wasm_bindgen: program(cache, "wasm-bindgen", "wasm-bindgen-cli", &wanted(workspace)?)?,
-    })
+    // One for both: a third of what they are made of is the same.
+    let target = workspace.target.join("tools");
+    let tools = Tools {
+        wasm_pack: program(cache, &target, "wasm-pack", "wasm-pack", WASM_PACK)?,
+        wasm_bindgen: program(
+            cache,
+            &target,
+            "wasm-bindgen",
+            "wasm-bindgen-cli",
+            &wanted(workspace)?,
+        )?,
+    };
+    if target.is_dir() {
+        fs::remove_dir_all(target)?;
+    }
+    Ok(tools)
 }
 
-fn program(cache: &Cache, name: &str, package: &str, version: &str) -> Result<PathBuf> {
+fn program(
+    cache: &Cache,
+    target: &Path,
+    name: &str,
+    package: &str,
+    version: &str,
+) -> Result<PathBuf> {
     if let Ok(program) = which::which(name) {
         let said = duct::cmd!(&program, "--version").read();
         if said.is_ok_and(|said| said.split_whitespace().nth(1) == Some(version)) {
@@ -38,16 +57,15 @@ fn program(cache: &Cache, name: &str, package: &str, version: &str) -> Result<Pa
         println!("missing: {name} {version}; building it, which takes some minutes");
         let version = format!("={version}");
         // Not `--locked`: its lock file names what a registry's copy may not have yet.
-        let args = ["install", "--quiet", package, "--version", &version, "--root"];
+        let args = ["install", "--quiet", package, "--bin", name, "--version", &version, "--root"];
         let args = args.iter().map(AsRef::as_ref).chain([folder.as_os_str()]);
         duct::cmd("cargo", args)
             // It works on one small file; what takes long is building it.
-            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
-            .env("CARGO_TARGET_DIR", folder.join("target"))
+            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0")
+            .env("CARGO_TARGET_DIR", target)
             .env_remove("RUSTC")
             .run()
             .with_context(|| format!("`cargo install {package}` failed"))?;
-        std::fs::remove_dir_all(folder.join("target"))?;
         Ok(())
     })?;
     let program = folder.join("bin").join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
