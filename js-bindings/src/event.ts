@@ -119,26 +119,34 @@ export class Event<T extends string = string, P = unknown> {
     this.timestamp = init.timestamp;
     this.nonceLow = 0;
     this.nonceHigh = 0;
-    if (init instanceof Event) {
-      this.ownId = init.ownId;
-      this.body = init.body;
-      this.nonceLow = init.nonceLow;
-      this.nonceHigh = init.nonceHigh;
-    } else {
-      this.ownId = init.id;
-      this.body = payloadOf(init);
-      if (init.nonce !== undefined) {
-        this.nonceLow = Number(init.nonce & 0xffff_ffffn);
-        this.nonceHigh = Number(BigInt.asUintN(32, init.nonce >> 32n));
-      }
+    if (init instanceof Event) this.share(init);
+    else {
+      const { id, payload } = init;
+      this.ownId = id;
+      this.body = payload === undefined ? payloadOf(init) : payload;
+      if (init.nonce !== undefined) this.split(init.nonce);
     }
+  }
+
+  private share(other: Event): void {
+    (this.ownId as string | undefined) = other.ownId;
+    this.body = other.body;
+    this.setNonce(other.nonceLow, other.nonceHigh);
+  }
+
+  private split(nonce: bigint): void {
+    this.setNonce(Number(nonce & 0xffff_ffffn), Number(BigInt.asUintN(32, nonce >> 32n)));
+  }
+
+  private setNonce(low: number, high: number): void {
+    this.nonceLow = low;
+    this.nonceHigh = high;
   }
 
   /** @internal An event as it came: the nonce as two numbers. */
   static restored(init: EventInit, nonceLow: number, nonceHigh: number): Event {
     const event = new Event(init);
-    event.nonceLow = nonceLow;
-    event.nonceHigh = nonceHigh;
+    event.setNonce(nonceLow, nonceHigh);
     return event;
   }
 

@@ -33,9 +33,9 @@ export interface BreakerReport {
  * permit it was begun with, and there the generation decides whether it still counts.
  */
 export class NamedBreaker {
-  readonly #breaker: CircuitBreaker;
+  private readonly breaker: CircuitBreaker;
   /** The permit of quiet times, or `REJECTED` if times are not quiet. */
-  #quiet = REJECTED;
+  private quiet = REJECTED;
   /** When the call of the last permit began: it belongs to the permit. */
   started = -1;
 
@@ -44,59 +44,65 @@ export class NamedBreaker {
     readonly eventType: string | undefined,
     settings: BreakerSettings | undefined,
   ) {
-    this.#breaker = new CircuitBreaker(settings);
-    this.#look();
+    this.breaker = new CircuitBreaker(settings);
+    this.look();
   }
 
   /** A permit, or `REJECTED`; priorities 8 and 9 always get one. */
   enter(priority: number): number {
-    const breaker = this.#breaker;
+    if (this.quiet !== REJECTED && priority < CRITICAL_PRIORITY) return this.quiet;
+    return this.ask(priority);
+  }
+
+  private ask(priority: number): number {
+    const { breaker } = this;
     if (priority >= CRITICAL_PRIORITY) {
       const permit = breaker.grantAnyway();
       this.started = breaker.started();
       return permit;
     }
-    if (this.#quiet !== REJECTED) return this.#quiet;
     const permit = breaker.grant();
     this.started = breaker.started();
-    this.#look();
+    this.look();
     return permit;
   }
 
   /** In how many milliseconds to ask again, after `enter` said `REJECTED`. */
   get retryAfter(): number {
-    return this.#breaker.rejection().retryAfter;
+    return this.breaker.rejection().retryAfter;
   }
 
   succeeded(permit: number, started: number): void {
-    if (permit === this.#quiet) return;
-    this.#breaker.settle(permit, started, true);
-    this.#look();
+    if (permit !== this.quiet) this.settle(permit, started, true);
   }
 
   failed(permit: number, started: number): void {
-    this.#breaker.settle(permit, started, false);
-    this.#look();
+    this.settle(permit, started, false);
   }
 
   /** The call was not made, or cut off. */
   dropped(permit: number): void {
-    this.#breaker.putBack(permit);
-    this.#look();
+    this.breaker.putBack(permit);
+    this.look();
   }
 
   report(): BreakerReport {
-    return { name: this.name, eventType: this.eventType, stats: this.#breaker.stats() };
+    return { name: this.name, eventType: this.eventType, stats: this.breaker.stats() };
   }
 
   free(): void {
-    this.#breaker.free();
+    this.breaker.free();
+  }
+
+  private settle(permit: number, started: number, succeeded: boolean): void {
+    this.breaker.settle(permit, started, succeeded);
+    this.look();
   }
 
   /** Finds out whether times are quiet: after every call that may have changed the breaker. */
-  #look(): void {
-    this.#quiet = this.#breaker.isQuiet() ? this.#breaker.grant() : REJECTED;
-    if (this.#quiet !== REJECTED) this.started = -1;
+  private look(): void {
+    this.quiet = this.breaker.isQuiet() ? this.breaker.grant() : REJECTED;
+    if (this.quiet !== REJECTED) this.started = -1;
   }
 }
 
@@ -113,8 +119,8 @@ export function breakerFault(settings: BreakerSettings | undefined): Error | und
 
 /** The breakers of one handler. */
 export class BreakerLayer {
-  readonly #byType = new Map<string, NamedBreaker>();
-  #shared: NamedBreaker | undefined;
+  private readonly byType = new Map<string, NamedBreaker>();
+  private shared: NamedBreaker | undefined;
 
   constructor(
     private readonly scope: 'type' | 'handler',
@@ -124,20 +130,20 @@ export class BreakerLayer {
 
   /** The breaker for events of this type. */
   ofType(type: string): NamedBreaker {
-    if (this.scope === 'handler') return (this.#shared ??= this.make(undefined));
-    const known = this.#byType.get(type);
+    if (this.scope === 'handler') return (this.shared ??= this.make(undefined));
+    const known = this.byType.get(type);
     if (known !== undefined) return known;
     // Types beyond the limit share one.
-    if (this.#byType.size >= MAX_TYPES) return (this.#shared ??= this.make(undefined));
+    if (this.byType.size >= MAX_TYPES) return (this.shared ??= this.make(undefined));
     const made = this.make(type);
-    this.#byType.set(type, made);
+    this.byType.set(type, made);
     return made;
   }
 
   free(): void {
-    for (const breaker of this.#byType.values()) this.end(breaker);
-    if (this.#shared !== undefined) this.end(this.#shared);
-    this.#byType.clear();
-    this.#shared = undefined;
+    for (const breaker of this.byType.values()) this.end(breaker);
+    if (this.shared !== undefined) this.end(this.shared);
+    this.byType.clear();
+    this.shared = undefined;
   }
 }

@@ -15,7 +15,7 @@ import {
   SubscribeError,
 } from './errors.js';
 import type { Degraded } from './fallback.js';
-import { Inner, type Scope } from './inner.js';
+import { DONE, Inner, type Scope } from './inner.js';
 import { type Ledger, Outcome } from './ledger.js';
 import { type BusMetrics, metricsOf } from './metrics.js';
 import { isTooDeep, MAX_NESTING } from './place.js';
@@ -134,11 +134,8 @@ export class EventBus<M extends object = AnyEvents> implements AsyncDisposable {
   async #publishBatch(batch: readonly EventInit[], options?: PublishOptions): Promise<void> {
     for (let accepted = 0; accepted < batch.length; accepted++) {
       try {
-        const waiting = this.#inner.publishUnlessFull(
-          batch[accepted] as EventInit,
-          options?.signal,
-        );
-        if (waiting !== undefined) await waiting;
+        const waiting = this.#inner.publish(batch[accepted] as EventInit, options?.signal);
+        if (waiting !== DONE) await waiting;
       } catch (error) {
         if (!(error instanceof PublishError)) throw error;
         const rest = batch.slice(accepted);
@@ -365,7 +362,7 @@ export class EventBus<M extends object = AnyEvents> implements AsyncDisposable {
 
   async #close(limit: number): Promise<Shutdown> {
     const inner = this.#inner;
-    inner.closed = true;
+    inner.end();
     this.schedules.end();
     inner.waiters.close();
     let undelivered: Event[] = [];

@@ -13,6 +13,7 @@ import { Sampler } from './metrics.js';
 import { Gate } from './overflow.js';
 import { Pipeline } from './pipeline.js';
 import { Desk } from './place.js';
+import { PRIORITIES } from './lanes.js';
 import { Queue } from './queue.js';
 import { type Route, Routes } from './routes.js';
 import { Runner } from './runner.js';
@@ -39,7 +40,10 @@ export interface Scope {
   ended: boolean;
 }
 
-const DONE = Promise.resolve();
+/** What a publisher gets that need not wait. */
+export const DONE = Promise.resolve();
+/** Each at its own place. */
+const PRIORITY: readonly number[] = Array.from({ length: PRIORITIES }, (_, priority) => priority);
 
 /** So many publishes in a row do without a turn of the event loop. */
 const PUBLISHES_A_TURN = 1_024;
@@ -64,15 +68,16 @@ export class Inner {
   readonly fallbacks = new Set<FallbackLayer>();
   readonly services: ReadonlyMap<string, Service>;
   readonly maxDetached: number;
+  /** A close has begun: nothing is accepted any more. */
   closed = false;
   /** A close ran out of time: nothing more begins. */
   stopped = false;
   /** Handlers of events, in all scopes. */
   handlers = 0;
-  #serial = 0;
-  #untilTurn = PUBLISHES_A_TURN;
-  readonly #gate: Gate;
-  readonly #whenIdle = new Set<() => void>();
+  private serial = 0;
+  private untilTurn = PUBLISHES_A_TURN;
+  private readonly gate: Gate;
+  private readonly whenIdle = new Set<() => void>();
   /** Whether events may have waited for too long. */
   readonly isTimed: boolean;
 
@@ -80,12 +85,12 @@ export class Inner {
     const { sizes, queueTtl } = settings;
     this.maxDetached = settings.detachedCalls;
     this.isTimed = queueTtl !== Infinity;
-    this.#gate = new Gate(settings.overflow, sizes.capacity);
+    this.gate = new Gate(settings.overflow, sizes.capacity);
     this.sampler = new Sampler(settings.sampleEvery);
     this.letters = new DeadLetterQueue(settings.deadLetters, (event) => this.stamper.stamp(event));
     this.pipeline = new Pipeline(this);
     this.runner = new Runner(this, this.pipeline);
-    this.queue = new Queue(this, sizes, this.#gate, this.isTimed);
+    this.queue = new Queue(this, sizes, this.gate, this.isTimed);
     const wake = (): void => this.worker.wake();
     const refuse = (): void => void this.books.refused++;
     const routeOf = (event: Event): Route => this.routeOf(event);
@@ -105,10 +110,16 @@ export class Inner {
     return this.settings.now();
   }
 
+  /** Accepts nothing more. */
+  end(): void {
+    this.closed = true;
+    this.queue.end();
+  }
+
   /** What keeps it from being an event that a bus can carry. */
   fault(event: Event): string | undefined {
     const { priority, type } = event;
-    if (!isPriority(priority)) {
+    if (PRIORITY[priority] !== priority) {
       return `a priority is a whole number from 0 to 9, not ${String(priority)}`;
     }
     return this.scope.routes.known(type) === undefined ? typeFault(type) : undefined;
@@ -116,62 +127,64 @@ export class Inner {
 
   /** The way of an event that a bus can carry. */
   way({ priority, type }: Event): Route | undefined {
-    if (!isPriority(priority)) return undefined;
-    const { routes } = this.scope;
-    return routes.known(type) ?? (typeFault(type) === undefined ? routes.of(type) : undefined);
+    if (PRIORITY[priority] !== priority) return undefined;
+    return this.scope.routes.known(type) ?? this.newWay(type);
+  }
+
+  private newWay(type: string): Route | undefined {
+    return typeFault(type) === undefined ? this.scope.routes.of(type) : undefined;
   }
 
   /** Queues an event if there is room now, or says why not. */
   offer(event: Event): PublishCode | undefined {
-    if (this.closed) return 'closed';
     const route = this.way(event);
+    if (route === undefined || !this.queue.push(event, route)) {
+      const code = this.offerIfRoom(event, route);
+      if (code !== undefined) return code;
+    }
+    this.stamper.stamp(event);
+    this.worker.wake();
+    return undefined;
+  }
+
+  private offerIfRoom(event: Event, route: Route | undefined): PublishCode | undefined {
+    if (this.closed) return 'closed';
     if (route === undefined) return 'invalid';
     let code: PublishCode | undefined;
-    if (this.waiters.size > 0 && !(this.#gate.always && event.priority >= CRITICAL_PRIORITY)) {
-      code = this.#behindOthers();
+    if (this.waiters.size > 0 && !(this.gate.always && event.priority >= CRITICAL_PRIORITY)) {
+      code = this.behindOthers();
     } else {
       code = this.queue.offer(event, route, false);
     }
-    if (code === undefined || (mayPass(code) && this.desk.isHandling())) {
-      if (code !== undefined) code = this.queue.offer(event, route, true);
-      if (code === undefined) {
-        this.stamper.stamp(event);
-        this.worker.wake();
-      }
+    if (code !== undefined && mayPass(code) && this.desk.isHandling()) {
+      return this.queue.offer(event, route, true);
     }
     return code;
   }
 
   /** Why an event is refused that others wait before. */
-  #behindOthers(): PublishCode | undefined {
-    return this.#gate.always && this.queue.hasRoom ? 'rate_limited' : 'full';
+  private behindOthers(): PublishCode | undefined {
+    return this.gate.always && this.queue.hasRoom ? 'rate_limited' : 'full';
   }
 
   publish(init: EventInit, signal: AbortSignal | undefined): Promise<void> {
     try {
       const event = Event.of(init);
       const code = this.offer(event);
-      if (code === undefined) return --this.#untilTurn > 0 ? DONE : this.#turn();
-      return this.#wait(event, init, code, signal);
+      if (code === undefined && --this.untilTurn > 0) return DONE;
+      return this.waitFor(event, init, code, signal);
     } catch (error) {
-      return quietly(Promise.reject(error as Error));
+      return refused(error);
     }
   }
 
-  /** Queues an event: a promise if the publisher must wait for that, or should for others. */
-  publishUnlessFull(init: EventInit, signal: AbortSignal | undefined): Promise<void> | undefined {
-    const event = Event.of(init);
-    const code = this.offer(event);
-    if (code === undefined) return --this.#untilTurn > 0 ? undefined : this.#turn();
-    return this.#wait(event, init, code, signal);
-  }
-
-  #wait(
+  private waitFor(
     event: Event,
     init: EventInit,
-    code: PublishCode,
+    code: PublishCode | undefined,
     signal: AbortSignal | undefined,
   ): Promise<void> {
+    if (code === undefined) return this.giveTurn();
     if (!mayPass(code) || this.desk.isHandling()) throw this.refusal(code, init);
     this.stamper.stamp(event);
     return quietly(this.waiters.wait(event, init, code, signal));
@@ -228,8 +241,8 @@ export class Inner {
 
   /** Tells those who wait for it, if there is nothing left to do. */
   maybeIdle(): void {
-    if (this.#whenIdle.size === 0 || !this.isIdle) return;
-    for (const tell of [...this.#whenIdle]) tell();
+    if (this.whenIdle.size === 0 || !this.isIdle) return;
+    for (const tell of [...this.whenIdle]) tell();
   }
 
   get isIdle(): boolean {
@@ -247,13 +260,13 @@ export class Inner {
     return new Promise((resolve) => {
       const end = (idle: boolean): void => {
         clearTimeout(timer);
-        this.#whenIdle.delete(tell);
+        this.whenIdle.delete(tell);
         resolve(idle);
       };
       const tell = (): void => end(true);
       // Without a limit there is no timer that would keep a program alive.
       const timer = limit === undefined ? undefined : setTimeout(() => end(false), limit);
-      this.#whenIdle.add(tell);
+      this.whenIdle.add(tell);
     });
   }
 
@@ -274,7 +287,7 @@ export class Inner {
   }
 
   nextSerial(): number {
-    return this.#serial++;
+    return this.serial++;
   }
 
   newBreaker(
@@ -326,18 +339,18 @@ export class Inner {
     this.sessions.clear();
     this.endScope(this.scope);
     for (const service of this.services.values()) service.free();
-    this.#gate.free();
+    this.gate.free();
   }
 
   /** A publisher that never waits must leave the thread to others now and then. */
-  #turn(): Promise<void> {
-    this.#untilTurn = PUBLISHES_A_TURN;
+  private giveTurn(): Promise<void> {
+    this.untilTurn = PUBLISHES_A_TURN;
     return new Promise(macrotask);
   }
 }
 
-function isPriority(priority: number): boolean {
-  return priority >= 0 && priority <= 9 && Number.isInteger(priority);
+function refused(error: unknown): Promise<void> {
+  return quietly(Promise.reject(error as Error));
 }
 
 /** Whether waiting is of use. */

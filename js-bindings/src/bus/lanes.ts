@@ -17,83 +17,90 @@ const FIRST_SIZE = 16;
 const KEPT_SIZE = 256;
 
 /** A queue in an array that is used round and round. Grows, by doubling, to what it once held. */
-class Ring<T, N> {
-  /** Each with its note behind it. */
-  #items: (T | N | undefined)[] = new Array<T | N | undefined>(FIRST_SIZE * 2).fill(undefined);
+class Ring<T extends object, N> {
+  /** Each with its note behind it. Where there is none, there is nothing. */
+  private items: (T | N | undefined)[] = new Array<T | N | undefined>(FIRST_SIZE * 2).fill(
+    undefined,
+  );
   /** When each came, if anybody wants to know: later ones have larger numbers. */
-  #since: Float64Array | undefined;
-  #head = 0;
-  #mask = FIRST_SIZE - 1;
-  length = 0;
+  private times: Float64Array | undefined;
+  /** The places of the first one, and of the next to come. */
+  private head = 0;
+  private tail = 0;
+  private mask = FIRST_SIZE * 2 - 1;
 
   constructor(isOrdered: boolean) {
-    if (isOrdered) this.#since = new Float64Array(FIRST_SIZE);
+    if (isOrdered) this.times = new Float64Array(FIRST_SIZE);
   }
 
+  /** How many there is room for. */
   get size(): number {
-    return this.#mask + 1;
+    return this.items.length / 2;
   }
 
-  push(item: T, note: N, since: number): void {
-    if (this.length > this.#mask) this.#grow();
-    const at = (this.#head + this.length) & this.#mask;
-    const items = this.#items;
-    items[at * 2] = item;
-    items[at * 2 + 1] = note;
-    if (this.#since !== undefined) this.#since[at] = since;
-    this.length++;
+  get isEmpty(): boolean {
+    return this.items[this.head] === undefined;
+  }
+
+  push(item: T, note: N): void {
+    if (this.items[this.tail] !== undefined) this.grow();
+    const { items, tail } = this;
+    items[tail] = item;
+    items[tail + 1] = note;
+    this.tail = (tail + 2) & this.mask;
+  }
+
+  /** Says when the last one came. */
+  date(since: number): void {
+    if (this.times !== undefined) this.times[((this.tail - 2) & this.mask) / 2] = since;
   }
 
   /** Of the first one. Means nothing when there is none. */
   note(): N {
-    return this.#items[this.#head * 2 + 1] as N;
+    return this.items[this.head + 1] as N;
   }
 
   /** Its note stays until another takes the place: notes are few, and the same ones again. */
   shift(): T {
-    const at = this.#head;
-    const items = this.#items;
-    const item = items[at * 2] as T;
-    items[at * 2] = undefined;
-    this.#head = (at + 1) & this.#mask;
-    this.length--;
+    const { items, head } = this;
+    const item = items[head] as T;
+    items[head] = undefined;
+    this.head = (head + 2) & this.mask;
     return item;
   }
 
   /** When the first one came. Means nothing when there is none. */
   since(): number {
-    return this.#since === undefined ? 0 : (this.#since[this.#head] as number);
+    return this.times === undefined ? 0 : (this.times[this.head / 2] as number);
   }
 
-  #grow(): void {
-    const size = this.size;
-    const items = new Array<T | N | undefined>(size * 4).fill(undefined);
-    const since = this.#since === undefined ? undefined : new Float64Array(size * 2);
-    for (let i = 0; i < size; i++) {
-      const from = (this.#head + i) & this.#mask;
-      items[i * 2] = this.#items[from * 2];
-      items[i * 2 + 1] = this.#items[from * 2 + 1];
-      if (since !== undefined) since[i] = this.#since?.[from] as number;
+  /** All places are taken: the first one is where the next would go. */
+  private grow(): void {
+    const { items, times, head, size } = this;
+    this.items = [...items.slice(head), ...items.slice(0, head), ...new Array(size * 2)];
+    if (times !== undefined) {
+      this.times = new Float64Array(size * 2);
+      this.times.set(times.subarray(head / 2));
+      this.times.set(times.subarray(0, head / 2), size - head / 2);
     }
-    this.#items = items;
-    this.#since = since;
-    this.#head = 0;
-    this.#mask = size * 2 - 1;
+    this.head = 0;
+    this.tail = size * 2;
+    this.mask = size * 4 - 1;
   }
 }
 
 /** A lane for each priority. */
-export class PriorityLanes<T, N> {
-  #lanes: (Ring<T, N> | undefined)[] = new Array<Ring<T, N> | undefined>(PRIORITIES).fill(
+export class PriorityLanes<T extends object, N> {
+  private lanes: (Ring<T, N> | undefined)[] = new Array<Ring<T, N> | undefined>(PRIORITIES).fill(
     undefined,
   );
   /** A bit for each lane that is not empty. */
-  #occupied = 0;
+  private occupied = 0;
   /** A bit for each lane that has given its share in this round. */
-  #spent = 0;
+  private spent = 0;
   /** What is left of each lane's share. */
-  #credit = Int32Array.from(SHARE);
-  #fresh = true;
+  private credit = Int32Array.from(SHARE);
+  private fresh = true;
   /** Events in all lanes together. */
   depth = 0;
   /** When the one that was taken last had come. */
@@ -104,77 +111,83 @@ export class PriorityLanes<T, N> {
   /** Whether it is known when events came; it costs to remember that. */
   constructor(private readonly isOrdered: boolean) {}
 
-  push(priority: number, item: T, note: N, since: number): void {
-    let lane = this.#lanes[priority];
-    if (lane === undefined) {
-      lane = new Ring<T, N>(this.isOrdered);
-      this.#lanes[priority] = lane;
-    }
-    lane.push(item, note, since);
-    this.#occupied |= 1 << priority;
+  push(priority: number, item: T, note: N): void {
+    (this.lanes[priority] ?? this.open(priority)).push(item, note);
+    this.occupied |= 1 << priority;
     this.depth++;
+  }
+
+  /** Says when the last one of a lane came, if lanes are ordered. */
+  date(priority: number, since: number): void {
+    this.lanes[priority]?.date(since);
+  }
+
+  private open(priority: number): Ring<T, N> {
+    return (this.lanes[priority] = new Ring<T, N>(this.isOrdered));
   }
 
   /** Takes the next event by the fairness rule. */
   take(): T | undefined {
-    const occupied = this.#occupied;
+    const { occupied } = this;
+    // A lane that waits alone needs no share.
+    const alone = (occupied & (occupied - 1)) === 0;
+    if (alone && !this.fresh) this.newRound();
     if (occupied === 0) return undefined;
-    if ((occupied & (occupied - 1)) === 0) {
-      // A lane that waits alone needs no share.
-      if (!this.#fresh) this.#newRound();
-      return this.#shift(31 - Math.clz32(occupied));
-    }
-    let ready = occupied & ~this.#spent;
+    return this.shift(alone ? 31 - Math.clz32(occupied) : this.fairest(occupied));
+  }
+
+  private fairest(occupied: number): number {
+    let ready = occupied & ~this.spent;
     if (ready === 0) {
-      this.#newRound();
+      this.newRound();
       ready = occupied;
     }
     const priority = 31 - Math.clz32(ready);
-    const left = (this.#credit[priority] as number) - 1;
-    this.#credit[priority] = left;
-    this.#fresh = false;
-    if (left === 0) this.#spent |= 1 << priority;
-    return this.#shift(priority);
+    const left = (this.credit[priority] as number) - 1;
+    this.credit[priority] = left;
+    this.fresh = false;
+    if (left === 0) this.spent |= 1 << priority;
+    return priority;
   }
 
   /** Takes out the oldest event of a lane, outside of the rule. */
   evict(priority: number): T | undefined {
-    return (this.#occupied & (1 << priority)) === 0 ? undefined : this.#shift(priority);
+    return (this.occupied & (1 << priority)) === 0 ? undefined : this.shift(priority);
   }
 
   /** The lowest priority that waits, or -1. */
   lowest(): number {
-    const occupied = this.#occupied;
+    const occupied = this.occupied;
     return occupied === 0 ? -1 : 31 - Math.clz32(occupied & -occupied);
   }
 
   /** When the oldest event of a lane came, or `Infinity`. */
   since(priority: number): number {
-    if ((this.#occupied & (1 << priority)) === 0) return Infinity;
-    return (this.#lanes[priority] as Ring<T, N>).since();
+    if ((this.occupied & (1 << priority)) === 0) return Infinity;
+    return (this.lanes[priority] as Ring<T, N>).since();
   }
 
   /** Makes empty lanes as good as new, and lets go of what a crowd has left. */
   renew(): void {
-    this.#newRound();
+    this.newRound();
     for (let priority = 0; priority < PRIORITIES; priority++) {
-      if ((this.#lanes[priority]?.size ?? 0) > KEPT_SIZE) this.#lanes[priority] = undefined;
+      if ((this.lanes[priority]?.size ?? 0) > KEPT_SIZE) this.lanes[priority] = undefined;
     }
   }
 
-  #shift(priority: number): T {
-    const lane = this.#lanes[priority] as Ring<T, N>;
+  private shift(priority: number): T {
+    const lane = this.lanes[priority] as Ring<T, N>;
     if (this.isOrdered) this.lastSince = lane.since();
     this.lastNote = lane.note();
     const item = lane.shift();
-    if (lane.length === 0) this.#occupied &= ~(1 << priority);
+    if (lane.isEmpty) this.occupied &= ~(1 << priority);
     this.depth--;
     return item;
   }
 
-  #newRound(): void {
-    this.#credit.set(SHARE);
-    this.#spent = 0;
-    this.#fresh = true;
+  private newRound(): void {
+    this.credit.set(SHARE);
+    this.spent = 0;
+    this.fresh = true;
   }
 }

@@ -57,31 +57,31 @@ export interface BusMetrics {
 
 /** Times one event in so many. */
 export class Sampler {
-  #count = 0;
-  #sum = 0;
-  #max = 0;
-  #until: number;
+  private count = 0;
+  private sum = 0;
+  private max = 0;
+  private until: number;
 
   constructor(private readonly every: number) {
-    this.#until = every;
+    this.until = every;
   }
 
   /** Whether this one is to be timed. */
   due(): boolean {
-    if (--this.#until !== 0) return false;
-    this.#until = this.every;
+    if (--this.until !== 0) return false;
+    this.until = this.every;
     return true;
   }
 
   record(millis: number): void {
     const seconds = millis / 1_000;
-    this.#count++;
-    this.#sum += seconds;
-    if (seconds > this.#max) this.#max = seconds;
+    this.count++;
+    this.sum += seconds;
+    if (seconds > this.max) this.max = seconds;
   }
 
   histogram(): Histogram {
-    return { count: this.#count, sum: this.#sum, max: this.#max };
+    return { count: this.count, sum: this.sum, max: this.max };
   }
 }
 

@@ -54,20 +54,24 @@ export class Pipeline {
   readonly cuts = new Set<{ cut(): void }>();
   /** Calls that wait, each of which knows its place. */
   readonly calls: Pending[] = [];
-  readonly #spare: Pending[] = [];
+  private readonly spare: Pending[] = [];
 
   constructor(readonly host: PipelineHost) {}
 
   /** Takes an event through all layers: an outcome, `WAITS` or `DETACHED`. */
   run(match: Match, event: Event, mayDetach: boolean, retried: Retried | undefined): number {
+    const { subscriber } = match;
+    if (subscriber.isSimple && event.hops.length === 0) return this.attempt(match, event, retried);
+    const refused = this.around(subscriber, event, retried);
+    if (refused !== PASSED) return refused;
+    const { layers } = subscriber;
+    if (layers === undefined) return this.attempt(match, event, retried);
+    return new LayeredCall(this, match, event, mayDetach, retried).begin(layers);
+  }
+
+  /** The call of a handler that has no layer but the breaker. */
+  private attempt(match: Match, event: Event, retried: Retried | undefined): number {
     const { subscriber, breaker } = match;
-    if (!subscriber.isSimple || event.hops.length > 0) {
-      const refused = this.#around(subscriber, event, retried);
-      if (refused !== PASSED) return refused;
-      if (subscriber.layers !== undefined) {
-        return new LayeredCall(this, match, event, mayDetach, retried).begin(subscriber.layers);
-      }
-    }
     let permit = 0;
     let started = -1;
     if (breaker !== undefined) {
@@ -76,34 +80,56 @@ export class Pipeline {
       started = breaker.started;
     }
     let result: unknown;
-    let waits: boolean;
     try {
       result = this.call(subscriber, event, subscriber.context);
-      waits = result !== undefined && isThenable(result);
+      if (result !== undefined && !isThenable(result)) result = undefined;
     } catch (error) {
-      breaker?.failed(permit, started);
-      return this.fail(subscriber, event, error, 1, retried);
+      return this.threw(match, event, retried, permit, started, error);
     }
-    if (waits) {
-      const call = this.#call(subscriber);
-      call.match = match;
-      call.event = event;
-      call.permit = permit;
-      call.started = started;
-      call.retried = retried;
-      call.await(result as PromiseLike<unknown>);
-      this.waiting = call;
-      return WAITS;
+    if (result !== undefined) {
+      return this.wait(match, event, retried, permit, started, result as PromiseLike<unknown>);
     }
     if (breaker !== undefined) breaker.succeeded(permit, started);
     return Outcome.delivered;
   }
 
+  private threw(
+    { subscriber, breaker }: Match,
+    event: Event,
+    retried: Retried | undefined,
+    permit: number,
+    started: number,
+    error: unknown,
+  ): number {
+    breaker?.failed(permit, started);
+    return this.fail(subscriber, event, error, 1, retried);
+  }
+
+  /** Leaves a call that waits in `waiting`. */
+  private wait(
+    match: Match,
+    event: Event,
+    retried: Retried | undefined,
+    permit: number,
+    started: number,
+    promise: PromiseLike<unknown>,
+  ): number {
+    const call = this.record(match.subscriber);
+    call.match = match;
+    call.event = event;
+    call.permit = permit;
+    call.started = started;
+    call.retried = retried;
+    call.await(promise);
+    this.waiting = call;
+    return WAITS;
+  }
+
   /** Filter, loop guard, rates, and whoever takes events over in place of a handler. */
-  #around(subscriber: Subscriber, event: Event, retried: Retried | undefined): number {
+  private around(subscriber: Subscriber, event: Event, retried: Retried | undefined): number {
     const { filter, loopGuard, name, outlet, layers } = subscriber;
     if (filter !== undefined) {
-      const refused = this.#filter(filter, subscriber, event, retried);
+      const refused = this.filter(filter, subscriber, event, retried);
       if (refused !== PASSED) return refused;
     }
     if (loopGuard !== undefined && event.hops.length > 0 && isLoop(loopGuard, event.hops, name)) {
@@ -116,16 +142,20 @@ export class Pipeline {
 
   /** Calls the handler where its publishing is noticed. */
   call(subscriber: Subscriber, event: Event, context: HandlerContext): unknown {
-    const desk = this.host.desk;
-    if (!subscriber.isMarked) {
-      desk.enter();
-      try {
-        return subscriber.handler(event, context);
-      } finally {
-        desk.leave();
-      }
+    if (subscriber.isMarked) return this.callMarked(subscriber, event, context);
+    const { desk } = this.host;
+    const { handler } = subscriber;
+    desk.enter();
+    try {
+      return handler(event, context);
+    } finally {
+      desk.leave();
     }
-    // Until it has returned once, nobody knows what kind it is.
+  }
+
+  /** Until it has returned once, nobody knows what kind a handler is. */
+  private callMarked(subscriber: Subscriber, event: Event, context: HandlerContext): unknown {
+    const { desk } = this.host;
     let isPlain = !subscriber.isAsync;
     try {
       const result = desk.within(subscriber.handler, event, context);
@@ -154,7 +184,7 @@ export class Pipeline {
 
   /** Waits for a handler's promise, until it ends or the bus stops. */
   pend(subscriber: Subscriber, promise: PromiseLike<unknown>, judge: Judge): Waiting {
-    const call = this.#call(subscriber);
+    const call = this.record(subscriber);
     call.judge = judge;
     call.await(promise);
     return call;
@@ -172,20 +202,20 @@ export class Pipeline {
 
   /** Takes back a record that nobody refers to any more. */
   reuse(call: Pending): void {
-    if (this.#spare.length < MAX_SPARE) this.#spare.push(call);
+    if (this.spare.length < MAX_SPARE) this.spare.push(call);
   }
 
   /** A record for a call that waits. */
-  #call(subscriber: Subscriber): Pending {
+  private record(subscriber: Subscriber): Pending {
     const { desk } = this.host;
-    const call = this.#spare.pop() ?? new Pending(this);
+    const call = this.spare.pop() ?? new Pending(this);
     call.isMarked = subscriber.isMarked && desk.marks;
     subscriber.isMarked = subscriber.isAsync = true;
     desk.asynchronous();
     return call;
   }
 
-  #filter(
+  private filter(
     filter: (event: Event) => boolean,
     subscriber: Subscriber,
     event: Event,
@@ -231,52 +261,52 @@ class Pending implements Waiting {
   retried: Retried | undefined;
   isMarked = false;
   /** The place among the calls that wait, or -1. */
-  #at = -1;
+  private at = -1;
 
   constructor(private readonly pipeline: Pipeline) {}
 
   await(promise: PromiseLike<unknown>): void {
     const { calls, host } = this.pipeline;
-    this.#at = calls.length;
+    this.at = calls.length;
     calls.push(this);
     if (!this.isMarked) host.desk.unmarked++;
     // The language's own `then` calls one of them, and once, whatever the program has made of it.
-    void then.call(Promise.resolve(promise), this.#returned, this.#threw);
+    void then.call(Promise.resolve(promise), this.returned, this.threw);
   }
 
   /** The promise's own end is then nobody's business, and the record is not used again. */
   cut(): void {
-    if (this.#at < 0) return;
-    this.#leave();
-    this.resume(this.judge === undefined ? this.#dropped() : this.judge.cut());
+    if (this.at < 0) return;
+    this.leave();
+    this.resume(this.judge === undefined ? this.dropped() : this.judge.cut());
   }
 
-  readonly #returned = (): void => this.#end(false, undefined);
-  readonly #threw = (error: unknown): void => this.#end(true, error);
+  private readonly returned = (): void => this.settle(false, undefined);
+  private readonly threw = (error: unknown): void => this.settle(true, error);
 
-  #end(failed: boolean, error: unknown): void {
-    if (this.#at < 0) return;
-    this.#leave();
+  private settle(failed: boolean, error: unknown): void {
+    if (this.at < 0) return;
+    this.leave();
     const { judge, resume } = this;
-    const outcome = judge === undefined ? this.#ended(failed, error) : judge.ended(failed, error);
+    const outcome = judge === undefined ? this.ended(failed, error) : judge.ended(failed, error);
     this.resume = nobody;
     this.judge = this.match = this.event = this.retried = undefined;
     this.pipeline.reuse(this);
     resume(outcome);
   }
 
-  #leave(): void {
+  private leave(): void {
     const { calls, host } = this.pipeline;
     const last = calls.pop() as Pending;
     if (last !== this) {
-      calls[this.#at] = last;
-      last.#at = this.#at;
+      calls[this.at] = last;
+      last.at = this.at;
     }
-    this.#at = -1;
+    this.at = -1;
     if (!this.isMarked) host.desk.unmarked--;
   }
 
-  #ended(failed: boolean, error: unknown): number {
+  private ended(failed: boolean, error: unknown): number {
     const { subscriber, breaker } = this.match as Match;
     if (failed) {
       breaker?.failed(this.permit, this.started);
@@ -286,7 +316,7 @@ class Pending implements Waiting {
     return Outcome.delivered;
   }
 
-  #dropped(): number {
+  private dropped(): number {
     this.match?.breaker?.dropped(this.permit);
     return Outcome.cancelled;
   }

@@ -52,20 +52,20 @@ function storageOnce(): Storage | undefined {
 /** One bus as a place to be in. */
 export class Desk {
   /** Handlers of this bus on the current stack. */
-  #running = 0;
+  private running = 0;
   /** The frame of a call that is inside of no other: most are. */
-  #first: Frame | undefined;
+  private first: Frame | undefined;
   /** Asynchronous calls under way that no frame was made for. */
   unmarked = 0;
 
   /** Before a call that is not expected to wait. Every one is followed by `leave`. */
   enter(): void {
-    this.#running++;
+    this.running++;
     nested++;
   }
 
   leave(): void {
-    this.#running--;
+    this.running--;
     nested--;
   }
 
@@ -84,15 +84,15 @@ export class Desk {
     const above = nested;
     const isFirst = outer === undefined && above === 0;
     const frame = isFirst
-      ? (this.#first ??= { desk: this, outer, depth: 1 })
+      ? (this.first ??= { desk: this, outer, depth: 1 })
       : { desk: this, outer, depth: (outer?.depth ?? 0) + above + 1 };
     // The frame counts what is above it.
     nested = 0;
-    this.#running++;
+    this.running++;
     try {
       return storage.run(frame, f, a, b);
     } finally {
-      this.#running--;
+      this.running--;
       nested = above;
     }
   }
@@ -115,7 +115,7 @@ export class Desk {
 
   /** Whether the caller is, or may be, a handler of this bus. */
   isHandling(): boolean {
-    if (this.#running > 0 || this.unmarked > 0) return true;
+    if (this.running > 0 || this.unmarked > 0) return true;
     for (let frame = storage?.getStore(); frame !== undefined; frame = frame.outer) {
       if (frame.desk === this) return true;
     }

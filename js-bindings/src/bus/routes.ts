@@ -29,31 +29,31 @@ export interface Place {
 /** The subscriptions of a bus, or of one session. */
 export class Routes {
   /** Asked for each type once, so that its own cache is of no use. */
-  readonly #router = new Router<Place>({ cacheCapacity: 1 });
-  readonly #places = new Set<Place>();
+  private readonly router = new Router<Place>({ cacheCapacity: 1 });
+  private readonly places = new Set<Place>();
   /** By type; emptied when subscriptions change. The oldest goes first. */
-  readonly #cache = new Map<string, Route>();
+  private readonly cache = new Map<string, Route>();
   /** Routes of an older age are not to be used any more. */
   age = 0;
-  readonly #limit: number;
+  private readonly limit: number;
 
   constructor(limit: number) {
-    this.#limit = limit;
+    this.limit = limit;
   }
 
   /** How many subscriptions there are. */
   get size(): number {
-    return this.#places.size;
+    return this.places.size;
   }
 
   /** The handlers of a type that has come by, so that it need not be checked again. */
   known(type: string): Route | undefined {
-    return this.#cache.get(type);
+    return this.cache.get(type);
   }
 
   /** The handlers for a type. */
   of(type: string): Route {
-    return this.#cache.get(type) ?? this.#find(type);
+    return this.cache.get(type) ?? this.find(type);
   }
 
   /**
@@ -67,57 +67,57 @@ export class Routes {
       throw new SubscribeError('pattern', 'a pattern is a string or a regular expression');
     }
     try {
-      place.route = this.#router.insert(expression(pattern) ?? pattern, place);
+      place.route = this.router.insert(expression(pattern) ?? pattern, place);
     } catch (cause) {
       const text = cause instanceof Error ? cause.message : String(cause);
       throw new SubscribeError('pattern', text, { cause });
     }
-    this.#places.add(place);
+    this.places.add(place);
     return place;
   }
 
   fill(place: Place, subscriber: Subscriber): void {
     place.subscriber = subscriber;
-    this.#forget();
+    this.forget();
   }
 
   remove(place: Place): void {
-    if (!this.#places.delete(place)) return;
+    if (!this.places.delete(place)) return;
     place.route?.remove();
-    this.#forget();
+    this.forget();
   }
 
   /** Takes everything out, for good. */
   end(): void {
-    for (const { subscriber } of this.#places) subscriber?.deactivate();
-    this.#places.clear();
-    this.#forget();
-    this.#router.free();
+    for (const { subscriber } of this.places) subscriber?.deactivate();
+    this.places.clear();
+    this.forget();
+    this.router.free();
   }
 
-  #find(type: string): Route {
-    if (this.#places.size === 0) return this.#keep(type, new Route(NOBODY, this.age));
+  private find(type: string): Route {
+    if (this.places.size === 0) return this.keep(type, new Route(NOBODY, this.age));
     const found: Subscriber[] = [];
-    for (const { subscriber } of this.#router.matches(type)) {
+    for (const { subscriber } of this.router.matches(type)) {
       if (subscriber !== undefined) found.push(subscriber);
     }
     // Highest handler priority first, then first come, first served.
     found.sort((a, b) => b.priority - a.priority || a.serial - b.serial);
     const matches = found.map((subscriber) => new Match(subscriber, type));
-    return this.#keep(type, new Route(matches, this.age));
+    return this.keep(type, new Route(matches, this.age));
   }
 
-  #forget(): void {
-    this.#cache.clear();
+  private forget(): void {
+    this.cache.clear();
     this.age++;
   }
 
-  #keep(type: string, route: Route): Route {
-    if (this.#cache.size >= this.#limit) {
-      const [oldest] = this.#cache.keys();
-      this.#cache.delete(oldest as string);
+  private keep(type: string, route: Route): Route {
+    if (this.cache.size >= this.limit) {
+      const [oldest] = this.cache.keys();
+      this.cache.delete(oldest as string);
     }
-    this.#cache.set(type, route);
+    this.cache.set(type, route);
     return route;
   }
 }

@@ -26,10 +26,10 @@ export interface RunnerHost {
 }
 
 export class Runner {
-  readonly #host: RunnerHost;
-  readonly #books: Books;
-  readonly #pipeline: Pipeline;
-  readonly #spare: Flight[] = [];
+  private readonly host: RunnerHost;
+  private readonly books: Books;
+  private readonly pipeline: Pipeline;
+  private readonly spare: Flight[] = [];
   /** Of the event that `run` was last done with at once. */
   matched = 0;
   delivered = 0;
@@ -37,9 +37,9 @@ export class Runner {
   at = 0;
 
   constructor(host: RunnerHost, pipeline: Pipeline) {
-    this.#host = host;
-    this.#books = host.books;
-    this.#pipeline = pipeline;
+    this.host = host;
+    this.books = host.books;
+    this.pipeline = pipeline;
   }
 
   /**
@@ -49,13 +49,20 @@ export class Runner {
    * `mayDetach`: what would keep others waiting may go on by itself.
    */
   run(route: Route, event: Event, mayDetach: boolean): Flight | undefined {
-    const matches = event.session === undefined ? route.matches : this.#inSession(route, event);
+    const matches = event.session === undefined ? route.matches : this.inSession(route, event);
     const waiting = this.step(event, matches, 0, mayDetach);
-    if (waiting === undefined) {
-      this.resolve(this.matched);
-      return undefined;
-    }
-    const flight = this.#spare.pop() ?? new Flight(this);
+    if (waiting !== undefined) return this.fly(event, matches, mayDetach, waiting);
+    this.resolve(this.matched);
+    return undefined;
+  }
+
+  private fly(
+    event: Event,
+    matches: readonly Match[],
+    mayDetach: boolean,
+    waiting: Waiting,
+  ): Flight {
+    const flight = this.spare.pop() ?? new Flight(this);
     flight.begin(event, matches, mayDetach, waiting);
     return flight;
   }
@@ -63,12 +70,12 @@ export class Runner {
   /** Counts one outcome for every handler that an event would have reached. */
   account(event: Event, outcome: number): void {
     let matched = 0;
-    const route = this.#host.routeOf(event);
-    const matches = event.session === undefined ? route.matches : this.#inSession(route, event);
+    const route = this.host.routeOf(event);
+    const matches = event.session === undefined ? route.matches : this.inSession(route, event);
     for (const { subscriber } of matches) {
       if (!subscriber.active) continue;
       matched++;
-      this.#books.matches++;
+      this.books.matches++;
       subscriber.begin();
       subscriber.end(outcome);
     }
@@ -78,14 +85,12 @@ export class Runner {
   /** Runs the event of a dead letter through the one handler that it is for. */
   async retry(event: Event, match: Match, retried: Retried): Promise<number> {
     const { subscriber } = match;
-    this.#books.dispatched++;
-    this.#books.matches++;
+    this.books.dispatched++;
+    this.books.matches++;
     subscriber.begin();
-    let outcome = isLate(event)
-      ? Outcome.expired
-      : this.#pipeline.run(match, event, false, retried);
+    let outcome = isLate(event) ? Outcome.expired : this.pipeline.run(match, event, false, retried);
     if (outcome === WAITS) {
-      const waiting = this.#pipeline.waiting as Waiting;
+      const waiting = this.pipeline.waiting as Waiting;
       outcome = await new Promise((resolve) => (waiting.resume = resolve));
     }
     subscriber.end(outcome);
@@ -93,19 +98,19 @@ export class Runner {
     return outcome;
   }
 
-  #inSession({ matches }: Route, event: Event): readonly Match[] {
-    const own = this.#host.matchesInSession(event);
+  private inSession({ matches }: Route, event: Event): readonly Match[] {
+    const own = this.host.matchesInSession(event);
     return own.length === 0 ? matches : [...own, ...matches];
   }
 
   /** Takes back a flight that is over. */
   reuse(flight: Flight): void {
-    if (this.#spare.length < MAX_SPARE) this.#spare.push(flight);
+    if (this.spare.length < MAX_SPARE) this.spare.push(flight);
   }
 
   resolve(matched: number): void {
-    this.#books.resolved++;
-    if (matched === 0) this.#books.unmatched++;
+    this.books.resolved++;
+    if (matched === 0) this.books.unmatched++;
   }
 
   /**
@@ -128,21 +133,21 @@ export class Runner {
       const subscriber = match.subscriber;
       if (!subscriber.active) continue;
       matched++;
-      this.#books.matches++;
-      subscriber.begin();
+      subscriber.calls++;
       let outcome: number;
       // Asked for each handler: the one before may have taken its time.
-      if (this.#host.stopped) outcome = Outcome.cancelled;
+      if (this.host.stopped) outcome = Outcome.cancelled;
       else if (limited && isLate(event)) outcome = Outcome.expired;
-      else outcome = this.#pipeline.run(match, event, mayDetach, undefined);
-      if (outcome === DETACHED) continue;
-      if (outcome === WAITS) {
-        waiting = this.#pipeline.waiting;
+      else outcome = this.pipeline.run(match, event, mayDetach, undefined);
+      if (outcome === Outcome.delivered) delivered++;
+      else if (outcome === DETACHED) continue;
+      else if (outcome === WAITS) {
+        waiting = this.pipeline.waiting;
         break;
       }
       subscriber.end(outcome);
-      if (outcome === Outcome.delivered) delivered++;
     }
+    this.books.matches += matched;
     this.matched = matched;
     this.delivered = delivered;
     this.at = at;
@@ -164,44 +169,44 @@ export class Flight implements Delivery {
   since = -1;
   matched = 0;
   delivered = 0;
-  #event: Event | undefined;
-  #matches: readonly Match[] = NONE;
-  #mayDetach = false;
-  #at = 0;
+  private current: Event | undefined;
+  private matches: readonly Match[] = NONE;
+  private mayDetach = false;
+  private place = 0;
 
   constructor(private readonly runner: Runner) {}
 
   begin(event: Event, matches: readonly Match[], mayDetach: boolean, waiting: Waiting): void {
-    this.#event = event;
-    this.#matches = matches;
-    this.#mayDetach = mayDetach;
+    this.current = event;
+    this.matches = matches;
+    this.mayDetach = mayDetach;
     this.matched = this.runner.matched;
     this.delivered = this.runner.delivered;
-    this.#at = this.runner.at;
-    waiting.resume = this.#resume;
+    this.place = this.runner.at;
+    waiting.resume = this.resume;
   }
 
   get event(): Event {
-    return this.#event as Event;
+    return this.current as Event;
   }
 
-  readonly #resume = (outcome: number): void => {
+  private readonly resume = (outcome: number): void => {
     const { runner } = this;
-    const matches = this.#matches;
-    if (outcome !== DETACHED) (matches[this.#at] as Match).subscriber.end(outcome);
+    const matches = this.matches;
+    if (outcome !== DETACHED) (matches[this.place] as Match).subscriber.end(outcome);
     if (outcome === Outcome.delivered) this.delivered++;
-    const waiting = runner.step(this.event, matches, this.#at + 1, this.#mayDetach);
+    const waiting = runner.step(this.event, matches, this.place + 1, this.mayDetach);
     this.matched += runner.matched;
     this.delivered += runner.delivered;
-    this.#at = runner.at;
+    this.place = runner.at;
     if (waiting !== undefined) {
-      waiting.resume = this.#resume;
+      waiting.resume = this.resume;
       return;
     }
     runner.resolve(this.matched);
     this.done(this);
-    this.#event = undefined;
-    this.#matches = NONE;
+    this.current = undefined;
+    this.matches = NONE;
     this.done = nobody;
     this.since = -1;
     runner.reuse(this);

@@ -34,7 +34,6 @@ export class Subscriber {
   readonly isSimple: boolean;
   /** Whether calls are marked, so that what follows an `await` is known to be theirs. */
   isMarked = true;
-  #context: SharedContext | undefined;
 
   constructor(
     readonly serial: number,
@@ -51,23 +50,22 @@ export class Subscriber {
     /** What takes events over, in place of the handler. */
     readonly outlet: Outlet | undefined,
     private readonly books: Books,
-    private readonly closing: AbortSignal,
+    closing: AbortSignal,
   ) {
+    this.context = new SharedContext(closing);
     this.isAsync = handler instanceof AsyncFunction;
     this.isSimple = filter === undefined && outlet === undefined && layers === undefined;
     books.open(this);
   }
 
   /** What calls without a time limit get. */
-  get context(): HandlerContext {
-    return (this.#context ??= new SharedContext(this.closing));
-  }
+  readonly context: HandlerContext;
 
   /** No call starts after this. */
   deactivate(): void {
     if (!this.active) return;
     this.active = false;
-    if (this.calls === 0) this.#end();
+    if (this.calls === 0) this.close();
   }
 
   /** A match begins. */
@@ -78,11 +76,11 @@ export class Subscriber {
   /** A match has its outcome. */
   end(outcome: number): void {
     (this.counts[outcome] as number)++;
-    if (--this.calls === 0 && !this.active) this.#end();
+    if (--this.calls === 0 && !this.active) this.close();
   }
 
   /** Nobody is called, and nobody will be: what its layers own goes back. */
-  #end(): void {
+  private close(): void {
     this.breaker?.free();
     this.layers?.free();
     this.books.close(this);

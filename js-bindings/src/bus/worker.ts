@@ -48,17 +48,17 @@ export interface WorkerHost {
 export class Worker {
   /** Events that are being handled and wait. */
   inFlight = 0;
-  #scheduled = false;
+  private scheduled = false;
   /** Runs in microtasks since the last in a turn of its own. */
-  #runs = 0;
-  #running = false;
+  private runs = 0;
+  private running = false;
   /** When it last began with a fresh turn of the event loop, and looked at the clock. */
-  #turn = 0;
-  #looked = 0;
-  #stride = 1;
-  #left = 1;
+  private turn = 0;
+  private looked = 0;
+  private stride = 1;
+  private left = 1;
   /** Sources whose next event is to be taken when the worker runs again. */
-  readonly #paused: string[] = [];
+  private readonly paused: string[] = [];
 
   constructor(
     private readonly host: WorkerHost,
@@ -70,71 +70,80 @@ export class Worker {
 
   /** Whether it is at work, or about to be. */
   get isBusy(): boolean {
-    return this.#scheduled || this.#running || this.inFlight > 0;
+    return this.scheduled || this.running || this.inFlight > 0;
   }
 
   /** There is something to do. */
   wake(): void {
-    if (this.#scheduled || this.#running) return;
-    if (++this.#runs > RUNS_A_TURN) return this.#later();
-    this.#scheduled = true;
-    // `queueMicrotask` makes an object for async hooks each time, this does not.
-    void NOW.then(this.#run);
+    if (!this.scheduled && !this.running) this.schedule();
   }
 
-  readonly #run = (): void => {
-    nowhere(this.#work);
+  private schedule(): void {
+    if (++this.runs > RUNS_A_TURN) return this.later();
+    this.scheduled = true;
+    // `queueMicrotask` makes an object for async hooks each time, this does not.
+    void NOW.then(this.runNow);
+  }
+
+  private readonly runNow = (): void => {
+    nowhere(this.work);
   };
 
-  readonly #work = (): void => {
+  private readonly work = (): void => {
     this.host.stamper.forget();
-    this.#scheduled = false;
-    this.#running = true;
+    this.scheduled = false;
+    this.running = true;
     let over: boolean;
     try {
-      over = this.#empty();
+      over = this.empty();
     } finally {
       // No program's error comes to here; one of the bus itself must not end it.
-      this.#running = false;
+      this.running = false;
     }
     this.host.stamper.forget();
-    if (over && (this.#paused.length > 0 || this.queue.isReady)) this.#later();
+    if (over && (this.paused.length > 0 || this.queue.isReady)) this.later();
     else this.host.maybeIdle();
   };
 
   /** Takes events until there are none that it may take, or the turn is over. */
-  #empty(): boolean {
+  private empty(): boolean {
     let over = false;
-    while (!over && this.#paused.length > 0) over = !this.#goOnWith(this.#paused.pop() as string);
+    while (!over && this.paused.length > 0) over = !this.goOnWith(this.paused.pop() as string);
     while (!over && this.inFlight < this.most && !this.host.stopped) {
       const event = this.queue.take();
       if (event === undefined) break;
       if (this.waiters.size > 0) this.waiters.admit();
-      this.#begin(event);
-      over = --this.#left <= 0 && this.#isTurnOver();
+      this.begin(event);
+      over = --this.left <= 0 && this.isTurnOver();
     }
     return over;
   }
 
   /** Handles an event that nobody of its source is before. */
-  #begin(event: Event): void {
-    const flight = this.#handle(event);
-    if (flight === undefined) return;
+  private begin(event: Event): void {
+    const flight = this.handle(event);
+    if (flight !== undefined) this.hold(event, flight);
+  }
+
+  private hold(event: Event, flight: Flight): void {
     this.inFlight++;
     this.queue.hold(event.source);
-    flight.done = this.#landed;
+    flight.done = this.landed;
   }
 
-  #handle(event: Event): Flight | undefined {
-    if (this.host.isTimed && this.host.isStale(this.queue.takenSince)) {
-      this.host.expired(event);
-      return undefined;
-    }
+  private handle(event: Event): Flight | undefined {
+    if (this.host.isTimed && this.isExpired(event)) return undefined;
     const route = this.host.routeNow(event, this.queue.takenRoute);
-    return this.host.sampler.due() ? this.#time(event, route) : this.runner.run(route, event, true);
+    return this.host.sampler.due() ? this.timed(event, route) : this.runner.run(route, event, true);
   }
 
-  #time(event: Event, route: Route): Flight | undefined {
+  private isExpired(event: Event): boolean {
+    const expired = this.host.isStale(this.queue.takenSince);
+    if (expired) this.host.expired(event);
+    return expired;
+  }
+
+  private timed(event: Event, route: Route): Flight | undefined {
     const { sampler } = this.host;
     const since = this.host.now();
     const flight = this.runner.run(route, event, true);
@@ -144,25 +153,25 @@ export class Worker {
   }
 
   /** Not in the middle of another event: a promise that is ready ends between two of them. */
-  readonly #landed = (flight: Flight): void => {
+  private readonly landed = (flight: Flight): void => {
     if (flight.since >= 0) this.host.sampler.record(this.host.now() - flight.since);
-    if (this.#goOnWith(flight.event.source)) this.wake();
-    else this.#later();
+    if (this.goOnWith(flight.event.source)) this.wake();
+    else this.later();
   };
 
   /** Takes the next events of a source that was held back; `false` if the turn is over. */
-  #goOnWith(source: string): boolean {
+  private goOnWith(source: string): boolean {
     while (!this.host.stopped) {
-      if (--this.#left <= 0 && this.#isTurnOver()) {
-        this.#paused.push(source);
+      if (--this.left <= 0 && this.isTurnOver()) {
+        this.paused.push(source);
         return false;
       }
       const event = this.queue.next(source);
       if (event === undefined) break;
       if (this.waiters.size > 0) this.waiters.admit();
-      const flight = this.#handle(event);
+      const flight = this.handle(event);
       if (flight !== undefined) {
-        flight.done = this.#landed;
+        flight.done = this.landed;
         return true;
       }
     }
@@ -171,24 +180,24 @@ export class Worker {
   }
 
   /** Looks at the clock, and takes longer strides while they are short in time. */
-  #isTurnOver(): boolean {
+  private isTurnOver(): boolean {
     const now = this.host.now();
-    this.#stride =
-      now - this.#looked < SLICE / 2
-        ? Math.min(LONGEST_STRIDE, this.#stride * 2)
-        : Math.max(1, this.#stride >> 1);
-    this.#left = this.#stride;
-    this.#looked = now;
-    return now - this.#turn >= SLICE;
+    this.stride =
+      now - this.looked < SLICE / 2
+        ? Math.min(LONGEST_STRIDE, this.stride * 2)
+        : Math.max(1, this.stride >> 1);
+    this.left = this.stride;
+    this.looked = now;
+    return now - this.turn >= SLICE;
   }
 
-  #later(): void {
-    if (this.#scheduled) return;
-    this.#scheduled = true;
+  private later(): void {
+    if (this.scheduled) return;
+    this.scheduled = true;
     macrotask(() => {
-      this.#runs = 0;
-      this.#turn = this.#looked = this.host.now();
-      this.#run();
+      this.runs = 0;
+      this.turn = this.looked = this.host.now();
+      this.runNow();
     });
   }
 }
