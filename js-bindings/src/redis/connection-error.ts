@@ -121,6 +121,11 @@ export class ConnectionError extends Error {
     );
   }
 
+  static tls(detail: string): ConnectionError {
+    const advice = "check the certificates, and that the server's port speaks TLS";
+    return new ConnectionError('tls', `TLS failed: ${detail}; ${advice}`);
+  }
+
   static lost(detail: string): ConnectionError {
     return new ConnectionError('lost', `the connection broke: ${detail}`);
   }

@@ -60,6 +60,11 @@ class Life {
   }
 }
 
+/** OpenSSL's, or about a certificate: other errors of a socket name what the system was asked for. */
+function isOfTls({ code, syscall }: NodeJS.ErrnoException): boolean {
+  return code === 'EPROTO' || (code !== undefined && syscall === undefined);
+}
+
 /** A supervised connection: made again without end, with growing delays. */
 export class Link {
   readonly state = new Watch<LinkState>({ kind: 'connecting' });
@@ -270,11 +275,14 @@ export class Link {
   #refused(error: unknown): ConnectionError {
     if (error instanceof AnsweredError) return ConnectionError.answered(error.message, 'AUTH');
     if (error instanceof ConnectionError) return error;
-    const detail =
-      error instanceof Error
-        ? error.message || String((error as NodeJS.ErrnoException).code)
-        : String(error);
-    return ConnectionError.unreachable(this.settings.place, detail);
+    if (!(error instanceof Error)) {
+      return ConnectionError.unreachable(this.settings.place, String(error));
+    }
+    const { message, code }: NodeJS.ErrnoException = error;
+    const detail = message === '' ? String(code) : message;
+    return this.settings.address.tls && isOfTls(error)
+      ? ConnectionError.tls(detail)
+      : ConnectionError.unreachable(this.settings.place, detail);
   }
 
   #disconnected(error: ConnectionError): void {

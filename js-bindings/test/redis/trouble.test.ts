@@ -1,6 +1,12 @@
 /** What goes wrong between a transport and its server, on a real server, with both clients. */
 
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 
 import { Channel, Event } from 'swarmbus';
@@ -35,6 +41,16 @@ async function connected(
   } finally {
     await transport.closeWithin(0);
   }
+}
+
+/** A port that nobody listens on. */
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, 'localhost');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
 }
 
 /** The same driver with another way to connect. */
@@ -72,6 +88,29 @@ for (const driver of [nodeRedis(), ioredis()]) {
       await own.run('CLIENT', 'PAUSE', '15000', 'WRITE');
       const options = { driver, responseTimeout: 200 };
       await assert.rejects(RedisTransport.connect(own.url, options), { code: 'timed_out' });
+    });
+
+    test('what TLS fails with is told apart, and with the right certificate it does not', async () => {
+      const folder = mkdtempSync(join(tmpdir(), 'swarmbus-tls-'));
+      const [key, certificate] = [join(folder, 'key.pem'), join(folder, 'certificate.pem')];
+      const made = spawnSync('openssl', [
+        ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'],
+        ...['-days', '2', '-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost'],
+        ...['-keyout', key, '-out', certificate],
+      ]);
+      assert.equal(made.status, 0, String(made.stderr));
+      const port = await freePort();
+      const files = ['--tls-cert-file', certificate, '--tls-key-file', key];
+      const ca = ['--tls-ca-cert-file', certificate, '--tls-auth-clients', 'no'];
+      await using own = await RedisServer.start('--tls-port', String(port), ...files, ...ca);
+      assert.ok(own);
+      const url = `rediss://localhost:${port}`;
+      await assert.rejects(RedisTransport.connect(url, { driver }), { code: 'tls' });
+      const tls = { ca: readFileSync(certificate) };
+      await connected(async (transport) => void (await transport.ping()), { driver, tls }, url);
+      const nobody = `rediss://localhost:${await freePort()}`;
+      await assert.rejects(RedisTransport.connect(nobody, { driver }), { code: 'unreachable' });
+      rmSync(folder, { recursive: true });
     });
 
     test('answers to tasks reach the server before a close', () =>
