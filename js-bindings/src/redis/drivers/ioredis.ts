@@ -13,6 +13,8 @@ import {
 
 /** The part of a client that is used here. */
 interface Client {
+  /** There is none before it connects. */
+  readonly stream?: { on(event: 'error', listener: () => void): void };
   on(event: 'error', listener: (error: Error) => void): void;
   on(event: 'close' | 'end', listener: () => void): void;
   on(event: 'messageBuffer', listener: (name: Buffer, payload: Buffer) => void): void;
@@ -103,6 +105,9 @@ class IoRedisConnection implements Connection {
     this.#call = call;
     client.on('error', (error) => {
       this.error = error;
+      // It listens to the first error of its socket alone, and with TLS there may be a second, which
+      // would end the process.
+      client.stream?.on('error', () => undefined);
     });
     client.on('close', () => this.#end());
     client.on('end', () => this.#end());
