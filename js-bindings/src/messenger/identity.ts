@@ -4,7 +4,7 @@ import type { Target } from '../event.js';
 import { Channel, utf8Length, type Mode } from './channel.js';
 
 /** Longest name of a swarm, agent, topic or task queue, in bytes. */
-export const MAX_AGENT_NAME_LEN = 80;
+const MAX_AGENT_NAME_LEN = 80;
 
 /** Why a name is none: it is empty or too long, or has a character that is not allowed. */
 export class NameError extends Error {

@@ -41,7 +41,7 @@ export interface SubscribeOptions {
 }
 
 /** Longest name of a group or consumer in bytes. */
-export const MAX_NAME_LEN = 200;
+const MAX_NAME_LEN = 200;
 
 /** Options without holes. */
 export interface CheckedOptions {

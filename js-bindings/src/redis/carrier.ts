@@ -38,12 +38,6 @@ export function frameIn(parcel: Parcel): Buffer {
 export type Judgement =
   'taken' | { readonly notNow: ConnectionError } | { readonly refused: ConnectionError };
 
-/** What an error of a script means that changes nothing when it fails. */
-export function judgeScript(refused: string): Judgement {
-  const cause = ConnectionError.answered(refused, 'EVALSHA');
-  return cause.isFinal ? { refused: cause } : { notNow: cause };
-}
-
 /** How frames of one mode get to the server. */
 export interface Carrier {
   /** The mode. */

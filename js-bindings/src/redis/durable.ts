@@ -20,80 +20,20 @@ import {
   type Received,
   TransportError,
 } from '../index.js';
-import { frameIn, judgeScript, type Carrier, type Judgement, type Parcel } from './carrier.js';
 import { ConnectionError } from './connection-error.js';
-import type { Arg, Outcome } from './driver.js';
+import type { Arg } from './driver.js';
 import { Fans } from './durable/fans.js';
 import { Header } from './durable/header.js';
 import { Reader, last } from './durable/reader.js';
 import { APPEND, append, keysOf, readAppended } from './durable/scripts.js';
 import { LogReader, Subscription } from './durable/subscription.js';
 import { Tap } from './durable/tap.js';
+import { fit } from './frames.js';
 import { key } from './keys.js';
-import type { Current, Link } from './link.js';
-import { Reached } from './reached.js';
-import { UNKNOWN, runOf, type Run } from './run.js';
+import type { Run } from './run.js';
 import type { Server } from './script.js';
-import type { Settings } from './settings.js';
 import type { Subscriber } from './subscriber.js';
 import { randomWord } from './words.js';
-
-/** Sends parcels by `log_append.lua`, again and again until there is an answer: it appends none twice. */
-export class DurableCarrier implements Carrier {
-  readonly name = 'durable';
-  /** The log has numbers of its own. */
-  readonly numbered = false;
-  readonly resends = true;
-  /** Where the log was when something was confirmed to a publisher last. */
-  readonly #reached: Reached<Position>;
-  /** Who answers on the connection now. */
-  #server = UNKNOWN;
-
-  constructor(private readonly settings: Settings) {
-    this.#reached = new Reached(settings.remember);
-  }
-
-  async prepare(link: Link, { connection }: Current): Promise<void> {
-    this.#server = await runOf(link, connection);
-    await APPEND.load(link, connection);
-  }
-
-  command(parcel: Parcel): readonly Arg[] {
-    const { prefix } = this.settings;
-    const { channel, publisher } = parcel.lane;
-    return append(
-      {
-        frame: frameIn(parcel),
-        count: parcel.count,
-        publisher,
-        record: key(prefix, channel, `sent:${publisher}`),
-        number: parcel.first,
-        reached: this.#reached.get(publisher),
-        server: this.#server,
-      },
-      keysOf(prefix, channel),
-      this.settings,
-    );
-  }
-
-  judge(outcome: Outcome): Judgement {
-    if ('refused' in outcome) return judgeScript(outcome.refused);
-    try {
-      const { publisher, number, position } = readAppended(outcome.reply);
-      if (position !== undefined) this.#reached.note(publisher, position, number, isOlder);
-      return 'taken';
-    } catch (error) {
-      return { refused: ConnectionError.from(error) };
-    }
-  }
-}
-
-/** The position of a frame that was there already is the log's. */
-function isOlder(position: Position, known: Position): boolean {
-  return (
-    position.epoch === known.epoch && position.term === known.term && position.offset < known.offset
-  );
-}
 
 /** Durable channels of one transport. */
 export class Durable {
@@ -190,13 +130,4 @@ function readerFrom(
   const header = entry === undefined ? undefined : Header.parse(entry);
   const isLast = header !== undefined && last(header.stamp) === newest.end.offset;
   return isLast ? Reader.behind(header.stamp, newest.end) : Reader.after(newest.end);
-}
-
-/** @throws {@link TransportError} `unfit` */
-export function fit<T>(encode: () => T): T {
-  try {
-    return encode();
-  } catch (error) {
-    throw TransportError.unfit(error as Error);
-  }
 }

@@ -9,7 +9,7 @@ import { asBuffer, countAt, wordAt, wordToBytes, writeCount } from './words.js';
 export const ENVELOPE_LEN = 32;
 
 /** Events of one frame: the codec's limit. */
-export const MAX_EVENTS = 65_536;
+const MAX_EVENTS = 65_536;
 
 const MAGIC = 0x525753c1;
 const VERSION = 1;

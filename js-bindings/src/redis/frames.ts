@@ -3,7 +3,7 @@
  * again, so that one record that cannot be read costs no other.
  */
 
-import { decode, decodeBatch, type Event } from '../index.js';
+import { decode, decodeBatch, TransportError, type Event } from '../index.js';
 import { asBuffer } from './words.js';
 
 /** Bytes of a frame's header. */
@@ -22,8 +22,17 @@ export function writeFrameHeader(into: Buffer, at: number, count: number, length
   into.writeUInt32LE(length, at + 12);
 }
 
+/** What `encode` makes. @throws {@link TransportError} `unfit` */
+export function fit<T>(encode: () => T): T {
+  try {
+    return encode();
+  } catch (error) {
+    throw TransportError.unfit(error as Error);
+  }
+}
+
 /** The frame of one record. */
-export function frameOf(record: Uint8Array): Buffer {
+function frameOf(record: Uint8Array): Buffer {
   const frame = Buffer.allocUnsafe(FRAME_HEADER + record.length);
   writeFrameHeader(frame, 0, 1, frame.length);
   frame.set(record, FRAME_HEADER);

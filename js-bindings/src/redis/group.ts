@@ -15,80 +15,20 @@ import {
   type Inbox,
   TransportError,
 } from '../index.js';
-import { frameIn, judgeScript, type Carrier, type Judgement, type Parcel } from './carrier.js';
 import { ConnectionError } from './connection-error.js';
-import type { Arg, Outcome } from './driver.js';
-import { fit } from './durable.js';
-import { readFrame } from './frames.js';
+import type { Arg } from './driver.js';
+import { fit, readFrame } from './frames.js';
 import { Desk } from './group/desk.js';
 import { Member } from './group/member.js';
-import { APPEND, Place, append, keysOf, readAppended, type TaskPlace } from './group/scripts.js';
+import { APPEND, Place, append, keysOf, readAppended } from './group/scripts.js';
 import { key } from './keys.js';
-import { Link, type Current } from './link.js';
+import { Link } from './link.js';
 import { Answer, numberOf, type Server } from './script.js';
-import { Reached } from './reached.js';
-import { UNKNOWN, runOf, type Run } from './run.js';
-import type { Settings } from './settings.js';
+import type { Run } from './run.js';
 import { randomWord } from './words.js';
 
 /** Members of one transport, each of which has a connection of its own. */
 const MAX_MEMBERS = 1_024;
-
-/** Sends parcels by `task_append.lua`, again and again until there is an answer: it appends none twice. */
-export class GroupCarrier implements Carrier {
-  readonly name = 'group';
-  readonly numbered = false;
-  readonly resends = true;
-  /** The last task of each publisher that was confirmed. */
-  readonly #reached: Reached<TaskPlace>;
-  /** Who answers on the connection now. */
-  #server = UNKNOWN;
-
-  constructor(private readonly settings: Settings) {
-    this.#reached = new Reached(settings.remember);
-  }
-
-  async prepare(link: Link, { connection }: Current): Promise<void> {
-    this.#server = await runOf(link, connection);
-    await APPEND.load(link, connection);
-  }
-
-  command(parcel: Parcel): readonly Arg[] {
-    const { channel, publisher } = parcel.lane;
-    const { prefix } = this.settings;
-    const record = key(prefix, channel, `sent:${publisher}`);
-    const reached = this.#reached.get(publisher);
-    const { count, first: number, again } = parcel;
-    return append(
-      {
-        frame: frameIn(parcel),
-        count,
-        publisher,
-        record,
-        number,
-        reached,
-        again,
-        server: this.#server,
-      },
-      keysOf(prefix, channel),
-      this.settings,
-    );
-  }
-
-  judge(outcome: Outcome): Judgement {
-    if ('refused' in outcome) return judgeScript(outcome.refused);
-    try {
-      const { publisher, number, appended } = readAppended(outcome.reply);
-      if (appended === 'full')
-        return { notNow: ConnectionError.tooManyTasks(this.settings.maxTasks) };
-      if (appended !== 'key_used' && appended.place !== undefined)
-        this.#reached.note(publisher, appended.place, number);
-      return 'taken';
-    } catch (error) {
-      return { refused: ConnectionError.from(error) };
-    }
-  }
-}
 
 /** Group channels of one transport. */
 export class Groups {

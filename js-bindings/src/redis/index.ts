@@ -9,5 +9,6 @@ export type { Address, Arg, Call, Connection, Driver, Outcome, Reply } from './d
 export { ioredis } from './drivers/ioredis.js';
 export { nodeRedis } from './drivers/node-redis.js';
 export type { AdaptiveRate, Overflow } from '../index.js';
-export { SettingsError, type RedisOptions } from './settings.js';
+export { SettingsError } from './settings-error.js';
+export type { RedisOptions } from './settings.js';
 export { RedisTransport } from './transport.js';

@@ -60,6 +60,18 @@ class Life {
   }
 }
 
+/** What is answered in time. @throws {@link ConnectionError} */
+export async function answered<T>(answer: Promise<T>, patience: number): Promise<T> {
+  const late = (): never => {
+    throw ConnectionError.timedOut(patience);
+  };
+  try {
+    return await within(answer, patience, late);
+  } catch (error) {
+    throw ConnectionError.from(error);
+  }
+}
+
 /** OpenSSL's, or about a certificate: other errors of a socket name what the system was asked for. */
 function isOfTls({ code, syscall }: NodeJS.ErrnoException): boolean {
   return code === 'EPROTO' || (code !== undefined && syscall === undefined);
@@ -153,14 +165,7 @@ export class Link {
     commands: readonly (readonly Arg[])[],
     patience = this.settings.responseTimeout,
   ): Promise<Outcome[]> {
-    const late = (): never => {
-      throw ConnectionError.timedOut(patience);
-    };
-    try {
-      return await within(connection.send(commands), patience, late);
-    } catch (error) {
-      throw ConnectionError.from(error);
-    }
+    return answered(connection.send(commands), patience);
   }
 
   close(): void {

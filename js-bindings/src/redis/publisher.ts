@@ -22,18 +22,12 @@ import { quietly } from '../quiet.js';
 import { HEADROOM, frameIn, type Carrier } from './carrier.js';
 import type { ConnectionError } from './connection-error.js';
 import type { Arg } from './driver.js';
-import { FRAME_HEADER, readRecords } from './frames.js';
-import { MAIN_PURPOSE, key } from './keys.js';
+import { FRAME_HEADER, fit, readRecords } from './frames.js';
+import { Lanes, count, type Numbering } from './lanes.js';
 import type { Link } from './link.js';
-import { Outbox, type Entry, type Lane } from './outbox.js';
+import { Outbox, type Entry } from './outbox.js';
 import { Sender } from './sender.js';
-import { asBuffer, randomWord } from './words.js';
-
-/** Channels whose numbering is remembered. One that is forgotten begins anew under another number. */
-const MAX_LANES = 4_096;
-
-/** How often subscribers are told where a channel that has fallen silent is. */
-const POSITIONS = 3;
+import { asBuffer } from './words.js';
 
 /**
  * After so many events without a turn of the event loop, whoever publishes waits for one: so the
@@ -46,13 +40,6 @@ const LEAST_EXPECTED = 1_024;
 
 /** Of entries that take more events. */
 const UNSEALED = new Uint8Array(0);
-
-interface Numbering {
-  readonly lane: Lane;
-  next: number;
-  /** How often the position is still to be told after the last event. */
-  positions: number;
-}
 
 /** Somebody who waits for room. */
 interface Waiter {
@@ -76,9 +63,7 @@ export class Publisher {
   trouble: ConnectionError | undefined;
   /** Events that were handed back to who published them. */
   refused = 0;
-  /** The lowest number of a channel, and the channels by their names; the oldest first. */
-  readonly #lanes = new Map<string, Numbering>();
-  #lastUsed: Numbering | undefined;
+  readonly #lanes: Lanes;
   readonly #sender: Sender;
   readonly #end = new AbortController();
   #waiters: Waiter[] = [];
@@ -105,6 +90,7 @@ export class Publisher {
     readonly carrier: Carrier,
   ) {
     const { overflow, bufferEvents, bufferBytes } = link.settings;
+    this.#lanes = new Lanes(link.settings.prefix);
     const isLimited = isAdaptive(overflow);
     this.#gate = isLimited ? new Gate(overflow, bufferEvents) : undefined;
     this.outbox = new Outbox(isLimited ? 'reject' : overflow, bufferEvents, bufferBytes);
@@ -116,7 +102,7 @@ export class Publisher {
     if (this.#isBehind(init)) return this.publishBatch(channel, [Event.of(init)]);
     const wasEmpty = this.outbox.length === 0;
     try {
-      if (!this.#accept(this.#numbering(channel), init)) {
+      if (!this.#accept(this.#lanes.of(channel), init)) {
         return this.publishBatch(channel, [Event.of(init)]);
       }
     } catch (error) {
@@ -131,7 +117,7 @@ export class Publisher {
     const wasEmpty = this.outbox.length === 0;
     let at = 0;
     try {
-      const numbering = this.#numbering(channel);
+      const numbering = this.#lanes.of(channel);
       for (; at < events.length; at += 1) {
         const event = events[at] as Encodable;
         if (this.#isBehind(event) || !this.#accept(numbering, event)) break;
@@ -234,11 +220,9 @@ export class Publisher {
     if (!this.#positionsDue || this.outbox.length > 0) return [];
     this.#positionsDue = false;
     const commands: (readonly Arg[])[] = [];
-    if (carrier.position === undefined) return commands;
-    for (const numbering of this.#lanes.values()) {
-      if (numbering.positions === 0) continue;
-      numbering.positions -= 1;
-      commands.push(carrier.position(numbering.lane, numbering.next));
+    for (const { lane, next } of this.#lanes.due()) {
+      const command = carrier.position?.(lane, next);
+      if (command !== undefined) commands.push(command);
     }
     return commands;
   }
@@ -260,7 +244,7 @@ export class Publisher {
     let served = 0;
     for (const waiter of this.#waiters) {
       try {
-        const numbering = this.#numbering(waiter.channel);
+        const numbering = this.#lanes.of(waiter.channel);
         while (
           waiter.at < waiter.events.length &&
           this.#accept(numbering, waiter.events[waiter.at] as Event)
@@ -303,10 +287,9 @@ export class Publisher {
     done.reject(new TransportPublishError(rest, why));
   }
 
-  #took(numbering: Numbering, count: number): void {
-    numbering.next += count;
-    numbering.positions = POSITIONS;
-    this.#sinceTurn += count;
+  #took(numbering: Numbering): void {
+    count(numbering);
+    this.#sinceTurn += 1;
   }
 
   /** Takes one event; `false` if there is no room. @throws {@link TransportError} if waiting is no use. */
@@ -327,7 +310,7 @@ export class Publisher {
       // Writing may run a `toJSON` of the program's, which may publish.
       if (this.#open === open && FRAME_HEADER + entry.length + bytes <= batchBytes) {
         const taken = this.outbox.extend(entry, bytes);
-        if (taken) this.#took(numbering, 1);
+        if (taken) this.#took(numbering);
         else writer.undo();
         return taken;
       }
@@ -341,16 +324,14 @@ export class Publisher {
     const entry: Entry = { lane, frame, length, count: 1, number, priority, ticket: 0 };
     if (this.outbox.offer(entry) === 'full') return false;
     this.#open = { entry, writer };
-    this.#took(numbering, 1);
+    this.#took(numbering);
     return true;
   }
 
   #write(writer: FrameWriter, event: Encodable): number {
     this.#isWriting = true;
     try {
-      return writer.add(event);
-    } catch (error) {
-      throw TransportError.unfit(error as Error);
+      return fit(() => writer.add(event));
     } finally {
       this.#isWriting = false;
     }
@@ -368,12 +349,7 @@ export class Publisher {
 
   #acceptAlone(numbering: Numbering, event: Encodable): boolean {
     this.seal();
-    let frame: Uint8Array;
-    try {
-      frame = encode(event);
-    } catch (error) {
-      throw TransportError.unfit(error as Error);
-    }
+    const frame = fit(() => encode(event));
     const { lane, next: number } = numbering;
     const length = frame.length - FRAME_HEADER;
     const priority = event.priority ?? DEFAULT_PRIORITY;
@@ -381,7 +357,7 @@ export class Publisher {
     const offered = this.outbox.offer(entry);
     if (offered === 'full') return false;
     if (offered === 'outranked') throw TransportError.full();
-    this.#took(numbering, 1);
+    this.#took(numbering);
     if (offered > 0) this.lose(offered, TransportError.full());
     return true;
   }
@@ -452,41 +428,6 @@ export class Publisher {
   #whyNot(): TransportError | undefined {
     if (this.trouble !== undefined) return TransportError.refused(this.trouble);
     return this.link.error?.toTransport();
-  }
-
-  #numbering(channel: Channel): Numbering {
-    // Mostly the next event is for the same channel.
-    if (this.#lastUsed?.lane.channel === channel) return this.#lastUsed;
-    const name = channel.name;
-    const known = this.#lanes.get(name);
-    if (known !== undefined) return (this.#lastUsed = known);
-    const numbering: Numbering = {
-      lane: {
-        channel,
-        key: key(this.link.settings.prefix, channel, MAIN_PURPOSE[channel.mode]),
-        publisher: randomWord(),
-        born: performance.now(),
-      },
-      next: 1,
-      positions: 0,
-    };
-    if (this.#lanes.size >= MAX_LANES) this.#forgetOne();
-    this.#lanes.set(name, numbering);
-    return (this.#lastUsed = numbering);
-  }
-
-  /** Forgets the channel that is in nobody's way: one that has told its position. */
-  #forgetOne(): void {
-    let oldest: string | undefined;
-    for (const [name, numbering] of this.#lanes) {
-      oldest ??= name;
-      if (numbering.positions === 0) {
-        oldest = name;
-        break;
-      }
-    }
-    if (oldest !== undefined) this.#lanes.delete(oldest);
-    this.#lastUsed = undefined;
   }
 }
 

@@ -3,8 +3,10 @@
 import { checkOverflow } from '../bus/overflow.js';
 import type { Overflow } from '../index.js';
 import { positive } from '../messenger/number.js';
+import { addressOf } from './address.js';
 import type { Address, Driver } from './driver.js';
 import { nodeRedis } from './drivers/node-redis.js';
+import { SettingsError } from './settings-error.js';
 
 /** Settings of a transport. All times are milliseconds. */
 export interface RedisOptions {
@@ -57,18 +59,6 @@ export interface RedisOptions {
   checkEvery?: number;
 }
 
-/** Why settings make no sense. No text holds a password. */
-export class SettingsError extends Error {
-  override readonly name = 'SettingsError';
-
-  constructor(
-    readonly code: 'url' | 'prefix' | 'number' | 'overflow',
-    message: string,
-  ) {
-    super(message);
-  }
-}
-
 /** {@link RedisOptions} without holes. */
 export interface Settings extends Required<Omit<RedisOptions, 'tls'>> {
   readonly address: Address;
@@ -104,23 +94,8 @@ export function settingsOf(url: string, options: RedisOptions = {}): Settings {
       throw new SettingsError('number', (error as Error).message);
     }
   };
-  const prefix = options.prefix ?? 'swarmbus';
-  if (
-    Buffer.byteLength(prefix) < 1 ||
-    Buffer.byteLength(prefix) > 64 ||
-    /[\s\p{Cc}\p{Cs}{}]/u.test(prefix)
-  ) {
-    const rule = '1 to 64 bytes without braces, white space and control characters';
-    throw new SettingsError('prefix', `${JSON.stringify(prefix)} is no prefix: ${rule}`);
-  }
   const address = addressOf(url);
   const retentionTime = number('retentionTime', DAY, LONGEST);
-  const overflow = options.overflow ?? 'reject';
-  try {
-    checkOverflow(overflow);
-  } catch (error) {
-    throw new SettingsError('overflow', (error as Error).message);
-  }
   const backoff = options.backoff ?? { base: 100, cap: 1_000 };
   const batchDelay = options.batchDelay ?? 0;
   const times = { batchDelay, 'backoff.base': backoff.base, 'backoff.cap': backoff.cap };
@@ -132,7 +107,7 @@ export function settingsOf(url: string, options: RedisOptions = {}): Settings {
     address,
     place: address.path ?? `${address.host}:${address.port}`,
     driver: options.driver ?? nodeRedis(),
-    prefix,
+    prefix: checkedPrefix(options.prefix ?? 'swarmbus'),
     tls: options.tls,
     connectTimeout: number('connectTimeout', 5_000, LONGEST_TIMER),
     responseTimeout: number('responseTimeout', 5_000),
@@ -143,7 +118,7 @@ export function settingsOf(url: string, options: RedisOptions = {}): Settings {
     batchDelay,
     bufferEvents: number('bufferEvents', 65_536),
     bufferBytes: number('bufferBytes', 64 << 20),
-    overflow,
+    overflow: checkedOverflow(options.overflow ?? 'reject'),
     patience: number('patience', 30_000),
     retention: number('retention', 1_000_000),
     retentionTime,
@@ -158,53 +133,18 @@ export function settingsOf(url: string, options: RedisOptions = {}): Settings {
   };
 }
 
-/** Reads `redis://`, `rediss://` and `unix://`. The URL is not repeated in errors: it may hold a password. */
-function addressOf(text: string): Address {
-  const form =
-    'redis://[USER[:PASSWORD]@]HOST[:PORT][/DB], rediss://… for TLS, or unix:///PATH[?db=DB&user=USER&pass=PASSWORD]';
-  const bad = (): SettingsError =>
-    new SettingsError('url', `the URL cannot be read; it looks like ${form}`);
-  let url: URL;
+function checkedPrefix(prefix: string): string {
+  const length = Buffer.byteLength(prefix);
+  if (length >= 1 && length <= 64 && !/[\s\p{Cc}\p{Cs}{}]/u.test(prefix)) return prefix;
+  const rule = '1 to 64 bytes without braces, white space and control characters';
+  throw new SettingsError('prefix', `${JSON.stringify(prefix)} is no prefix: ${rule}`);
+}
+
+function checkedOverflow(overflow: Overflow): Overflow {
   try {
-    url = new URL(text);
-  } catch {
-    throw bad();
+    checkOverflow(overflow);
+    return overflow;
+  } catch (error) {
+    throw new SettingsError('overflow', (error as Error).message);
   }
-  const unescape = (part: string): string | undefined => {
-    try {
-      return part === '' ? undefined : decodeURIComponent(part);
-    } catch {
-      throw bad();
-    }
-  };
-  const database = (part: string | null): number => {
-    if (part === null || part === '') return 0;
-    if (!/^\d{1,9}$/.test(part)) throw bad();
-    return Number(part);
-  };
-  if (url.protocol === 'unix:') {
-    const path = unescape(url.pathname);
-    const query = url.searchParams;
-    if (path === undefined || url.host !== '') throw bad();
-    const [username, password] = [query.get('user') ?? undefined, query.get('pass') ?? undefined];
-    return {
-      host: '',
-      port: 0,
-      path,
-      tls: false,
-      username,
-      password,
-      database: database(query.get('db')),
-    };
-  }
-  if ((url.protocol !== 'redis:' && url.protocol !== 'rediss:') || url.hostname === '') throw bad();
-  return {
-    host: url.hostname.replace(/^\[(.*)\]$/, '$1'),
-    port: url.port === '' ? 6379 : Number(url.port),
-    path: undefined,
-    tls: url.protocol === 'rediss:',
-    username: unescape(url.username),
-    password: unescape(url.password),
-    database: database(url.pathname.slice(1)),
-  };
 }

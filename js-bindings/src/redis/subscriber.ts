@@ -6,10 +6,10 @@
  * SUBSCRIBE has to be acknowledged.
  */
 
-import { Notify, Watch, within } from '../messenger/async.js';
+import { Notify, Watch } from '../messenger/async.js';
 import { ConnectionError } from './connection-error.js';
 import type { Connection } from './driver.js';
-import { Link, type Current, type Duty } from './link.js';
+import { Link, answered, type Current, type Duty } from './link.js';
 import type { Settings } from './settings.js';
 
 /** Takes the messages of one name: briefly, and without waiting. */
@@ -150,21 +150,11 @@ export class Subscriber implements Duty {
     connection: Connection,
     names: readonly string[],
   ): Promise<ConnectionError | undefined> {
-    const outcome = await this.#within(connection.subscribe(names));
+    const outcome = await answered(connection.subscribe(names), this.settings.responseTimeout);
     if ('reply' in outcome) return undefined;
     const error = ConnectionError.answered(outcome.refused, 'SUBSCRIBE');
     if (error.code === 'no_permission') return error;
     throw error;
-  }
-
-  async #within<T>(answer: Promise<T>): Promise<T> {
-    const patience = this.settings.responseTimeout;
-    const late = (): never => {
-      throw ConnectionError.timedOut(patience);
-    };
-    return within(answer, patience, late).catch((error: unknown) => {
-      throw ConnectionError.from(error);
-    });
   }
 
   #acknowledged(number: number, names: readonly string[], ack: Ack): void {
@@ -190,7 +180,7 @@ export class Subscriber implements Duty {
     this.#unwanted = [];
     for (let at = 0; at < unwanted.length; at += CHUNK) {
       const chunk = unwanted.slice(at, at + CHUNK);
-      await this.#within(connection.unsubscribe(chunk));
+      await answered(connection.unsubscribe(chunk), this.settings.responseTimeout);
       // Wanted again in the meantime, they have to be subscribed again.
       for (const name of chunk) {
         const topic = this.#wanted.get(name);

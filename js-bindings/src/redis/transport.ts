@@ -20,8 +20,10 @@ import {
 import { Watch } from '../messenger/async.js';
 import { quietly } from '../quiet.js';
 import { ConnectionError } from './connection-error.js';
-import { Durable, DurableCarrier } from './durable.js';
-import { GroupCarrier, Groups } from './group.js';
+import { Durable } from './durable.js';
+import { DurableCarrier } from './durable/carrier.js';
+import { Groups } from './group.js';
+import { GroupCarrier } from './group/carrier.js';
 import { key, probeKey } from './keys.js';
 import { Link, type Current, type LinkState } from './link.js';
 import { Live, liveCarrier } from './live.js';

@@ -1,0 +1,13 @@
+/** {@link SettingsError}: settings that nobody can connect with. */
+
+/** Why settings make no sense. No text holds a password. */
+export class SettingsError extends Error {
+  override readonly name = 'SettingsError';
+
+  constructor(
+    readonly code: 'url' | 'prefix' | 'number' | 'overflow',
+    message: string,
+  ) {
+    super(message);
+  }
+}
