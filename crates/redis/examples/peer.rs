@@ -5,8 +5,8 @@
 //! cargo run -p swarmbus-redis --example peer -- redis://127.0.0.1:6379
 //! ```
 //!
-//! Each line of standard input is an [`Order`] as JSON, each line of standard output
-//! a [`Word`]. Orders are done one after the other; payloads are text.
+//! Each line of standard input is an `Order` as JSON, each line of standard output
+//! a `Word`. Orders are done one after the other; payloads are text.
 
 use std::{collections::HashMap, env, sync::Arc};
 

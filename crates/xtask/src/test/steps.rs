@@ -23,12 +23,16 @@ pub(super) fn test(workspace: &Workspace) -> Result<()> {
 }
 
 pub(super) fn doc(workspace: &Workspace) -> Result<()> {
+    let targets = workspace.metadata.packages.iter().flat_map(|package| &package.targets);
+    let bins: Vec<String> = targets
+        .filter(|target| target.is_bin() && target.doc)
+        .map(|target| format!("--bin={}", target.name))
+        .collect();
     // Examples use dev-dependencies. Without them cargo would choose fewer features, and
     // look again at what clippy looked at.
-    workspace
-        .cargo(&words("doc --workspace --all-features --no-deps --lib --bins --examples"))
-        .env("RUSTDOCFLAGS", "-D warnings")
-        .run()?;
+    let mut args = words("doc --workspace --all-features --no-deps --lib --examples");
+    args.extend(bins.iter().map(String::as_str));
+    workspace.cargo(&args).env("RUSTDOCFLAGS", "-D warnings").run()?;
     Ok(())
 }
 
