@@ -60,10 +60,15 @@ export class Backoff {
     maxTries: 5,
   });
 
+  /** The first delay in milliseconds. */
   readonly first: number;
+  /** How delays grow. */
   readonly growth: Growth;
+  /** The longest delay, in milliseconds. */
   readonly cap: number;
+  /** What is left to chance. */
   readonly jitter: Jitter;
+  /** How often to try again. */
   readonly maxTries: number;
   readonly #growth: number;
   readonly #jitter: number;

@@ -33,9 +33,13 @@ export interface EventInit<T extends string = string, P = unknown> {
   readonly priority?: number | undefined;
   /** An id of the caller's choice, in place of the one made from the stamp. */
   readonly id?: string | undefined;
+  /** The one agent or swarm that it is for. Default: everybody. */
   readonly target?: Target | undefined;
+  /** The session that it belongs to. Default: none. */
   readonly session?: string | undefined;
+  /** What all events of one conversation share. */
   readonly correlationId?: string | undefined;
+  /** The id of the event that caused this one. */
   readonly causationId?: string | undefined;
   /** The `traceparent` header of W3C Trace Context. */
   readonly traceparent?: string | undefined;
@@ -80,16 +84,27 @@ export function payloadOf(init: EventInit): unknown {
  */
 export class Event<T extends string = string, P = unknown> {
   // Declared alone: fields that are defined would be stored twice for each event.
+  /** What happened, as dotted tokens. */
   declare readonly type: T;
+  /** Who published it; empty when nobody said. */
   declare readonly source: string;
+  /** 0 lowest to 9 highest. */
   declare readonly priority: number;
+  /** Whom it is for; undefined for everybody. */
   declare readonly target: Target | undefined;
+  /** The session that it belongs to. */
   declare readonly session: string | undefined;
+  /** What all events of one conversation share. */
   declare readonly correlationId: string | undefined;
+  /** The id of the event that caused it. */
   declare readonly causationId: string | undefined;
+  /** The `traceparent` header of W3C Trace Context. */
   declare readonly traceparent: string | undefined;
+  /** When it is worth nothing any more. */
   declare readonly deadline: Micros | undefined;
+  /** The places that forwarded it, first to last. */
   declare readonly hops: readonly string[];
+  /** Extension attributes of CloudEvents. */
   declare readonly attributes: Readonly<Record<string, string>>;
   /** When it happened; undefined until set or published. */
   declare timestamp: Micros | undefined;
@@ -190,6 +205,7 @@ export class Event<T extends string = string, P = unknown> {
     return (BigInt(this.nonceHigh) << 32n) | BigInt(this.nonceLow);
   }
 
+  /** Whether it has a nonce other than 0. */
   get hasNonce(): boolean {
     return this.nonceLow !== 0 || this.nonceHigh !== 0;
   }
@@ -204,6 +220,7 @@ export class Event<T extends string = string, P = unknown> {
     return this.nonceHigh;
   }
 
+  /** Whether it has a time and a nonce, and so an id made of them. */
   get isStamped(): boolean {
     return this.timestamp !== undefined && this.hasNonce;
   }

@@ -20,6 +20,7 @@ export class PatternError extends Error {
   override readonly name = 'PatternError';
 
   constructor(
+    /** Which rule it breaks. */
     readonly code: PatternErrorCode,
     message: string,
   ) {

@@ -7,6 +7,7 @@ import { CAUSES, STATES, type BreakerCause, type BreakerState } from './state.js
 
 /** A breaker's counters. They only grow, over `reset` too. Times are of its clock. */
 export interface BreakerStats {
+  /** The state as it was last changed. */
   readonly state: BreakerState;
   /** Milliseconds until a probe is due; `null` unless open. */
   readonly remaining: number | null;
@@ -14,29 +15,43 @@ export interface BreakerStats {
   readonly probesInFlight: number | null;
   /** Probes that succeeded; `null` unless half-open. */
   readonly probesSucceeded: number | null;
+  /** How often it opened. */
   readonly opens: number;
   /** Times it would have opened, had it not been `metrics_only`. */
   readonly wouldOpen: number;
+  /** How often it went half-open. */
   readonly recoveryAttempts: number;
+  /** How often it closed again after that. */
   readonly recoveries: number;
+  /** Calls that it rejected. */
   readonly rejected: number;
+  /** Calls that passed whatever the state, as they were urgent. */
   readonly bypassed: number;
   /** `null` unless counted: with a window, or by `countSuccesses`. */
   readonly successes: number | null;
+  /** Calls that failed. */
   readonly failures: number;
+  /** Calls that took too long. */
   readonly slow: number;
   /** Failures since the last success. */
   readonly streak: number;
+  /** The calls that count now, if there is a window. */
   readonly window: { readonly calls: number; readonly failures: number; readonly slow: number };
+  /** When the state changed last, in milliseconds of its clock, as all times here; `null` for never. */
   readonly lastChange: number | null;
+  /** When it opened last. */
   readonly openedAt: number | null;
+  /** Why it opened last. */
   readonly openedBy: BreakerCause | null;
+  /** When a call failed last. */
   readonly lastFailure: number | null;
 }
 
 /** A span of time in a {@link BreakerSnapshot}, as Rust writes it. */
 export interface SavedTime {
+  /** Whole seconds. */
   readonly secs: number;
+  /** And so many nanoseconds, fewer than 10^9. */
   readonly nanos: number;
 }
 
@@ -69,7 +84,9 @@ export interface BreakerSnapshot {
     | 'isolated'
     | { readonly open: { elapsed: SavedTime; remaining: SavedTime; row: number } }
     | { readonly half_open: { successes: number; row: number } };
+  /** Failures in a row. */
   readonly streak?: number;
+  /** What it counted. Default: nothing. */
   readonly totals?: BreakerTotals;
 }
 

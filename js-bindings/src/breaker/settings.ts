@@ -63,6 +63,7 @@ export class BreakerConfigError extends Error {
   override readonly name = 'BreakerConfigError';
 
   constructor(
+    /** Which rule they break. */
     readonly code: BreakerConfigErrorCode,
     message: string,
   ) {

@@ -22,8 +22,11 @@ export type BreakerCause =
 
 /** A change of state, given by the call that made it. */
 export interface Transition {
+  /** The state before. */
   readonly from: BreakerState;
+  /** The state after. */
   readonly to: BreakerState;
+  /** Why it changed. */
   readonly cause: BreakerCause;
 }
 

@@ -16,6 +16,7 @@ export interface DeadLetter {
   readonly event: Event;
   /** The handler's name. */
   readonly handler: string;
+  /** What went wrong. */
   readonly reason: DeadReason;
   /** What the handler threw the last time. */
   readonly error: unknown;
@@ -27,9 +28,13 @@ export interface DeadLetter {
 
 /** Which dead letters: those of a handler, of a reason, and what else a function says. */
 export interface LetterFilter {
+  /** The handler's name. */
   readonly handler?: string | undefined;
+  /** Why they are dead. */
   readonly reason?: DeadReason | undefined;
+  /** The event's type, no pattern. */
   readonly type?: string | undefined;
+  /** And only those that it returns true for. */
   readonly where?: ((letter: DeadLetter) => boolean) | undefined;
 }
 

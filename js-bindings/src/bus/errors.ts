@@ -57,6 +57,7 @@ export class BatchError extends Error {
     readonly accepted: number,
     /** Those that were not, in order. */
     readonly rest: readonly EventInit[],
+    /** As {@link PublishError.retryAfter}, in milliseconds. */
     readonly retryAfter?: number,
     detail: string = PUBLISH_TEXT[code],
   ) {
@@ -72,6 +73,7 @@ export class DispatchError extends Error {
   override readonly name = 'DispatchError';
 
   constructor(
+    /** What stood in the way. */
     readonly code: 'closed' | 'too_deep' | 'invalid',
     message: string,
   ) {
@@ -87,6 +89,7 @@ export class SubscribeError extends Error {
   override readonly name = 'SubscribeError';
 
   constructor(
+    /** What stood in the way. */
     readonly code: 'pattern' | 'too_many' | 'taken' | 'setting' | 'ended',
     message: string,
     options?: ErrorOptions,
@@ -111,6 +114,7 @@ export class CommandError extends Error {
   override readonly name = 'CommandError';
 
   constructor(
+    /** What stood in the way. */
     readonly code: 'no_handler' | 'rejected' | 'failed' | 'expired' | 'closed' | 'too_deep',
     /** The command's type. */
     readonly command: string,
@@ -141,6 +145,7 @@ export class RetryError extends Error {
   override readonly name = 'RetryError';
 
   constructor(
+    /** What stood in the way. */
     readonly code: 'not_found' | 'busy' | 'handler_gone' | 'not_delivered' | 'closed' | 'too_deep',
     /** The letter's number. */
     readonly id: number,
@@ -160,6 +165,7 @@ export class ScheduleError extends Error {
   override readonly name = 'ScheduleError';
 
   constructor(
+    /** What stood in the way. */
     readonly code: 'name' | 'too_many' | 'plan' | 'fire_all_limit' | 'event' | 'closed',
     message: string,
   ) {

@@ -15,9 +15,9 @@ const U64_MAX = 2n ** 64n - 1n;
 
 /** How often one path of events may lead through a handler. */
 export interface LoopGuard {
-  /** Default: 1. */
+  /** How often this handler may be on the path. Default: 1. */
   readonly maxVisits?: number | undefined;
-  /** Default: 64. */
+  /** How long the path may be. Default: 64. */
   readonly maxHops?: number | undefined;
 }
 
@@ -29,6 +29,7 @@ export class HopError extends Error {
   override readonly name = 'HopError';
 
   constructor(
+    /** What stands in the way. */
     readonly code: 'budget_spent' | 'too_many_hops' | 'place_name',
     message: string,
   ) {

@@ -75,8 +75,11 @@ export function toOutcomes(counts: Counts): Outcomes {
 
 /** One handler's share of a {@link Ledger}. */
 export interface HandlerLedger {
+  /** Its name. */
   readonly name: string;
+  /** What it subscribed to. */
   readonly pattern: string;
+  /** What became of its matches. */
   readonly outcomes: Outcomes;
 }
 

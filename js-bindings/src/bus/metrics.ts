@@ -4,8 +4,11 @@ import type { Outcomes } from './ledger.js';
 
 /** A distribution in seconds, of sampled values. */
 export interface Histogram {
+  /** How many were measured. */
   readonly count: number;
+  /** Of all of them, in seconds. */
   readonly sum: number;
+  /** The longest, in seconds. */
   readonly max: number;
 }
 

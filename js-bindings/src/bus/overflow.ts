@@ -23,6 +23,7 @@ export type Overflow =
  * low-water mark the limit is lifted step by step, and it is gone after `recovery`.
  */
 export interface AdaptiveRate {
+  /** Which policy these are settings of. */
   readonly policy: 'adaptive_rate';
   /** Fraction of the capacity. Default: 0.5. */
   readonly lowWater?: number | undefined;

@@ -5,6 +5,7 @@
  * gives one each 10 ms, and keeps as many as the burst allows.
  */
 export interface RateLimit {
+  /** So many calls in each `per`. */
   readonly calls: number;
   /** In how many milliseconds. Default: 1,000. */
   readonly per?: number | undefined;
@@ -18,6 +19,7 @@ export interface RateLimit {
  * readings and progress.
  */
 export interface Sampling {
+  /** The rate above which it is a storm. */
   readonly above: RateLimit;
   /** At least 2. */
   readonly keepOneIn: number;

@@ -33,13 +33,17 @@ export type Missed = 'fire_once' | 'skip' | { readonly fireAll: number };
 export type ScheduleOptions = Plan & {
   /** Its id. One that is there already is replaced, unless its plan is the same. Default: a new one. */
   readonly name?: string | undefined;
+  /** What happens to firings whose time passed. Default: `fire_once`. */
   readonly missed?: Missed | undefined;
 };
 
 /** A schedule as it stands. */
 export interface Schedule {
+  /** Its name, or the number that was made for it. */
   readonly id: string;
+  /** When it fires. */
   readonly plan: Plan;
+  /** What happens to firings whose time passed. */
   readonly missed: Missed;
   /** What it publishes, again and again: without an id and a timestamp. */
   readonly event: Event;
@@ -110,6 +114,7 @@ export class Schedules {
     return all.sort((a, b) => a.next - b.next);
   }
 
+  /** The schedule of this id, if there is one. */
   get(id: string): Schedule | undefined {
     const entry = this.#entries.get(id);
     return entry && this.#shown(entry);
@@ -121,6 +126,7 @@ export class Schedules {
     return this.#entries.delete(id);
   }
 
+  /** What has become of all firings so far. */
   stats(): ScheduleStats {
     return { ...this.#stats };
   }

@@ -48,6 +48,7 @@ export class EventStream<E = Event>
     return DETACHED;
   }
 
+  /** The next event, when it comes; `done` once the stream has ended. */
   next(): Promise<IteratorResult<E, undefined>> {
     const event = this.#take(Outcome.delivered);
     if (event !== undefined) return Promise.resolve({ done: false, value: event as E });

@@ -126,10 +126,12 @@ export class Subscription implements Disposable {
     if (signal?.aborted === true) this.unsubscribe();
   }
 
+  /** The handler's name. */
   get name(): string {
     return this.#subscriber.name;
   }
 
+  /** The pattern, as text. */
   get pattern(): string {
     return this.#subscriber.pattern;
   }

@@ -44,6 +44,7 @@ export class CloudEventError extends Error {
   override readonly name = 'CloudEventError';
 
   constructor(
+    /** What is wrong. */
     readonly code: CloudEventErrorCode,
     message: string,
     options?: ErrorOptions,

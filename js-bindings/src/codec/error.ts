@@ -44,6 +44,7 @@ export class EncodeError extends Error {
   override readonly name = 'EncodeError';
 
   constructor(
+    /** What is wrong. */
     readonly code: EncodeErrorCode,
     message: string,
     options?: ErrorOptions,
@@ -92,6 +93,7 @@ export class DecodeError extends Error {
   override readonly name = 'DecodeError';
 
   constructor(
+    /** What is wrong. */
     readonly code: DecodeErrorCode,
     message: string,
     options?: ErrorOptions,
@@ -118,6 +120,7 @@ export class PayloadError extends Error {
   override readonly name = 'PayloadError';
 
   constructor(
+    /** What is wrong. */
     readonly code: PayloadErrorCode,
     message: string,
     options?: ErrorOptions,

@@ -6,7 +6,9 @@
 export class Extension {
   /** @throws RangeError for a type beyond -128 to 127. */
   constructor(
+    /** -128 to 127; those below 0 belong to MessagePack. */
     readonly type: number,
+    /** Its bytes. */
     readonly data: Uint8Array,
   ) {
     if ((type << 24) >> 24 !== type)

@@ -44,8 +44,9 @@ export interface CodecMetrics {
     readonly builders: number;
     readonly evictions: number;
   };
-  /** Whether payloads are tokenised by WebAssembly, and whether code is made for shapes. */
+  /** Whether payloads are tokenised by WebAssembly. */
   readonly tokeniser: boolean;
+  /** Whether code is made for shapes. */
   readonly codeGeneration: boolean;
 }
 

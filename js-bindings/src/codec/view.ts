@@ -101,10 +101,12 @@ export class EventView {
     return CONTENTS[this.bytes[this.start + record.CONTENT]!]!;
   }
 
+  /** When it happened. */
   get timestamp(): Micros | undefined {
     return time(this.bytes, this.start + record.TIMESTAMP);
   }
 
+  /** When it is worth nothing any more. */
   get deadline(): Micros | undefined {
     return time(this.bytes, this.start + record.DEADLINE);
   }
@@ -144,7 +146,7 @@ export class EventView {
     return uuidV7(BigInt(at), (BigInt(this.nonceHigh32) << 32n) | BigInt(this.nonceLow32));
   }
 
-  /** @throws DecodeError */
+  /** Whom it is for; undefined for everybody. @throws DecodeError */
   get target(): Target | undefined {
     const name = this.optional(section.TARGET, flag.TARGET, 'target');
     const swarm = this.has(flag.TARGET_SWARM);
@@ -153,22 +155,22 @@ export class EventView {
     return undefined;
   }
 
-  /** @throws DecodeError */
+  /** The session that it belongs to. @throws DecodeError */
   get session(): string | undefined {
     return this.optional(section.SESSION, flag.SESSION, 'session');
   }
 
-  /** @throws DecodeError */
+  /** What all events of one conversation share. @throws DecodeError */
   get correlationId(): string | undefined {
     return this.id_(section.CORRELATION, flag.CORRELATION, flag.CORRELATION_UUID, 'correlationId');
   }
 
-  /** @throws DecodeError */
+  /** The id of the event that caused it. @throws DecodeError */
   get causationId(): string | undefined {
     return this.id_(section.CAUSATION, flag.CAUSATION, flag.CAUSATION_UUID, 'causationId');
   }
 
-  /** @throws DecodeError */
+  /** The `traceparent` header of W3C Trace Context. @throws DecodeError */
   get traceparent(): string | undefined {
     return this.optional(section.TRACEPARENT, flag.TRACEPARENT, 'traceparent');
   }

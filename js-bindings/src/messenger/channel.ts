@@ -59,6 +59,7 @@ export class Channel {
   private constructor(
     /** How it delivers. */
     readonly mode: Mode,
+    /** Its name. */
     readonly name: string,
   ) {
     this.#text = `${mode}:${name}`;

@@ -11,6 +11,7 @@ export class NameError extends Error {
   override readonly name = 'NameError';
 
   constructor(
+    /** Which rule it breaks. */
     readonly code: 'length' | 'character',
     message: string,
   ) {
@@ -40,7 +41,9 @@ export function channelOf(kind: string, name: string): Channel {
  * for its own.
  */
 export class Identity {
+  /** The name of its swarm. */
   readonly swarm: string;
+  /** Its own name. */
   readonly agent: string;
 
   /** @throws {@link NameError} */
@@ -60,7 +63,9 @@ export class To {
   readonly #channels = new Map<Mode, Channel>();
 
   private constructor(
+    /** What it is. */
     readonly kind: 'swarm' | 'agent' | 'broadcast' | 'tasks',
+    /** Of the swarm, agent or queue; empty for a broadcast. */
     readonly name: string,
     private readonly live: Channel,
   ) {}

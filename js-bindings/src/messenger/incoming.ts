@@ -38,6 +38,7 @@ export class Gap {
     if (next.position !== undefined) this.position = next.position;
   }
 
+  /** For logs: how many, and why. */
   toString(): string {
     const many = this.missed === undefined ? 'events are' : `${this.missed} events are`;
     return `${many} missing (${this.reason})`;
@@ -49,6 +50,7 @@ export type Verdict = 'done' | 'none' | { again: number };
 
 /** For transports: takes the answer to a task, once for each delivery. */
 export interface Settle {
+  /** Takes the answer to the delivery called `entry`. */
   settle(entry: string, verdict: Verdict): void;
 }
 

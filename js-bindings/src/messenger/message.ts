@@ -22,8 +22,11 @@ export type Scope = 'swarm' | 'agent' | 'broadcast' | 'topic' | 'tasks';
 
 /** Where an event comes from, as it says itself. */
 export interface Sender {
+  /** Its swarm. */
   readonly swarm: string;
+  /** Its name there. */
   readonly agent: string;
+  /** Its messenger, as several may have one name. */
   readonly node: string;
 }
 

@@ -40,11 +40,13 @@ export class Position {
     return this.epoch === other.epoch && this.offset === other.offset && this.term === other.term;
   }
 
+  /** As text, which {@link Position.parse} reads. */
   toString(): string {
     const place = `${this.epoch}-${this.offset}`;
     return this.term === 0 ? place : `${place}-${this.term}`;
   }
 
+  /** The same text. */
   toJSON(): string {
     return this.toString();
   }

@@ -43,6 +43,7 @@ export class RequestError extends Error {
   readonly refusal: Refusal | undefined;
 
   constructor(
+    /** What stood in the way. */
     readonly code: RequestErrorCode,
     message: string,
     more: { event?: Event; refusal?: Refusal; cause?: unknown } = {},

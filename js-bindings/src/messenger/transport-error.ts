@@ -35,6 +35,7 @@ export class TransportError extends Error {
   readonly limit: number;
 
   constructor(
+    /** What went wrong. */
     readonly code: TransportErrorCode,
     message: string,
     more: { cause?: unknown; events?: number; limit?: number } = {},

@@ -18,6 +18,7 @@ export type ConnectionState =
 
 /** In what transports differ. */
 export interface Features {
+  /** The modes of its channels. */
   readonly modes: readonly Mode[];
   /** Events that a live subscriber missed are told as a `Gap`. */
   readonly reportsGaps: boolean;
@@ -58,6 +59,7 @@ export interface DeadTask<P = unknown> {
  * - **Close.** After `close` everything fails with `closed`; inboxes give what they hold and end.
  */
 export interface Transport {
+  /** What it can do. */
   readonly features: Features;
   /** How the connection is. */
   readonly state: ConnectionState;

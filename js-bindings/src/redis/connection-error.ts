@@ -63,6 +63,7 @@ export class ConnectionError extends Error {
   override readonly name = 'ConnectionError';
 
   constructor(
+    /** What went wrong. */
     readonly code: ConnectionErrorCode,
     message: string,
     /** Of `protocol`: what the server said. */

@@ -22,6 +22,7 @@ export interface Connection {
   send(commands: readonly (readonly Arg[])[]): Promise<Outcome[]>;
   /** Returns when the server has acknowledged all of these names, or says why it does not. */
   subscribe(names: readonly string[]): Promise<Outcome>;
+  /** Ends subscriptions to these channels. */
   unsubscribe(names: readonly string[]): Promise<Outcome>;
   /** Ends it, whatever is under way. */
   destroy(): void;
@@ -56,6 +57,7 @@ export interface Call {
 
 /** A Redis client. */
 export interface Driver {
+  /** The name of the client, for errors. */
   readonly name: string;
   /** Makes a connection, logged in. Rejects with a {@link ConnectionError} or what the client says. */
   connect(call: Call): Promise<Connection>;

@@ -63,6 +63,7 @@ interface Streams {
  * ```
  */
 export class RedisTransport implements Transport {
+  /** What it can do: all modes. */
   readonly features: Features = {
     modes: ['live', 'durable', 'group'],
     reportsGaps: true,
@@ -117,6 +118,7 @@ export class RedisTransport implements Transport {
     return transport;
   }
 
+  /** Whether there is a connection. */
   get state(): ConnectionState {
     return this.#state.value;
   }
@@ -132,6 +134,7 @@ export class RedisTransport implements Transport {
     );
   }
 
+  /** Calls `listener` with each new state; what it returns ends that. */
   onState(listener: (state: ConnectionState) => void): () => void {
     return this.#state.listen((state) => {
       try {
