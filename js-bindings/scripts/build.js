@@ -25,7 +25,7 @@ import { fileURLToPath } from 'node:url';
 import { build, transform } from 'esbuild';
 
 import './lua.js';
-import { shake } from './types.js';
+import { roll } from './types.js';
 
 chdir(fileURLToPath(new URL('..', import.meta.url)));
 if (!existsSync('generated/module.js')) {
@@ -193,12 +193,13 @@ function cjs(name, { code }) {
   writeFileSync(`dist/${name}.cjs`, shared);
 }
 
-/** Writes the types, and takes out those that nobody can reach. */
+/** Writes the types, one file for each entry. */
 function types() {
   const args = ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.types.json'];
   if (spawnSync('node', args, { stdio: 'inherit' }).status !== 0) exit(1);
+  roll('dist/types', ['index.d.ts', 'redis/index.d.ts']);
   writeFileSync('dist/types/package.json', '{ "type": "commonjs" }\n');
-  shake('dist/types', ['index.d.ts', 'redis/index.d.ts', 'fallback.d.ts']);
+  writeFileSync('dist/types/fallback.d.ts', 'export {};\n');
   writeFileSync('dist/index.d.ts', "export * from './types/index.js';\n");
   writeFileSync('dist/redis.d.ts', "export * from './types/redis/index.js';\n");
 }

@@ -1,8 +1,8 @@
 /**
- * Takes out of the files of types what no user can reach: declarations that nothing exports, not
- * even by way of others, and the comments on whole files, which are for who changes them.
+ * Makes one file of types for each entry, without what no user can reach: declarations that nothing
+ * exports, not even by way of others, and the comments on whole files, which are for who changes them.
  */
-import { readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { posix } from 'node:path';
 
 /**
@@ -17,17 +17,21 @@ const COMMENT = /\/\*[\s\S]*?\*\/|\/\/[^\n]*/g;
 const WORD = /[A-Za-z_$][\w$]*/g;
 
 /**
- * Keeps of the files in `folder` what `entries` export.
+ * Keeps of the files in `folder` what `entries` export, in these. The first one has what is in no
+ * folder of another.
  *
  * @param {string} folder
  * @param {string[]} entries
  */
-export function shake(folder, entries) {
+export function roll(folder, entries) {
   /** @type {Map<string, Statement[]>} */
   const files = new Map();
+  /** @type {Map<string, string>} */
+  const texts = new Map();
   for (const path of readdirSync(folder, { recursive: true, encoding: 'utf8' })) {
     if (!path.endsWith('.d.ts')) continue;
     const text = readFileSync(`${folder}/${path}`, 'utf8');
+    texts.set(path, text);
     files.set(
       path,
       statements(text).map((part) => statement(path, part)),
@@ -55,12 +59,81 @@ export function shake(folder, entries) {
   };
   for (const entry of entries) keepAll(entry);
 
-  for (const [path, parts] of files) {
-    if (entries.includes(path)) continue;
-    const text = parts.map(print).join('');
-    if (text === '') rmSync(`${folder}/${path}`);
-    else writeFileSync(`${folder}/${path}`, text.replace(FILE_COMMENT, ''));
+  /** @param {string} path @returns {string[]} what a file exports, by the names it was made with */
+  const exported = (path) =>
+    (files.get(path) ?? []).flatMap((part) => {
+      if (!part.exported) return [];
+      return part.all ? exported(String(part.from)) : [...part.names.values()];
+    });
+
+  const [main = ''] = entries;
+  /** @type {Map<string, string>} */
+  const written = new Map();
+  for (const entry of entries) {
+    const home = posix.dirname(entry);
+    const isMine = (/** @type {string} */ path) =>
+      entry === main
+        ? !entries.some((other) => other !== main && isIn(posix.dirname(other), path))
+        : path === entry || isIn(home, path);
+    const names = new Set(exported(entry));
+    const own = [...files].filter(([path]) => isMine(path));
+    const { text, made, borrowed } = gather(own, names, (part) => {
+      if (part.from !== main) throw new Error(`${entry} takes types of ${part.from}`);
+    });
+    const up = `${posix.relative(home, main.replace(/\.d\.ts$/, ''))}.js`;
+    const list = [...borrowed].filter((name) => !made.has(name));
+    const again = list.filter((name) => names.has(name));
+    const head = /^(?:\/\*\*(?:(?!\*\/)[\s\S])*\*\/\n|\/\/\/[^\n]*\n)*/.exec(
+      texts.get(entry) ?? '',
+    )?.[0];
+    written.set(
+      entry,
+      `${head}${list.length > 0 ? `import { ${list.join(', ')} } from '${up}';\n` : ''}` +
+        `export {${again.join(', ')}};\n${text}`,
+    );
   }
+  rmSync(folder, { recursive: true });
+  for (const [entry, text] of written) {
+    mkdirSync(posix.dirname(`${folder}/${entry}`), { recursive: true });
+    writeFileSync(`${folder}/${entry}`, text);
+  }
+}
+
+/**
+ * What is kept of some files as one text, the names that are made there, and those taken from others.
+ *
+ * @param {[string, Statement[]][]} files
+ * @param {Set<string>} exported
+ * @param {(part: Statement) => void} check of what is taken from another
+ */
+function gather(files, exported, check) {
+  /** @type {Set<string>} */
+  const made = new Set();
+  /** @type {Set<string>} */
+  const borrowed = new Set();
+  const texts = files.map(([, parts]) => {
+    const kept = parts.filter((part) => part.kept.size > 0 && !part.all);
+    const declared = kept.filter((part) => part.from === undefined);
+    for (const part of kept) {
+      if (part.from === undefined) {
+        for (const name of part.kept) {
+          if (made.has(name)) throw new Error(`two types have the name ${name}`);
+          made.add(name);
+        }
+      } else if (!files.some(([path]) => path === part.from)) {
+        check(part);
+        for (const name of part.kept) borrowed.add(name);
+      }
+    }
+    const text = declared.map((part) => print(part, exported)).join('');
+    return text.replace(FILE_COMMENT, '');
+  });
+  return { text: texts.join(''), made, borrowed };
+}
+
+/** @param {string} folder @param {string} path */
+function isIn(folder, path) {
+  return folder !== '.' && path.startsWith(`${folder}/`);
 }
 
 /** Before a statement that is not what it is about, or before another comment. */
@@ -121,17 +194,8 @@ function statement(path, text) {
   return { text, exported: code.startsWith('export'), all, from, names, kept: new Set() };
 }
 
-/** @param {Statement} statement */
-function print({ text, all, from, names, kept }) {
-  if (all) return text;
-  if (kept.size === 0) return '';
-  if (kept.size === names.size || !/\{[^}]*\}/.test(text)) return text;
-  if (from === undefined) return text;
-  const items =
-    /\{([^}]*)\}/
-      .exec(text)?.[1]
-      ?.split(',')
-      .map((item) => item.trim()) ?? [];
-  const left = items.filter((item) => kept.has(item.replace(/^.*\bas\s+|^type\s+/, '')));
-  return text.replace(/\{[^}]*\}/, `{ ${left.join(', ')} }`);
+/** @param {Statement} statement @param {Set<string>} exported */
+function print({ text, exported: is, names }, exported) {
+  if (!is || [...names.keys()].some((name) => exported.has(name))) return text;
+  return text.replace(/^export /m, '');
 }
