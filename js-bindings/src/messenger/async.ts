@@ -113,23 +113,38 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   });
 }
 
-/** The result of `promise`, or `late()` if it takes longer than `ms`. It goes on unobserved then. */
-export function within<T>(promise: Promise<T>, ms: number, late: () => T | Promise<T>): Promise<T> {
+/**
+ * The result of `promise`, or `late()` if it takes longer than `ms`, or `signal` is aborted. It goes
+ * on unobserved then.
+ */
+export function within<T>(
+  promise: Promise<T>,
+  ms: number,
+  late: () => T | Promise<T>,
+  signal?: AbortSignal,
+): Promise<T> {
   return new Promise((resolve, reject) => {
-    const timer = timeout(() => {
+    const end = (): void => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', over);
+    };
+    const over = (): void => {
+      end();
       try {
         resolve(late());
       } catch (error) {
         reject(error as Error);
       }
-    }, ms);
+    };
+    const timer = timeout(over, ms);
+    signal?.addEventListener('abort', over);
     promise.then(
       (value) => {
-        clearTimeout(timer);
+        end();
         resolve(value);
       },
       (error: unknown) => {
-        clearTimeout(timer);
+        end();
         reject(error as Error);
       },
     );

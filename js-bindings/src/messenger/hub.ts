@@ -38,6 +38,8 @@ export class Hub {
   refusing = 0;
   /** Aborted when the messenger is closed: each task ends when it is done with what it has. */
   readonly closing = new AbortController();
+  /** Aborted when closing has taken as long as it may: no answer is waited for any more. */
+  readonly over = new AbortController();
   readonly #sender: string;
   readonly #positions = new Map<string, Position>();
   /** Inboxes, workers and answers. */

@@ -300,6 +300,7 @@ export class Messenger {
     hub.pending.close();
     const deadline = performance.now() + limit;
     let done = await hub.settled(limit);
+    hub.over.abort();
     hub.handlers.free();
     hub.responders.free();
     if (limit > 0) {

@@ -1,6 +1,7 @@
 /** {@link SubscribeOptions}: from where, as whom, and how much at a time. */
 
 import { utf8Length, type Mode } from './channel.js';
+import { kindFault, type Kinds } from '../kinds.js';
 import { positive } from './number.js';
 import { Position } from './position.js';
 import { TransportError } from './transport-error.js';
@@ -60,6 +61,9 @@ export interface CheckedOptions {
  * for names that nobody could write down. RangeError for numbers that make no sense.
  */
 export function checkOptions(mode: Mode, options: SubscribeOptions = {}): CheckedOptions {
+  checkMode(mode);
+  const wrong = kindFault(options, KINDS);
+  if (wrong !== undefined) throw TransportError.unsupported(`${wrong.name} must be ${wrong.must}`);
   const { start, group = 'workers', consumer } = options;
   const possible =
     start === undefined ||
@@ -83,6 +87,21 @@ export function checkOptions(mode: Mode, options: SubscribeOptions = {}): Checke
     maxDeliveries: positive('maxDeliveries', options.maxDeliveries ?? 5),
     redeliverAfter: positive('redeliverAfter', options.redeliverAfter ?? 30_000),
   };
+}
+
+const KINDS: Kinds<SubscribeOptions> = {
+  start: 'string object',
+  group: 'string',
+  consumer: 'string',
+  capacity: 'number',
+  maxDeliveries: 'number',
+  redeliverAfter: 'number',
+};
+
+/** The mode of a channel, if that is one. @throws TransportError */
+export function checkMode<M extends Mode>(mode: M): M {
+  if (mode === 'live' || mode === 'durable' || mode === 'group') return mode;
+  throw TransportError.unsupported('a channel is made by Channel.live, durable, group or parse');
 }
 
 function isName(name: string): boolean {

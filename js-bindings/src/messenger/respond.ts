@@ -47,7 +47,7 @@ async function answer(asked: Asked, respond: Responder): Promise<void> {
   let payload: unknown;
   try {
     const made = Promise.resolve().then(() => respond(message, over.signal));
-    payload = await within<unknown>(made, Math.max(0, limit), () => late);
+    payload = await within<unknown>(made, Math.max(0, limit), () => late, hub.over.signal);
   } catch (error) {
     return tellFailure(asked, error);
   }

@@ -5,7 +5,8 @@ export class SettingsError extends Error {
   override readonly name = 'SettingsError';
 
   constructor(
-    readonly code: 'url' | 'prefix' | 'number' | 'overflow',
+    /** Which setting it is. */
+    readonly code: 'url' | 'prefix' | 'number' | 'overflow' | 'setting',
     message: string,
   ) {
     super(message);

@@ -2,6 +2,7 @@
 
 import { checkOverflow } from '../bus/overflow.js';
 import type { Overflow } from '../index.js';
+import { kindFault, type Kinds } from '../kinds.js';
 import { positive } from '../messenger/number.js';
 import { addressOf } from './address.js';
 import type { Address, Driver } from './driver.js';
@@ -81,8 +82,38 @@ const LONGEST_TIMER = 2 ** 31 - 1;
 /** Redis refuses times that overflow when they are added to its clock's. */
 const LONGEST = 2 ** 42;
 
+const KINDS: Kinds<RedisOptions> = {
+  driver: 'object',
+  prefix: 'string',
+  tls: 'object',
+  connectTimeout: 'number',
+  responseTimeout: 'number',
+  probeEvery: 'number',
+  backoff: 'object',
+  batchEvents: 'number',
+  batchBytes: 'number',
+  batchDelay: 'number',
+  bufferEvents: 'number',
+  bufferBytes: 'number',
+  overflow: 'string object',
+  patience: 'number',
+  retention: 'number',
+  retentionTime: 'number',
+  maxTasks: 'number',
+  deadLetters: 'number',
+  groupTtl: 'number',
+  remember: 'number',
+  checkEvery: 'number',
+};
+
 /** @throws {@link SettingsError} */
 export function settingsOf(url: string, options: RedisOptions = {}): Settings {
+  const wrong = kindFault(options, KINDS);
+  if (wrong !== undefined)
+    throw new SettingsError('setting', `${wrong.name} must be ${wrong.must}`);
+  if (options.driver !== undefined && typeof options.driver.connect !== 'function') {
+    throw new SettingsError('setting', 'driver must be nodeRedis() or ioredis()');
+  }
   const number = (
     name: keyof RedisOptions,
     fallback: number,

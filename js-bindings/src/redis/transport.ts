@@ -18,6 +18,7 @@ import {
   TransportPublishError,
 } from '../index.js';
 import { Watch } from '../messenger/async.js';
+import { checkMode } from '../messenger/options.js';
 import { quietly } from '../quiet.js';
 import { ConnectionError } from './connection-error.js';
 import { Durable } from './durable.js';
@@ -322,7 +323,7 @@ export class RedisTransport implements Transport {
     publish: (publisher: Publisher) => Promise<void>,
   ): Promise<void> {
     try {
-      return publish(mode === 'live' ? this.#publisher : this.#open().publishers[mode]);
+      return publish(mode === 'live' ? this.#publisher : this.#open().publishers[checkMode(mode)]);
     } catch (error) {
       const events = inits.map((init) => Event.of(init));
       this.#refused += events.length;

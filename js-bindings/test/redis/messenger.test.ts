@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 
-import { Event, Messenger, RequestError, To, liveHandles } from 'swarmbus';
+import { Channel, Event, Messenger, RequestError, To, liveHandles } from 'swarmbus';
 import type { Message, MessengerOptions, Transport } from 'swarmbus';
 import { RedisTransport } from 'swarmbus/redis';
 
@@ -347,4 +347,35 @@ test('names are checked', async () => {
   assert.throws(() => To.swarm('two words'), { name: 'NameError', code: 'character' });
   assert.throws(() => To.agent('x'.repeat(81)), { code: 'length' });
   await assert.rejects(Messenger.join(transport, 'a/b', 'c'), { name: 'NameError' });
+});
+
+test('a close gives up answers that take too long', async () => {
+  const asker = await Messenger.join(transport, 'a', 'asks');
+  const slow = await Messenger.join(transport, 'b', 'slow');
+  let signal: AbortSignal | undefined;
+  slow.respond('slow', (_, over) => {
+    signal = over;
+    return new Promise(() => undefined);
+  });
+  const answer = asker.request(To.agent('slow'), { type: 'slow' }).catch(({ code }) => code);
+  await until(() => signal !== undefined, 'the request');
+  assert.equal(await slow.close(1), false);
+  await until(() => signal?.aborted === true, 'the signal');
+  assert.equal(await asker.close(1_000), true);
+  assert.equal(await answer, 'closed');
+});
+
+test('what is no channel, option or setting is refused by name', async () => {
+  const channel = Channel.live('x');
+  const refused = { code: 'unsupported', message: /Channel\.live/ };
+  await assert.rejects(transport.subscribe('live:x' as never), refused);
+  await assert.rejects(transport.publish('live:x' as never, Event.of({ type: 'a' })), refused);
+  await assert.rejects(transport.subscribe(channel, { from: 'beginning' } as never), {
+    code: 'unsupported',
+    message: /^from must be one of start, group, /,
+  });
+  for (const options of [{ prefx: 'a' }, { driver: 'ioredis' }, { driver: {} }, { prefix: 5 }]) {
+    const connected = RedisTransport.connect('redis://127.0.0.1:1', options as never);
+    await assert.rejects(connected, { code: 'setting' });
+  }
 });
