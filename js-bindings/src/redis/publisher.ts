@@ -331,7 +331,9 @@ export class Publisher {
   #write(writer: FrameWriter, event: Encodable): number {
     this.#isWriting = true;
     try {
-      return fit(() => writer.add(event));
+      return writer.add(event);
+    } catch (error) {
+      throw TransportError.unfit(error as Error);
     } finally {
       this.#isWriting = false;
     }
