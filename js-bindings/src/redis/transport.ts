@@ -199,9 +199,15 @@ export class RedisTransport implements Transport {
       all.push(publishers.durable.flush(), publishers.group.flush(), groups.flush());
     }
     // Each is asked, also when another failed: what was lost is told once.
-    for (const flushed of await Promise.allSettled(all)) {
-      if (flushed.status === 'rejected') throw flushed.reason;
-    }
+    const failed = (await Promise.allSettled(all)).flatMap((flushed) =>
+      flushed.status === 'rejected' ? [flushed.reason as TransportError] : [],
+    );
+    const lost = failed.filter(({ code }) => code === 'lost');
+    const first = lost[0] ?? failed[0];
+    if (first === undefined) return;
+    if (lost.length < 2) throw first;
+    const events = lost.reduce((sum, error) => sum + error.events, 0);
+    throw TransportError.lost(events, first.cause as TransportError);
   }
 
   /** See {@link Transport.subscribe}. */

@@ -8,6 +8,7 @@ import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { setImmediate as immediate } from 'node:timers/promises';
 
 import { Channel, Event } from 'swarmbus';
 import { RedisTransport, ioredis, nodeRedis } from 'swarmbus/redis';
@@ -136,6 +137,29 @@ for (const driver of [nodeRedis(), ioredis()]) {
       ));
   });
 }
+
+test('a flush tells of all that was lost, in whichever mode', async () => {
+  await using own = await RedisServer.start();
+  await connected(
+    async (transport) => {
+      const all = [Channel.live(name()), Channel.durable(name())];
+      for (const channel of all) await transport.publish(channel, event(0));
+      await transport.flush();
+      await own.kill();
+      await until(() => transport.state.kind === 'disconnected', 'it is noticed');
+      // By one connection; the others have ended too, and hear of it within a few turns.
+      for (let turn = 0; turn < 100; turn += 1) await immediate();
+      for (const channel of all)
+        await transport.publishBatch(channel, [event(1), event(2), event(3), event(4)]);
+      await own.begin();
+      await until(() => transport.state.kind === 'connected', 'it is back');
+      await assert.rejects(transport.flush(), { code: 'lost', events: 6 });
+      await transport.flush();
+    },
+    { overflow: 'drop_oldest', bufferEvents: 1 },
+    own.url,
+  );
+});
 
 test('what the server does not take is handed back by a close', () =>
   connected(
