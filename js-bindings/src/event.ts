@@ -165,6 +165,11 @@ export class Event<T extends string = string, P = unknown> {
     return event;
   }
 
+  /** @internal Whether this is an event. Here, V8 knows the class and looks at prototypes by itself. */
+  static is(init: Event | EventInit): init is Event {
+    return init instanceof Event;
+  }
+
   /** The event again if it is one already, else a new one. */
   static of<T extends string, P>(init: Event<T, P> | EventInit<T, P>): Event<T, P> {
     return init instanceof Event ? init : new Event(init);

@@ -155,7 +155,7 @@ export function writeRecord(
 ): number {
   if (p > b.length - GUARD) throw GROW;
   const { limits } = job;
-  const known = event instanceof Event ? event : undefined;
+  const known = Event.is(event) ? event : undefined;
   // From JavaScript, anything may come.
   const type = typeEntry((event as Encodable | undefined)?.type as string);
   if (type === undefined) throw new EncodeError('type', typeFault(event?.type)!);
@@ -231,7 +231,7 @@ export function writeRecord(
 
   const payload = known === undefined ? payloadOf(event as EventInit) : known.rawPayload;
   let content = MSGPACK;
-  if (typeof payload === 'object' && payload !== null && !(payload instanceof Payload)) {
+  if (typeof payload === 'object' && payload !== null && !Payload.is(payload)) {
     if (ArrayBuffer.isView(payload)) {
       content = BINARY;
       const { buffer, byteOffset, byteLength } = payload;
