@@ -3,7 +3,7 @@
  * and a payload that stays bytes until somebody touches it.
  */
 
-import { headerOf } from './codec/header.js';
+import { plainOf } from './codec/header.js';
 import { Payload, type Content } from './codec/payload.js';
 import { uuidV7 } from './codec/uuid.js';
 
@@ -272,7 +272,7 @@ export class Event<T extends string = string, P = unknown> {
 
   /** All fields with their values, as `JSON.stringify` asks for them; a time beyond 2255 is text. */
   toJSON(): Record<string, unknown> {
-    return { ...headerOf(this), payload: this.payload };
+    return plainOf(this, this.payload);
   }
 
   /** For logs: header and kind of payload, never the payload itself. */

@@ -1,13 +1,23 @@
 /** What an event says of itself, as plain values: for logs and `JSON.stringify`. */
 
-/** All fields but the payload; a time that is no exact number is text. */
-export function headerOf(event: Header): Record<string, unknown> {
-  const { id, type, source, target, priority, session, correlationId, causationId } = event;
-  const { timestamp, deadline, traceparent, hops, attributes } = event;
+/** All fields; a time that is no exact number is text. */
+export function plainOf(event: Header, payload: unknown): Record<string, unknown> {
+  // One literal: several that are joined take four times as long.
   return {
-    ...{ id, type, source, target, priority },
-    ...{ timestamp: exact(timestamp), deadline: exact(deadline) },
-    ...{ session, correlationId, causationId, traceparent, hops, attributes },
+    id: event.id,
+    type: event.type,
+    source: event.source,
+    target: event.target,
+    priority: event.priority,
+    timestamp: exact(event.timestamp),
+    deadline: exact(event.deadline),
+    session: event.session,
+    correlationId: event.correlationId,
+    causationId: event.causationId,
+    traceparent: event.traceparent,
+    hops: event.hops,
+    attributes: event.attributes,
+    payload,
   };
 }
 

@@ -6,7 +6,7 @@
 import type { Micros, Target } from '../event.js';
 import { attributeFault } from './attributes.js';
 import { DecodeError, type Field } from './error.js';
-import { headerOf } from './header.js';
+import { plainOf } from './header.js';
 import { RECORD_HEADER, flag, isTooLate, record } from './layout.js';
 import type { Limits } from './limits.js';
 import { CONTENTS, type Content } from './payload.js';
@@ -178,7 +178,7 @@ export class EventView {
   /** All fields, as `JSON.stringify` asks for them; of the payload kind and length. @throws DecodeError */
   toJSON(): Record<string, unknown> {
     const { content, end, payloadStart } = this;
-    return { ...headerOf(this), payload: { content, length: end - payloadStart } };
+    return plainOf(this, { content, length: end - payloadStart });
   }
 
   /** For logs: the same, as far as it can be read. */
