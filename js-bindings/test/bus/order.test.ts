@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
+import { Event } from 'swarmbus';
+
 import { Hand, forSeeds, settle, withBus } from './support.js';
 
 const SHARE = [8, 8, 8, 16, 16, 16, 32, 32, 64, 64];
@@ -233,5 +235,27 @@ test('what is published has a time and an id', async () => {
     for (let i = 0; i < 100; i++) await bus.publish({ type: 'x' });
     await bus.drain();
     assert.equal(ids.size, 100);
+  });
+});
+
+test('the time of an event is that of its publishing, give or take a few events', async (t) => {
+  let clock = 1_000;
+  t.mock.method(Date, 'now', () => clock);
+  await withBus({}, (bus) => {
+    const ids = new Set<unknown>();
+    const late = (): number => {
+      const event = Event.of({ type: 'x' });
+      bus.tryPublish(event);
+      ids.add(event.id);
+      return clock - Number(event.timestamp) / 1_000;
+    };
+    for (let i = 0; i < 1_000; i++) assert.equal(late(), 0);
+    // Those that follow fast ones share the clock's reading with them; slow ones have their own.
+    for (let i = 0; i < 200; i++) {
+      clock++;
+      const by = late();
+      assert.ok(i < 64 ? by < 64 : by === 0, `event ${i} is ${by} ms late`);
+    }
+    assert.equal(ids.size, 1_200);
   });
 });

@@ -108,6 +108,30 @@ function taken(model: Model, hand: Hand): void {
   }
 }
 
+test('lanes that have grown round their end know which event is the oldest', async () => {
+  await withBus({ workers: 1, capacity: 100, overflow: 'drop_oldest' }, async (bus) => {
+    const hand = new Hand();
+    bus.subscribe('x', hand.handle);
+    let number = 0;
+    const publish = (count: number): void => {
+      for (; count > 0; count--, number++) {
+        bus.tryPublish({ type: 'x', priority: number % 3, payload: number });
+      }
+    };
+    publish(30);
+    await settle();
+    for (let i = 0; i < 20; i++) await hand.next();
+    const before = hand.seen.length;
+    publish(300);
+    await hand.all();
+    const after = hand.seen.slice(before) as number[];
+    assert.deepEqual(
+      after.sort((a, b) => a - b),
+      Array.from({ length: 100 }, (_, i) => number - 100 + i),
+    );
+  });
+});
+
 test('adaptive_rate slows publishers down before the queue is full, and lets go', async (t) => {
   stopTime();
   t.after(() => mock.reset());
