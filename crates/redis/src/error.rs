@@ -245,9 +245,40 @@ pub(crate) fn failed(error: ConnectionError) -> TransportError {
     }
 }
 
+/// The outcome of two parts of a flush: all losses in one, as each is told once.
+pub(crate) fn both(
+    one: Result<(), TransportError>,
+    other: Result<(), TransportError>,
+) -> Result<(), TransportError> {
+    use TransportError::Lost;
+    match (one, other) {
+        (Err(Lost { events, cause }), Err(Lost { events: more, .. })) => {
+            Err(Lost { events: events + more, cause })
+        }
+        (Err(lost @ Lost { .. }), _) | (_, Err(lost @ Lost { .. })) => Err(lost),
+        (one, other) => one.and(other),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn losses_add_up_and_go_before_other_errors() {
+        let lost = |events| {
+            Err(TransportError::Lost { events, cause: Box::new(TransportError::TimedOut) })
+        };
+        let events = |outcome| match outcome {
+            Err(TransportError::Lost { events, .. }) => events,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(events(both(lost(2), lost(3))), 5);
+        assert_eq!(events(both(Err(TransportError::Closed), lost(3))), 3);
+        assert_eq!(events(both(lost(2), Ok(()))), 2);
+        assert!(matches!(both(Ok(()), Err(TransportError::Closed)), Err(TransportError::Closed)));
+        assert!(both(Ok(()), Ok(())).is_ok());
+    }
 
     #[test]
     fn answers_become_causes() {

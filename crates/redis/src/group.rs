@@ -190,6 +190,10 @@ impl Groups {
         channel: &Channel,
         count: usize,
     ) -> Result<Vec<DeadTask>, TransportError> {
+        if count == 0 {
+            // Redis answers this with nil, as if there were no such stream.
+            return Ok(Vec::new());
+        }
         let stream = key(self.server.prefix(), channel, "dead");
         let mut call = redis::cmd("XREVRANGE");
         call.arg(stream).arg("+").arg("-").arg("COUNT").arg(count);

@@ -20,7 +20,7 @@ use crate::{
     connection::{Link, LinkState},
     dialer::Dialer,
     duties::PublisherDuty,
-    error::ConnectionError,
+    error::{ConnectionError, both},
     live::{LiveCarrier, mode::Live},
     probe::Probe,
     publisher::Publisher,
@@ -124,7 +124,7 @@ impl Partition {
         // Each is asked, also when another failed: what was lost is told once.
         let [durable, group] = streams.publishers();
         let (durable, group) = (durable.flush().await, group.flush().await);
-        live.and(durable).and(group).and(streams.groups.flush().await)
+        both(both(both(live, durable), group), streams.groups.flush().await)
     }
 
     /// What keeps it from publishing, as far as is known.

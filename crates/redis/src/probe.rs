@@ -32,25 +32,42 @@ pub(crate) struct Probe {
     publisher: Link,
     subscriber: Link,
     key: String,
-    last: AtomicU64,
     echo: Arc<Echo>,
     meter: PingMeter,
 }
 
-/// The highest number that came back.
-struct Echo(watch::Sender<u64>);
+/// The numbers that went out and came back.
+#[derive(Default)]
+struct Echo {
+    sent: AtomicU64,
+    /// The highest one.
+    back: watch::Sender<u64>,
+}
+
+impl Echo {
+    /// The number of the next probe.
+    fn next(&self) -> u64 {
+        self.sent.fetch_add(1, Relaxed) + 1
+    }
+
+    /// A stranger can say what it likes on the channel: a number that was not sent would do for
+    /// all that will be.
+    fn came_back(&self, number: u64) {
+        let is_ours = number <= self.sent.load(Relaxed);
+        self.back.send_if_modified(|last| {
+            let newer = is_ours && *last < number;
+            if newer {
+                *last = number;
+            }
+            newer
+        });
+    }
+}
 
 impl Listener for Echo {
     fn messages(&self, messages: Messages<'_>) {
         let number = |message: Bytes| std::str::from_utf8(&message).ok()?.parse().ok();
-        // A stranger can say what it likes here, and delay one probe.
-        for number in messages.payloads().filter_map(number) {
-            self.0.send_if_modified(|last| {
-                let newer = *last < number;
-                *last = (*last).max(number);
-                newer
-            });
-        }
+        messages.payloads().filter_map(number).for_each(|number| self.came_back(number));
     }
 }
 
@@ -59,11 +76,10 @@ impl Probe {
     pub(crate) fn start(publisher: Link, subscriber: &Subscriber) -> (Self, Acknowledged) {
         let dialer = publisher.dialer();
         let key = probe_key(&dialer.settings.prefix, &dialer.instance);
-        let echo = Arc::new(Echo(watch::Sender::new(0)));
+        let echo = Arc::<Echo>::default();
         let acknowledged = subscriber.listen(&key, Arc::clone(&echo) as _);
         let subscriber = subscriber.link().clone();
-        let (last, meter) = (AtomicU64::new(0), PingMeter::new());
-        (Self { publisher, subscriber, key, last, echo, meter }, acknowledged)
+        (Self { publisher, subscriber, key, echo, meter: PingMeter::new() }, acknowledged)
     }
 
     /// How long an event takes from here to the server and back. Cancel safe.
@@ -78,8 +94,8 @@ impl Probe {
     async fn try_ping(&self, patience: Duration) -> Result<Duration, ConnectionError> {
         let (publisher, connection) = connected(&self.publisher, patience).await?;
         let (subscriber, _) = connected(&self.subscriber, patience).await?;
-        let (number, began) = (self.last.fetch_add(1, Relaxed) + 1, Instant::now());
-        let mut echo = self.echo.0.subscribe();
+        let (number, began) = (self.echo.next(), Instant::now());
+        let mut echo = self.echo.back.subscribe();
         let dialer = self.publisher.dialer();
         let mut publish = redis::cmd(dialer.publish());
         publish.arg(&self.key).arg(number);
@@ -113,4 +129,21 @@ impl Probe {
 async fn connected(link: &Link, patience: Duration) -> Result<(u64, Connection), ConnectionError> {
     let waited = timeout(patience, link.next(0)).await;
     waited.unwrap_or_else(|_| Err(link.error().unwrap_or(ConnectionError::TimedOut(patience))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_was_not_sent_answers_no_probe() {
+        let echo = Echo::default();
+        let number = echo.next();
+        echo.came_back(u64::MAX);
+        echo.came_back(number + 1);
+        assert_eq!(*echo.back.borrow(), 0);
+        echo.came_back(number);
+        echo.came_back(0);
+        assert_eq!(*echo.back.borrow(), number);
+    }
 }

@@ -20,7 +20,7 @@ use crate::{
     builder::{ConnectError, RedisBuilder},
     cluster::slots::{TAGS, partition_of},
     dialer::Dialer,
-    error::ConnectionError,
+    error::{ConnectionError, both},
     meter,
     partition::{Partition, States},
     publisher::Publisher,
@@ -285,7 +285,7 @@ impl Transport for RedisTransport {
         // Each is waited for, also when another failed: what was lost is told once.
         let mut flushed = Ok(());
         while let Some(each) = flushing.join_next().await {
-            flushed = flushed.and(each.unwrap_or(Err(TransportError::Closed)));
+            flushed = both(flushed, each.unwrap_or(Err(TransportError::Closed)));
         }
         flushed
     }

@@ -65,6 +65,7 @@ async fn every_metric_is_recorded() {
         }
     };
     timeout(LONG, given_up).await.expect("it is given up");
+    assert_eq!(transport.dead_letters(&tasks, 0).await.unwrap().len(), 0);
 
     transport.ping().await.unwrap();
     server.kill9();
