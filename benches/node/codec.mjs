@@ -119,13 +119,15 @@ for (const { operation, workload, codec, ratio, goal } of short) {
   console.log(`  ${operation} ${workload} (${codec}): ${ratio.toPrecision(3)}, goal ${goal}`);
 }
 
+const trips = options.quick ? 50_000 : 1_000_000;
 const memory =
   options.only === undefined
-    ? run('codec-memory.mjs', options.quick ? 50_000 : 1_000_000)
+    ? { few: run('codec-memory.mjs', trips), many: run('codec-memory.mjs', trips, 'poly') }
     : undefined;
 const cold = options.only === undefined ? run('codec-cold.mjs', options.quick ? 3 : 15) : undefined;
-if (memory !== undefined)
-  console.log('\nmemory of 1,000,000 round trips, every tenth failing:', memory);
+if (memory !== undefined) {
+  console.log(`\nmemory of ${trips} round trips, every tenth failing, of few and of many shapes:`, memory);
+}
 if (cold !== undefined) console.log('\nimport and first call in milliseconds:', cold);
 if (options.json !== undefined) {
   writeFileSync(
